@@ -1,0 +1,9 @@
+//! The pure core of headwater: every byte format and every rule about it.
+//!
+//! No I/O, no clock, no threads, no environment, no randomness, no logging: bytes and time are arguments, values and
+//! bytes come back. Enforced by `clippy.toml` beside this crate.
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod limits;
+pub mod text;

@@ -1,0 +1,46 @@
+//! Every upper bound of the packager, with the reason for each.
+//!
+//! A count or length read from a file is checked against the bytes that are left *and* against the bound here, before
+//! anything is allocated for it.
+
+/// Longest `moov` (or Matroska header section) read into memory: a 12 h file at 60 fps needs about 40 MiB.
+pub const MOOV_SIZE_BYTES_MAX: u64 = 64 << 20;
+
+/// Longest single `moof` read into memory; 8,192 samples with every optional field need 0.2 MiB.
+pub const MOOF_SIZE_BYTES_MAX: u64 = 8 << 20;
+
+/// Movie fragments indexed in one file: 24 h of one-second fragments for 8 tracks.
+pub const FRAGMENT_COUNT_MAX: usize = 1_000_000;
+
+/// Samples in one track: 24 h at 120 fps is 10.4 million; audio at 96 kHz in short frames stays below this too.
+pub const SAMPLE_COUNT_MAX: usize = 50_000_000;
+
+/// One sample; an 8K intra frame stays below.
+pub const SAMPLE_SIZE_BYTES_MAX: u32 = 32 << 20;
+
+/// Nesting of boxes; real files use 9 levels.
+pub const BOX_DEPTH_MAX: usize = 16;
+
+/// Tracks read from one file.
+pub const TRACK_COUNT_MAX: usize = 64;
+
+/// Entries of one edit list that are looked at.
+pub const EDIT_COUNT_MAX: usize = 1_024;
+
+/// Ticks per second: 2^32-1 is allowed by the field, but times in it must survive multiplication by 90,000 in 128 bits.
+pub const TIMESCALE_MAX: u32 = u32::MAX;
+
+/// Longest sample entry (codec configuration included).
+pub const SAMPLE_ENTRY_SIZE_BYTES_MAX: usize = 64 << 10;
+
+/// Samples in one segment; 20 s at 240 fps is 4,800, 20 s of 2.5 ms Opus is 8,000.
+pub const SEGMENT_SAMPLE_COUNT_MAX: usize = 65_536;
+
+/// Bytes in one segment that is built in memory (MPEG-TS): 20 s at 100 Mb/s.
+pub const SEGMENT_SIZE_BYTES_MAX: u64 = 256 << 20;
+
+/// Text file (WebVTT, SRT, TTML) read whole.
+pub const TEXT_SIZE_BYTES_MAX: u64 = 16 << 20;
+
+/// Cues in one text track.
+pub const CUE_COUNT_MAX: usize = 200_000;
