@@ -5,5 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod demux;
+pub mod index;
+pub mod isobmff;
 pub mod limits;
+pub mod source;
 pub mod text;
+pub mod time;
+pub mod track;

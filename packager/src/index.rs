@@ -1,0 +1,783 @@
+//! The sample index of one track: where every sample lies, when it is decoded and shown, which are sync samples.
+//!
+//! An index is one immutable buffer, the same in memory and on disk, so a stored track is opened without parsing.
+//! [`IndexWriter`] builds it sample by sample; [`TrackIndex`] checks a buffer once and then answers without fail.
+//!
+//! Times are on the track's own served timeline: decode times start at [`TrackIndex::first_decode_time`] and grow by
+//! the sample durations alone; the presentation time of a sample is
+//! `decode_time + composition_offset - media_time`. `media_time` is what an edit list in the header must still say
+//! (audio priming, video pre-roll); it is zero for everything else, because readers fold edits into the times.
+
+mod column;
+
+use bytes::Bytes;
+
+use self::column::{Column, ColumnWriter};
+use crate::limits::{SAMPLE_COUNT_MAX, SAMPLE_SIZE_BYTES_MAX};
+use crate::time::{MediaTime, Timescale};
+
+/// Extents restart at least this often, so that finding a sample never sums more sizes than this.
+const EXTENT_SAMPLE_COUNT_MAX: u32 = 256;
+
+/// One access unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// First byte in the source file.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u32,
+    /// Decode time in track ticks.
+    pub decode_time: u64,
+    /// Ticks until the next sample is decoded.
+    pub duration: u32,
+    /// Composition time minus decode time, in ticks; may be negative (`trun` version 1).
+    pub composition_offset: i32,
+    /// Decoding can start here (SAP type 1 or 2).
+    pub sync: bool,
+}
+
+/// Bytes of a source that lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// First byte in the source file.
+    pub offset: u64,
+    /// Bytes; never zero.
+    pub size: u64,
+}
+
+/// A sample as a reader of source files hands it to the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewSample {
+    /// First byte in the source file.
+    pub offset: u64,
+    /// Bytes, at most [`SAMPLE_SIZE_BYTES_MAX`].
+    pub size: u32,
+    /// Ticks until the next sample is decoded.
+    pub duration: u32,
+    /// Composition time minus decode time, in ticks.
+    pub composition_offset: i32,
+    /// Decoding can start here.
+    pub sync: bool,
+}
+
+/// Why an index could not be built or opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IndexError {
+    /// The track holds no sample.
+    #[error("track has no samples")]
+    NoSamples,
+    /// More samples than [`SAMPLE_COUNT_MAX`].
+    #[error("more than {SAMPLE_COUNT_MAX} samples")]
+    TooManySamples,
+    /// A sample larger than [`SAMPLE_SIZE_BYTES_MAX`].
+    #[error("sample {sample_index} has {size} bytes, at most {SAMPLE_SIZE_BYTES_MAX} are served")]
+    SampleTooLarge {
+        /// 0-based.
+        sample_index: u32,
+        /// Bytes.
+        size: u32,
+    },
+    /// A time does not fit.
+    #[error("times at sample {sample_index} leave the 63-bit range")]
+    TimeOverflow {
+        /// 0-based.
+        sample_index: u32,
+    },
+    /// A stored index is damaged.
+    #[error("index damaged at byte {offset}: {what}")]
+    Damaged {
+        /// Where in the index.
+        offset: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+/// Builds a [`TrackIndex`] from samples in decode order.
+#[derive(Debug)]
+pub struct IndexWriter {
+    timescale: Timescale,
+    sizes: ColumnWriter,
+    durations: ColumnWriter,
+    /// Biased by 2^31 so that they are unsigned.
+    compositions: ColumnWriter,
+    extents: Vec<(u32, u64)>,
+    next_offset: u64,
+    decode_time: u64,
+    decode_anchors: Vec<u64>,
+    sync: Vec<u32>,
+    count: u32,
+    /// Over all samples: smallest composition time, greatest end of composition.
+    composition_min: i64,
+}
+
+const COMPOSITION_BIAS: i64 = 1 << 31;
+
+impl IndexWriter {
+    /// An empty index of a track with `timescale`.
+    pub fn new(timescale: Timescale) -> IndexWriter {
+        IndexWriter {
+            timescale,
+            sizes: ColumnWriter::default(),
+            durations: ColumnWriter::default(),
+            compositions: ColumnWriter::default(),
+            extents: Vec::new(),
+            next_offset: 0,
+            decode_time: 0,
+            decode_anchors: Vec::new(),
+            sync: Vec::new(),
+            count: 0,
+            composition_min: i64::MAX,
+        }
+    }
+
+    /// Samples so far.
+    pub fn sample_count(&self) -> u32 {
+        self.count
+    }
+
+    /// Appends the next sample in decode order.
+    pub fn push(&mut self, sample: NewSample) -> Result<(), IndexError> {
+        if self.count as usize >= SAMPLE_COUNT_MAX {
+            return Err(IndexError::TooManySamples);
+        }
+        if sample.size > SAMPLE_SIZE_BYTES_MAX {
+            return Err(IndexError::SampleTooLarge {
+                sample_index: self.count,
+                size: sample.size,
+            });
+        }
+        let overflow = IndexError::TimeOverflow {
+            sample_index: self.count,
+        };
+        let last = self.extents.last().map(|(first, _)| *first);
+        if last.is_none_or(|first| self.count - first >= EXTENT_SAMPLE_COUNT_MAX) || sample.offset != self.next_offset {
+            self.extents.push((self.count, sample.offset));
+        }
+        self.next_offset = sample
+            .offset
+            .checked_add(u64::from(sample.size))
+            .ok_or(overflow.clone())?;
+        if self.count.is_multiple_of(EXTENT_SAMPLE_COUNT_MAX) {
+            self.decode_anchors.push(self.decode_time);
+        }
+        let composition_time = (self.decode_time as i64)
+            .checked_add(i64::from(sample.composition_offset))
+            .ok_or(overflow.clone())?;
+        self.composition_min = self.composition_min.min(composition_time);
+        self.decode_time = self.decode_time.saturating_add(u64::from(sample.duration));
+        if self.decode_time > i64::MAX as u64 / 4 {
+            return Err(overflow);
+        }
+        self.sizes.push(sample.size);
+        self.durations.push(sample.duration);
+        self.compositions
+            .push((i64::from(sample.composition_offset) + COMPOSITION_BIAS) as u32);
+        if sample.sync {
+            self.sync.push(self.count);
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Finishes an index whose first sample is decoded at source time zero and whose presentation time is
+    /// `composition time - edit_offset` (source ticks; positive: the first edit's `media_time`; negative: the track
+    /// starts late by that much, empty edits included).
+    ///
+    /// The edit is folded into the times: a late or B-frame-shifted track gets adjusted decode times and composition
+    /// offsets and no edit; only samples that would be shown before zero (priming, pre-roll) leave a
+    /// [`TrackIndex::media_time`].
+    pub fn finish(self, edit_offset: i64) -> Result<TrackIndex, IndexError> {
+        if self.count == 0 {
+            return Err(IndexError::NoSamples);
+        }
+        let overflow = IndexError::TimeOverflow {
+            sample_index: self.count,
+        };
+        let presentation_min = self.composition_min.checked_sub(edit_offset).ok_or(overflow.clone())?;
+        let first_decode_time = presentation_min.max(0);
+        let media_time = presentation_min.saturating_neg().max(0);
+        if first_decode_time > i64::MAX / 4 || media_time > i64::MAX / 4 {
+            return Err(overflow);
+        }
+        // presentation = source decode + source offset - edit
+        //              = (source decode + first_decode_time) + offset - media_time
+        let shift = media_time - edit_offset - first_decode_time;
+        let mut bytes = Vec::new();
+        let header = Header {
+            timescale: self.timescale,
+            sample_count: self.count,
+            first_decode_time: first_decode_time as u64,
+            media_time: media_time as u64,
+            composition_bias: shift.checked_sub(COMPOSITION_BIAS).ok_or(overflow)?,
+            duration: self.decode_time,
+            all_sync: self.sync.len() == self.count as usize,
+            sync_count: self.sync.len() as u32,
+            extent_count: self.extents.len() as u32,
+        };
+        header.write(&mut bytes);
+        if !header.all_sync {
+            for sample_index in &self.sync {
+                bytes.extend_from_slice(&sample_index.to_le_bytes());
+            }
+        }
+        for (first_sample, _) in &self.extents {
+            bytes.extend_from_slice(&first_sample.to_le_bytes());
+        }
+        for (_, offset) in &self.extents {
+            bytes.extend_from_slice(&offset.to_le_bytes());
+        }
+        for anchor in &self.decode_anchors {
+            bytes.extend_from_slice(&anchor.to_le_bytes());
+        }
+        for column in [&self.sizes, &self.durations, &self.compositions] {
+            column.write(&mut bytes);
+        }
+        TrackIndex::open(Bytes::from(bytes))
+    }
+}
+
+/// Fixed part of a stored index, little-endian.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    timescale: Timescale,
+    sample_count: u32,
+    first_decode_time: u64,
+    media_time: u64,
+    /// Added to a stored composition value gives the composition offset.
+    composition_bias: i64,
+    /// Sum of sample durations.
+    duration: u64,
+    all_sync: bool,
+    sync_count: u32,
+    extent_count: u32,
+}
+
+const MAGIC: [u8; 8] = *b"hwindex1";
+const HEADER_SIZE: usize = 64;
+
+impl Header {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&self.timescale.get().to_le_bytes());
+        out.extend_from_slice(&self.sample_count.to_le_bytes());
+        out.extend_from_slice(&self.first_decode_time.to_le_bytes());
+        out.extend_from_slice(&self.media_time.to_le_bytes());
+        out.extend_from_slice(&self.composition_bias.to_le_bytes());
+        out.extend_from_slice(&self.duration.to_le_bytes());
+        out.extend_from_slice(&u32::from(self.all_sync).to_le_bytes());
+        out.extend_from_slice(&self.sync_count.to_le_bytes());
+        out.extend_from_slice(&self.extent_count.to_le_bytes());
+        out.extend_from_slice(&0u32.to_le_bytes());
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Header, IndexError> {
+        let damaged = |offset, what| IndexError::Damaged { offset, what };
+        if bytes.len() < HEADER_SIZE {
+            return Err(damaged(bytes.len(), "shorter than its header"));
+        }
+        if bytes[..8] != MAGIC {
+            return Err(damaged(0, "not a track index of this version"));
+        }
+        let header = Header {
+            timescale: Timescale::new(u32_at(bytes, 8)).ok_or_else(|| damaged(8, "timescale is zero"))?,
+            sample_count: u32_at(bytes, 12),
+            first_decode_time: u64_at(bytes, 16),
+            media_time: u64_at(bytes, 24),
+            composition_bias: u64_at(bytes, 32) as i64,
+            duration: u64_at(bytes, 40),
+            all_sync: u32_at(bytes, 48) == 1,
+            sync_count: u32_at(bytes, 52),
+            extent_count: u32_at(bytes, 56),
+        };
+        let time_max = i64::MAX as u64 / 4;
+        if header.sample_count == 0 || header.sample_count as usize > SAMPLE_COUNT_MAX {
+            return Err(damaged(12, "sample count out of range"));
+        }
+        if [header.first_decode_time, header.media_time, header.duration]
+            .iter()
+            .any(|time| *time > time_max)
+            || header.composition_bias.unsigned_abs() > time_max
+        {
+            return Err(damaged(16, "time out of range"));
+        }
+        if header.extent_count == 0
+            || header.extent_count > header.sample_count
+            || header.sync_count > header.sample_count
+        {
+            return Err(damaged(52, "table larger than the track"));
+        }
+        Ok(header)
+    }
+}
+
+/// Little-endian word at `position`, which the caller has checked.
+fn u32_at(bytes: &[u8], position: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[position..position + 4]);
+    u32::from_le_bytes(word)
+}
+
+/// Little-endian word at `position`, which the caller has checked.
+fn u64_at(bytes: &[u8], position: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[position..position + 8]);
+    u64::from_le_bytes(word)
+}
+
+/// The sample index of one track; cheap to clone.
+#[derive(Clone)]
+pub struct TrackIndex {
+    bytes: Bytes,
+    header: Header,
+    /// Byte positions of the tables in `bytes`.
+    sync_at: usize,
+    extent_sample_at: usize,
+    extent_offset_at: usize,
+    anchor_at: usize,
+    sizes: Column,
+    durations: Column,
+    compositions: Column,
+}
+
+impl std::fmt::Debug for TrackIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrackIndex")
+            .field("header", &self.header)
+            .field("size_bytes", &self.bytes.len())
+            .finish()
+    }
+}
+
+impl TrackIndex {
+    /// Checks a stored index once; every later question has an answer.
+    pub fn open(bytes: Bytes) -> Result<TrackIndex, IndexError> {
+        let header = Header::parse(&bytes)?;
+        let count = header.sample_count as usize;
+        let extent_count = header.extent_count as usize;
+        let sync_at = HEADER_SIZE;
+        let sync_size = if header.all_sync {
+            0
+        } else {
+            header.sync_count as usize * 4
+        };
+        let extent_sample_at = sync_at + sync_size;
+        let extent_offset_at = extent_sample_at + extent_count * 4;
+        let anchor_at = extent_offset_at + extent_count * 8;
+        let columns_at = anchor_at + count.div_ceil(EXTENT_SAMPLE_COUNT_MAX as usize) * 8;
+        if columns_at > bytes.len() {
+            return Err(IndexError::Damaged {
+                offset: bytes.len(),
+                what: "tables reach past the end",
+            });
+        }
+        let (sizes, durations_at) = Column::open(&bytes, columns_at, count)?;
+        let (durations, compositions_at) = Column::open(&bytes, durations_at, count)?;
+        let (compositions, _) = Column::open(&bytes, compositions_at, count)?;
+        let index = TrackIndex {
+            header,
+            sync_at,
+            extent_sample_at,
+            extent_offset_at,
+            anchor_at,
+            sizes,
+            durations,
+            compositions,
+            bytes,
+        };
+        index.check_tables()?;
+        Ok(index)
+    }
+
+    fn check_tables(&self) -> Result<(), IndexError> {
+        let damaged = |offset, what| Err(IndexError::Damaged { offset, what });
+        let count = self.header.sample_count;
+        let mut previous = None;
+        for sync_index in 0..if self.header.all_sync {
+            0
+        } else {
+            self.header.sync_count
+        } {
+            let sample_index = u32_at(&self.bytes, self.sync_at + sync_index as usize * 4);
+            if sample_index >= count || previous.is_some_and(|previous| sample_index <= previous) {
+                return damaged(self.sync_at, "sync samples out of order");
+            }
+            previous = Some(sample_index);
+        }
+        let mut previous = None;
+        for extent_index in 0..self.header.extent_count {
+            let first_sample = self.extent_first_sample(extent_index);
+            let in_order = match previous {
+                None => first_sample == 0,
+                Some(previous) => {
+                    first_sample > previous
+                        && first_sample - previous <= EXTENT_SAMPLE_COUNT_MAX
+                        && first_sample < count
+                }
+            };
+            if !in_order {
+                return damaged(self.extent_sample_at, "extents out of order");
+            }
+            if self.extent_offset(extent_index) > u64::MAX / 2 {
+                return damaged(self.extent_offset_at, "extent offset out of range");
+            }
+            previous = Some(first_sample);
+        }
+        if previous.is_some_and(|previous| count - previous > EXTENT_SAMPLE_COUNT_MAX) {
+            return damaged(self.extent_sample_at, "last extent too long");
+        }
+        for anchor_index in 0..(count as usize).div_ceil(EXTENT_SAMPLE_COUNT_MAX as usize) {
+            if u64_at(&self.bytes, self.anchor_at + anchor_index * 8) > i64::MAX as u64 / 4 {
+                return damaged(self.anchor_at, "decode time out of range");
+            }
+        }
+        Ok(())
+    }
+
+    fn extent_first_sample(&self, extent_index: u32) -> u32 {
+        u32_at(&self.bytes, self.extent_sample_at + extent_index as usize * 4)
+    }
+
+    fn extent_offset(&self, extent_index: u32) -> u64 {
+        u64_at(&self.bytes, self.extent_offset_at + extent_index as usize * 8)
+    }
+
+    /// The index as it is stored.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Ticks per second of every time here.
+    pub fn timescale(&self) -> Timescale {
+        self.header.timescale
+    }
+
+    /// Samples in the track; at least one.
+    pub fn sample_count(&self) -> u32 {
+        self.header.sample_count
+    }
+
+    /// Decode time of the first sample; above zero when the track starts late.
+    pub fn first_decode_time(&self) -> u64 {
+        self.header.first_decode_time
+    }
+
+    /// What an edit list in the header must subtract from composition times; zero needs no edit list.
+    pub fn media_time(&self) -> u64 {
+        self.header.media_time
+    }
+
+    /// Sum of all sample durations.
+    pub fn duration(&self) -> MediaTime {
+        MediaTime::new(self.header.duration as i64, self.header.timescale)
+    }
+
+    /// Every sample is a sync sample (audio, text, intra-only video).
+    pub fn all_sync(&self) -> bool {
+        self.header.all_sync
+    }
+
+    /// Indexes of sync samples, ascending.
+    pub fn sync_samples(&self) -> impl Iterator<Item = u32> + '_ {
+        let count = if self.header.all_sync {
+            self.header.sample_count
+        } else {
+            self.header.sync_count
+        };
+        (0..count).map(|sync_index| match self.header.all_sync {
+            true => sync_index,
+            false => u32_at(&self.bytes, self.sync_at + sync_index as usize * 4),
+        })
+    }
+
+    /// Presentation time of a sample of this track, in track ticks; negative for priming and pre-roll.
+    pub fn presentation_time(&self, sample: &Sample) -> i64 {
+        sample.decode_time as i64 + i64::from(sample.composition_offset) - self.header.media_time as i64
+    }
+
+    /// Samples `range` in decode order; a range past the end is cut.
+    pub fn samples(&self, range: std::ops::Range<u32>) -> Samples<'_> {
+        let end = range.end.min(self.header.sample_count);
+        let first = range.start.min(end);
+        let mut samples = Samples {
+            index: self,
+            next: first - first % EXTENT_SAMPLE_COUNT_MAX,
+            end,
+            decode_time: 0,
+            extent_index: 0,
+            offset: 0,
+            next_sync: 0,
+        };
+        if first >= end {
+            samples.next = end;
+            return samples;
+        }
+        let anchor = (samples.next / EXTENT_SAMPLE_COUNT_MAX) as usize;
+        samples.decode_time = u64_at(&self.bytes, self.anchor_at + anchor * 8) + self.header.first_decode_time;
+        samples.decode_time += self.durations.iter(samples.next, first).map(u64::from).sum::<u64>();
+        samples.extent_index = self.extent_of(first);
+        let extent_first = self.extent_first_sample(samples.extent_index);
+        samples.offset = self.extent_offset(samples.extent_index);
+        samples.offset += self.sizes.iter(extent_first, first).map(u64::from).sum::<u64>();
+        samples.next = first;
+        if !self.header.all_sync {
+            samples.next_sync = self.sync_position(first);
+        }
+        samples
+    }
+
+    /// All samples in decode order.
+    pub fn iter(&self) -> Samples<'_> {
+        self.samples(0..self.header.sample_count)
+    }
+
+    /// Sample `sample_index`, or `None` past the end.
+    pub fn sample(&self, sample_index: u32) -> Option<Sample> {
+        self.samples(sample_index..sample_index.saturating_add(1)).next()
+    }
+
+    /// Bytes of all samples in `range` together.
+    pub fn size_bytes(&self, range: std::ops::Range<u32>) -> u64 {
+        let end = range.end.min(self.header.sample_count);
+        self.sizes.iter(range.start.min(end), end).map(u64::from).sum()
+    }
+
+    /// The source bytes of samples `range`, in decode order, neighbours merged.
+    pub fn extents(&self, range: std::ops::Range<u32>) -> Vec<Extent> {
+        let mut extents: Vec<Extent> = Vec::new();
+        for sample in self.samples(range) {
+            match extents.last_mut() {
+                Some(last) if last.offset + last.size == sample.offset => last.size += u64::from(sample.size),
+                _ if sample.size == 0 => {}
+                _ => extents.push(Extent {
+                    offset: sample.offset,
+                    size: u64::from(sample.size),
+                }),
+            }
+        }
+        extents
+    }
+
+    /// The last extent that starts at or before `sample_index`.
+    fn extent_of(&self, sample_index: u32) -> u32 {
+        let (mut low, mut high) = (0, self.header.extent_count);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            match self.extent_first_sample(middle) <= sample_index {
+                true => low = middle,
+                false => high = middle,
+            }
+        }
+        low
+    }
+
+    /// How many sync samples lie before `sample_index`.
+    fn sync_position(&self, sample_index: u32) -> u32 {
+        let (mut low, mut high) = (0, self.header.sync_count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match u32_at(&self.bytes, self.sync_at + middle as usize * 4) < sample_index {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        low
+    }
+}
+
+/// Samples of a track in decode order; see [`TrackIndex::samples`].
+#[derive(Debug)]
+pub struct Samples<'a> {
+    index: &'a TrackIndex,
+    next: u32,
+    end: u32,
+    decode_time: u64,
+    extent_index: u32,
+    offset: u64,
+    next_sync: u32,
+}
+
+impl Iterator for Samples<'_> {
+    type Item = Sample;
+
+    fn next(&mut self) -> Option<Sample> {
+        if self.next >= self.end {
+            return None;
+        }
+        let index = self.index;
+        let header = &index.header;
+        let sample_index = self.next;
+        if self.extent_index + 1 < header.extent_count
+            && index.extent_first_sample(self.extent_index + 1) <= sample_index
+        {
+            self.extent_index += 1;
+            self.offset = index.extent_offset(self.extent_index);
+        }
+        let sync = header.all_sync
+            || self.next_sync < header.sync_count
+                && u32_at(&index.bytes, index.sync_at + self.next_sync as usize * 4) == sample_index;
+        if sync && !header.all_sync {
+            self.next_sync += 1;
+        }
+        let composition = i64::from(index.compositions.get(sample_index)) + header.composition_bias;
+        let sample = Sample {
+            offset: self.offset,
+            size: index.sizes.get(sample_index),
+            decode_time: self.decode_time,
+            duration: index.durations.get(sample_index),
+            composition_offset: composition.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32,
+            sync,
+        };
+        self.offset += u64::from(sample.size);
+        self.decode_time += u64::from(sample.duration);
+        self.next += 1;
+        Some(sample)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.end - self.next) as usize;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Samples<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scale() -> Timescale {
+        Timescale::new(90_000).unwrap()
+    }
+
+    fn build(samples: &[NewSample], edit_offset: i64) -> TrackIndex {
+        let mut writer = IndexWriter::new(scale());
+        for sample in samples {
+            writer.push(*sample).unwrap();
+        }
+        writer.finish(edit_offset).unwrap()
+    }
+
+    fn frames(composition_offsets: &[i32]) -> Vec<NewSample> {
+        let mut offset = 100;
+        composition_offsets
+            .iter()
+            .enumerate()
+            .map(|(i, composition_offset)| {
+                let sample = NewSample {
+                    offset,
+                    size: 10,
+                    duration: 3000,
+                    composition_offset: *composition_offset,
+                    sync: i == 0,
+                };
+                offset += 10;
+                sample
+            })
+            .collect()
+    }
+
+    /// first decode time, media time, presentation time of each sample
+    fn check_edit(compositions: &[i32], edit_offset: i64, expected: (u64, u64, &[i64])) {
+        let index = build(&frames(compositions), edit_offset);
+        let times: Vec<i64> = index.iter().map(|sample| index.presentation_time(&sample)).collect();
+        assert_eq!(
+            (index.first_decode_time(), index.media_time(), times.as_slice()),
+            expected
+        );
+        assert_eq!(index.sample(0).unwrap().decode_time, index.first_decode_time());
+    }
+
+    #[test]
+    fn edits_are_folded_into_times() {
+        // B-frame shift, edit list says so.
+        check_edit(&[6000, 12000, 3000], 6000, (0, 0, &[0, 9000, 3000]));
+        // No edit list: the track starts late by its composition offset.
+        check_edit(&[6000, 12000, 3000], 0, (6000, 0, &[6000, 15000, 9000]));
+        // Priming.
+        check_edit(&[0, 0, 0], 1024, (0, 1024, &[-1024, 1976, 4976]));
+        // Empty edit and priming: no edit is left when the delay covers the priming.
+        check_edit(&[0, 0, 0], 1024 - 5000, (3976, 0, &[3976, 6976, 9976]));
+        // Negative composition offsets.
+        check_edit(&[0, 3000, -3000], 0, (0, 0, &[0, 6000, 3000]));
+    }
+
+    #[test]
+    fn extents_merge_and_break() {
+        let mut samples = frames(&[0; 6]);
+        samples[3].offset += 1000;
+        samples[4].offset += 1000;
+        samples[5].offset += 1000;
+        let index = build(&samples, 0);
+        let extents = index.extents(1..5);
+        assert_eq!(
+            extents,
+            [Extent { offset: 110, size: 20 }, Extent { offset: 1130, size: 20 }]
+        );
+        assert_eq!(index.size_bytes(1..5), 40);
+    }
+
+    #[test]
+    fn a_damaged_index_is_refused_or_harmless() {
+        let index = build(&frames(&[0; 600]), 0);
+        let good = index.as_bytes().to_vec();
+        for end in 0..good.len() {
+            assert!(
+                TrackIndex::open(Bytes::copy_from_slice(&good[..end])).is_err(),
+                "cut at {end}"
+            );
+        }
+        let mut seed = 1u64;
+        for _ in 0..20_000 {
+            let mut bad = good.clone();
+            for _ in 0..3 {
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let at = (seed >> 33) as usize % bad.len();
+                bad[at] = (seed >> 25) as u8;
+            }
+            if let Ok(index) = TrackIndex::open(Bytes::from(bad)) {
+                let _ = index
+                    .iter()
+                    .map(|sample| index.presentation_time(&sample))
+                    .fold(0i64, i64::wrapping_add);
+                let _ = index.extents(0..u32::MAX);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(
+            rows in prop::collection::vec((0u32..200_000, 0u32..5000, -9000i32..9000, any::<bool>(), 0u64..3), 1..700),
+            start in 0u32..700, len in 0u32..700,
+        ) {
+            let mut offset = 0;
+            let samples: Vec<NewSample> = rows.iter().map(|(size, duration, composition_offset, sync, gap)| {
+                offset += gap * 7;
+                let sample = NewSample {
+                    offset, size: *size, duration: *duration, composition_offset: *composition_offset, sync: *sync,
+                };
+                offset += u64::from(*size);
+                sample
+            }).collect();
+            let index = build(&samples, 0);
+            let range = start.min(rows.len() as u32)..(start + len).min(rows.len() as u32);
+            let mut decode_time = index.first_decode_time()
+                + samples[..range.start as usize].iter().map(|sample| u64::from(sample.duration)).sum::<u64>();
+            let source_start: i64 = samples[..range.start as usize].iter().map(|s| i64::from(s.duration)).sum();
+            let mut source_time = source_start;
+            let got: Vec<Sample> = index.samples(range.clone()).collect();
+            prop_assert_eq!(got.len(), range.len());
+            for (sample, want) in got.iter().zip(&samples[range.start as usize..]) {
+                prop_assert_eq!((sample.offset, sample.size, sample.duration, sample.sync),
+                    (want.offset, want.size, want.duration, want.sync));
+                prop_assert_eq!(sample.decode_time, decode_time);
+                prop_assert_eq!(index.presentation_time(sample), source_time + i64::from(want.composition_offset));
+                decode_time += u64::from(want.duration);
+                source_time += i64::from(want.duration);
+            }
+        }
+    }
+}
