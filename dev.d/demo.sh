@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# ./dev demo: an origin on loopback with the films named, or with the test film, until Ctrl-C.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=setup.sh
+source "$root/dev.d/setup.sh"
+# shellcheck source=origin.sh
+source "$root/dev.d/origin.sh"
+# shellcheck source=fetch.sh
+source "$root/dev.d/fetch.sh"
+
+work=
+
+finish() {
+  stop_origin
+  if [[ -n $work ]]; then
+    rm -rf "$work"
+  fi
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# Absolute paths, so that a film may itself be a symbolic link.
+films_named() {
+  local file
+  for file in "$@"; do
+    [[ $file != -* ]] || { echo "dev: demo has no option $file; see ./dev help" >&2; exit 2; }
+    [[ -e $file ]] || die "there is no file $file"
+    [[ -r $file ]] || die "$file cannot be read"
+    [[ ! -d $file || -f $file/ladder.toml ]] || die "$file is a folder without a ladder.toml"
+    [[ -d $file || -f $file ]] || die "$file is neither a file nor a folder"
+    films+=("$(realpath "$file")")
+  done
+}
+
+install_needs() {
+  need curl curl ca-certificates
+  need jq jq
+  need npm nodejs npm
+  if ((${#films[@]} == 0)); then
+    need ffmpeg ffmpeg
+    need_file /usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf fonts-dejavu-core
+  fi
+  install_missing
+  need_rust
+}
+
+# add_film FILM LIBRARY: as a hard link, or as a copy where there can be none; the origin does not follow symbolic links.
+add_film() {
+  local name stem n=2
+  name=$(basename "$1")
+  stem=$name
+  while [[ -e $2/$name ]]; do
+    name=$n-$stem
+    n=$((n + 1))
+  done
+  cp --recursive --link "$1" "$2/$name" 2>/dev/null || {
+    rm -rf "${2:?}/$name"
+    cp --recursive --dereference --reflink=auto "$1" "$2/$name"
+  }
+}
+
+# Prints one title's URLs and asks each of them; fails if one does not answer 200.
+show_title() {
+  local title=$1 name path status failed=0
+  printf '\n  %s\n' "$(jq -r '.path' <<<"$title")"
+  while read -r name path; do
+    status=$(status_of "$path")
+    printf '    %-7s %s%s\n' "$(label_of "$name")" "$origin_base" "$path"
+    if [[ $status != 200 ]]; then
+      printf '            answers %s\n' "$status"
+      failed=1
+    fi
+  done < <(jq -r '.entries as $e | ["page", "hls", "hls_ts", "dash"][] | select($e[.] != null) | "\(.) \($e[.])"' <<<"$title")
+  return "$failed"
+}
+
+label_of() {
+  case $1 in
+    page) echo "page" ;;
+    hls) echo "HLS" ;;
+    hls_ts) echo "HLS-TS" ;;
+    dash) echo "DASH" ;;
+  esac
+}
+
+show_refusals() {
+  jq -r '.refused[]? | "    left out \(.what): \(.why)"' <<<"$1"
+}
+
+films=()
+films_named "$@"
+install_needs
+cd "$root"
+target=$(target_dir)
+
+say "Building headwater"
+cargo build --release -p headwater
+headwater=$target/release/headwater
+fetch_player "$target/player"
+if ((${#films[@]} == 0)); then
+  films=("$(test_film "$target")")
+fi
+
+work=$(mktemp -d "$target/demo.XXXXXX")
+library=$work/library
+mkdir "$library"
+for film in "${films[@]}"; do
+  add_film "$film" "$library"
+done
+
+start_origin "$headwater" "$library" "$target/player" "$work/origin.log"
+titles=$("$headwater" library "$library" --json) || die "headwater library failed on $library"
+
+playable=0 broken=0
+while read -r title; do
+  if [[ $(jq -r '.playable' <<<"$title") == true ]]; then
+    playable=$((playable + 1))
+    show_title "$title" || broken=1
+  else
+    printf '\n  %s cannot be played\n' "$(jq -r '.path' <<<"$title")"
+  fi
+  show_refusals "$title"
+done < <(printf '%s\n' "$titles" | sed '/^$/d')
+((playable > 0)) || die "nothing here can be played"
+((broken == 0)) || die "the origin did not answer 200 everywhere; its log: $(tail -n 5 "$origin_log")"
+
+printf '\nEvery address answers 200. Ctrl-C ends the demo.\n'
+# From here on, being told to stop is the ordinary end.
+trap 'say; say "Stopped."; exit 0' INT TERM HUP
+status=0
+wait "$origin_pid" || status=$?
+tail -n 20 "$origin_log" >&2
+die "the origin ended by itself with status $status"

@@ -1,0 +1,113 @@
+# shellcheck shell=bash
+# Sourced: what a command needs before it can begin: Debian packages, Rust, the target folder.
+#
+# Everything is looked for first; only what is missing is installed, all of it in one apt-get call.
+
+: "${root:?is set by the script that sources this: the top of the checkout}"
+
+missing_packages=()
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+  printf 'dev: %s\n' "$*" >&2
+  exit 1
+}
+
+# need COMMAND PACKAGE…: the packages are missing if the command is.
+need() {
+  local command=$1
+  shift
+  if ! command -v "$command" >/dev/null; then
+    missing_packages+=("$@")
+  fi
+}
+
+# need_file PATH PACKAGE…: the packages are missing if no such file can be read.
+need_file() {
+  local path=$1
+  shift
+  if [[ ! -r $path ]]; then
+    missing_packages+=("$@")
+  fi
+}
+
+as_root() {
+  if ((EUID == 0)); then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    die "these need root, and there is no sudo here: $*"
+  fi
+}
+
+# Installs what `need` found missing.
+install_missing() {
+  if ((${#missing_packages[@]} == 0)); then
+    return
+  fi
+  if ! command -v apt-get >/dev/null; then
+    die "there is no apt-get here; please install what Debian calls: ${missing_packages[*]}"
+  fi
+  say "Installing Debian packages: ${missing_packages[*]}"
+  apt_get update
+  apt_get install -y --no-install-recommends "${missing_packages[@]}" ||
+    die "apt-get could not install: ${missing_packages[*]}"
+  missing_packages=()
+  hash -r
+}
+
+apt_get() {
+  # Another apt-get may be running: wait for its lock rather than fail.
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+# The oldest Rust that builds this workspace, from Cargo.toml.
+rust_version_min() {
+  sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$root/Cargo.toml"
+}
+
+rust_is_new_enough() {
+  local have
+  have=$(cd "$root" && cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9.]*\).*/\1/p')
+  [[ -n $have ]] && printf '%s\n%s\n' "$(rust_version_min)" "$have" | sort --version-sort --check=quiet
+}
+
+# Makes sure of a linker and a cargo that is new enough; asks rustup for one if not.
+need_rust() {
+  need cc gcc libc6-dev
+  install_missing
+  PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+  if rust_is_new_enough; then
+    return
+  fi
+  # Debian 12 carries neither a cargo that is new enough nor rustup; later releases have rustup.
+  if ! command -v rustup >/dev/null && apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+    need rustup rustup
+    install_missing
+  fi
+  if ! command -v rustup >/dev/null; then
+    die "Rust $(rust_version_min) or newer is needed, and this machine has $(cargo --version 2>/dev/null || echo none).
+     Debian's own is too old here and there is no rustup package. Please install rustup as the Rust project's
+     web site describes under \"Install Rust\" (any way that puts cargo into PATH will do), then run this again."
+  fi
+  say "Asking rustup for the stable Rust toolchain"
+  rustup toolchain install stable --profile minimal --component clippy,rustfmt
+  export RUSTUP_TOOLCHAIN=stable
+  rust_is_new_enough || die "the stable toolchain is older than $(rust_version_min); is rustup offline?"
+}
+
+# need_component NAME: a part of the toolchain, such as clippy, that minimal toolchains lack.
+need_component() {
+  if ! (cd "$root" && cargo "$1" --version >/dev/null 2>&1); then
+    command -v rustup >/dev/null || die "cargo $1 is missing; it belongs to the Rust toolchain"
+    (cd "$root" && rustup component add "$2")
+  fi
+}
+
+# Where cargo puts what it builds; honours CARGO_TARGET_DIR and cargo's configuration.
+target_dir() {
+  (cd "$root" && cargo metadata --no-deps --offline --format-version 1) |
+    sed 's/.*"target_directory":"\([^"]*\)".*/\1/'
+}
