@@ -1,5 +1,7 @@
 //! Boxes of the ISO base media file format (ISO/IEC 14496-12): a reader that believes nothing, a writer that knows sizes.
 
+pub mod sample_entry;
+
 use std::fmt;
 
 /// Four bytes that name a box, brand or handler.
