@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# ./dev fuzz [TARGET [SECONDS]]: libFuzzer on packager's parsers, with the stable toolchain.
+#
+# packager/fuzz has the layout of cargo-fuzz, but its targets are built by plain cargo: the coverage counters libFuzzer
+# steers by are an LLVM pass that stable rustc passes through. There is no address sanitizer: packager forbids unsafe
+# code, so what is hunted are panics, overflows, hangs and greed for memory.
+#
+# Finds are kept in packager/fuzz/artifacts/TARGET, the growing corpus in packager/fuzz/corpus/TARGET. To run one find
+# again: ./dev fuzz TARGET packager/fuzz/artifacts/TARGET/FILE
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=setup.sh
+source "$root/dev.d/setup.sh"
+
+readonly fuzz=$root/packager/fuzz
+readonly seconds_default=600
+# A hang is an input of at most input_size_bytes_max that takes this long; honest ones take milliseconds.
+readonly timeout_s=10
+# The targets bound their own heap to 256 MiB (packager/fuzz/memory.rs). libFuzzer's bound counts its corpus and
+# coverage tables and the code itself too, and is only there should that allocator be passed by.
+readonly rss_limit_mb=512
+readonly input_size_bytes_max=$((256 << 10))
+
+targets() {
+  sed -n 's#^path = "fuzz_targets/\(.*\)\.rs"$#\1#p' "$fuzz/Cargo.toml"
+}
+
+# Builds every target; prints the folder they are in.
+build() {
+  local triple target coverage
+  triple=$(rustc -vV | sed -n 's/^host: //p')
+  target=$(cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+  coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+  coverage+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
+  coverage+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
+  # --target keeps the flags away from build scripts and macros, which have no fuzzer to link with.
+  RUSTFLAGS="$coverage --cfg fuzzing -Ccodegen-units=1" cargo build --release --bins --target "$triple" >&2
+  printf '%s/%s/release\n' "$target" "$triple"
+}
+
+# extensions_of TARGET: the file names' endings of what the target reads.
+extensions_of() {
+  case $1 in
+    boxes) echo mp4 m4s m4a mov bmff ;;
+  esac
+}
+
+# seed TARGET FOLDER: puts real files of the kind the target reads into the folder, none larger than an input may be.
+seed() {
+  local media=${HEADWATER_MEDIA:-$root/../shared/media} extension file
+  if [[ ! -d $media ]]; then
+    media=$work/media
+    make_small_media "$media"
+  fi
+  for extension in $(extensions_of "$1"); do
+    while IFS= read -r -d '' file; do
+      cp --no-clobber "$file" "$2/$(sha256sum <"$file" | cut -c1-16).$extension"
+    done < <(find "$media" -type f -name "*.$extension" -size "-$((input_size_bytes_max / 1024))k" -print0)
+  done
+}
+
+# make_small_media FOLDER: one second of everything ffmpeg can write for us, if that is all there is.
+make_small_media() {
+  if [[ -d $1 ]]; then
+    return
+  fi
+  mkdir "$1"
+  local picture=(-f lavfi -i "testsrc2=s=64x36:r=25:d=1") sound=(-f lavfi -i "sine=440:r=48000:d=1") make
+  make=(ffmpeg -nostdin -v error)
+  "${make[@]}" "${picture[@]}" "${sound[@]}" -c:v libx264 -g 12 -c:a aac "$1/avc.mp4"
+  "${make[@]}" -i "$1/avc.mp4" -c copy -movflags frag_keyframe+empty_moov+default_base_moof "$1/fragmented.mp4"
+  "${make[@]}" -i "$1/avc.mp4" -c copy "$1/avc.ts"
+  "${make[@]}" -i "$1/avc.mp4" -c copy "$1/avc.mkv"
+  "${make[@]}" -i "$1/avc.mp4" -c copy -vn "$1/aac.aac"
+  "${make[@]}" "${picture[@]}" -c:v libx265 -x265-params log-level=none -tag:v hvc1 "$1/hevc.mp4"
+  "${make[@]}" "${picture[@]}" "${sound[@]}" -c:v libvpx-vp9 -deadline realtime -c:a libopus "$1/vp9.webm"
+  "${make[@]}" "${sound[@]}" -c:a libopus "$1/opus.ogg"
+  "${make[@]}" "${sound[@]}" "$1/flac.flac"
+  "${make[@]}" "${sound[@]}" "$1/mp3.mp3"
+  "${make[@]}" "${sound[@]}" "$1/ac3.ac3"
+  printf '1\n00:00:00,000 --> 00:00:01,500\n<i>One</i>\n\n2\n00:00:02,000 --> 00:00:03,000\nTwo\n' >"$1/text.srt"
+  "${make[@]}" -i "$1/text.srt" "$1/text.vtt"
+  "${make[@]}" -i "$1/text.srt" "$1/text.ttml"
+}
+
+# fuzz_one TARGET SECONDS
+fuzz_one() {
+  local corpus=$fuzz/corpus/$1 artifacts=$fuzz/artifacts/$1 seeds=$work/seeds/$1
+  mkdir -p "$corpus" "$artifacts" "$seeds"
+  seed "$1" "$seeds"
+  say "== $1: $2 s, beginning with $(find "$seeds" "$corpus" -type f | wc -l) inputs"
+  # The first folder receives what is found to be new; the lines left out tell of each single step.
+  "$binaries/$1" "$corpus" "$seeds" "${options[@]}" -max_total_time="$2" -print_final_stats=1 \
+    -artifact_prefix="$artifacts/" 2>&1 |
+    sed '/^#[0-9]*\t\(NEW\|REDUCE\|RELOAD\)/d; /NEW_FUNC/d; /^WARNING: Failed to find/d
+      /^###### Recommended dictionary/,/^###### End of/d'
+}
+
+wanted=${1:-all}
+if [[ $wanted == list ]]; then
+  targets
+  exit
+fi
+if [[ $wanted != all ]] && ! targets | grep -qxF -- "$wanted"; then
+  echo "dev: no fuzz target $wanted; there are: $(targets | tr '\n' ' ')" >&2
+  exit 2
+fi
+seconds=${2:-$seconds_default}
+if [[ ! $seconds =~ ^[1-9][0-9]*$ && ! -f $seconds ]]; then
+  echo "dev: $seconds is neither a number of seconds nor a file" >&2
+  exit 2
+fi
+if [[ -f $seconds ]]; then
+  seconds=$(realpath "$seconds")
+fi
+
+need g++ g++
+if [[ ! -d ${HEADWATER_MEDIA:-$root/../shared/media} ]]; then
+  need ffmpeg ffmpeg
+fi
+install_missing
+need_rust
+
+cd "$fuzz"
+binaries=$(build)
+options=(-timeout="$timeout_s" -rss_limit_mb="$rss_limit_mb" -max_len="$input_size_bytes_max")
+if [[ -f $seconds ]]; then
+  exec "$binaries/$wanted" "${options[@]}" "$seconds"
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+failed=()
+for target in $(targets); do
+  if [[ $wanted == all || $wanted == "$target" ]]; then
+    fuzz_one "$target" "$seconds" || failed+=("$target")
+  fi
+done
+if ((${#failed[@]} > 0)); then
+  echo "fuzz: finds in ${failed[*]}; see packager/fuzz/artifacts" >&2
+  exit 1
+fi
+echo "fuzz: no finds"
