@@ -5,6 +5,6 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=setup.sh
 source "$root/dev.d/setup.sh"
 
-need_rust
+install_missing_and_rust
 cd "$root"
 exec cargo bench --workspace "$@"

@@ -42,8 +42,7 @@ install_needs() {
     need ffmpeg ffmpeg
     need_file /usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf fonts-dejavu-core
   fi
-  install_missing
-  need_rust
+  install_missing_and_rust
 }
 
 # add_film FILM LIBRARY: as a hard link, or as a copy where there can be none; the origin does not follow symbolic links.

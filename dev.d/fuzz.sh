@@ -118,8 +118,7 @@ need g++ g++
 if [[ ! -d ${HEADWATER_MEDIA:-$root/../shared/media} ]]; then
   need ffmpeg ffmpeg
 fi
-install_missing
-need_rust
+install_missing_and_rust
 
 cd "$fuzz"
 binaries=$(build)

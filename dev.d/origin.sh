@@ -23,10 +23,12 @@ start_origin() {
     stop_origin
     if ! grep -qi 'address .*in use' "$origin_log"; then
       tail -n 20 "$origin_log" >&2
-      die "the origin did not answer $origin_base/healthz; its last words are above"
+      echo "dev: the origin did not answer $origin_base/healthz; its last words are above" >&2
+      return 1
     fi
   done
-  die "no port from 8080 to 8179 is free on 127.0.0.1"
+  echo "dev: no port from 8080 to 8179 is free on 127.0.0.1" >&2
+  return 1
 }
 
 port_is_taken() {
@@ -53,7 +55,8 @@ stop_origin() {
   local pid=$origin_pid deadline=$((SECONDS + 10))
   origin_pid=
   if [[ -z $pid ]]; then
-    return
+    # Not a bare `return`: in a trap that would hand on the status that led there, and end the trap.
+    return 0
   fi
   kill -TERM "$pid" 2>/dev/null || true
   while kill -0 "$pid" 2>/dev/null && ((SECONDS < deadline)); do

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced: what a command needs before it can begin: Debian packages, Rust, the target folder.
 #
-# Everything is looked for first; only what is missing is installed, all of it in one apt-get call.
+# Everything is looked for first; only what is missing is installed.
 
 : "${root:?is set by the script that sources this: the top of the checkout}"
 
@@ -51,7 +51,7 @@ install_missing() {
     die "there is no apt-get here; please install what Debian calls: ${missing_packages[*]}"
   fi
   say "Installing Debian packages: ${missing_packages[*]}"
-  apt_get update
+  apt_get update || say "apt-get update failed; going on with the package lists there are"
   apt_get install -y --no-install-recommends "${missing_packages[@]}" ||
     die "apt-get could not install: ${missing_packages[*]}"
   missing_packages=()
@@ -74,8 +74,9 @@ rust_is_new_enough() {
   [[ -n $have ]] && printf '%s\n%s\n' "$(rust_version_min)" "$have" | sort --version-sort --check=quiet
 }
 
-# Makes sure of a linker and a cargo that is new enough; asks rustup for one if not.
-need_rust() {
+# Installs what is missing, a linker included, and makes sure of a cargo that is new enough; asks rustup if there is
+# none.
+install_missing_and_rust() {
   need cc gcc libc6-dev
   install_missing
   PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
@@ -98,10 +99,10 @@ need_rust() {
   rust_is_new_enough || die "the stable toolchain is older than $(rust_version_min); is rustup offline?"
 }
 
-# need_component NAME: a part of the toolchain, such as clippy, that minimal toolchains lack.
+# need_component SUBCOMMAND COMPONENT: a part of the toolchain that minimal toolchains lack.
 need_component() {
   if ! (cd "$root" && cargo "$1" --version >/dev/null 2>&1); then
-    command -v rustup >/dev/null || die "cargo $1 is missing; it belongs to the Rust toolchain"
+    command -v rustup >/dev/null || die "cargo $1 is missing; it is a part of the Rust toolchain"
     (cd "$root" && rustup component add "$2")
   fi
 }

@@ -12,8 +12,12 @@ source "$root/dev.d/fetch.sh"
 work=
 passed=0
 failed=()
+running="set-up"
 
 finish() {
+  if [[ -n $running ]]; then
+    printf '\nstages: %d passed, stopped in: %s\n' "$passed" "$running"
+  fi
   stop_origin
   if [[ -n $work ]]; then
     rm -rf "$work"
@@ -27,6 +31,7 @@ trap 'exit 143' TERM HUP
 stage() {
   local name=$1 status=0 begun=$SECONDS
   shift
+  running=$name
   printf '\n== %s (at %d s)\n' "$name" "$SECONDS"
   "$@" || status=$?
   if ((status == 0)); then
@@ -42,6 +47,7 @@ stage() {
 # Prints the closing line and ends with the whole's status.
 close() {
   local names
+  running=
   printf '\n'
   if ((${#failed[@]} == 0)); then
     printf 'stages: %d passed, 0 failed\n' "$passed"
@@ -60,8 +66,7 @@ set_up() {
   need chromium chromium
   need xmllint libxml2-utils
   need_file /usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf fonts-dejavu-core
-  install_missing
-  need_rust
+  install_missing_and_rust
   need_component fmt rustfmt
   need_component clippy clippy
 }
@@ -71,7 +76,7 @@ serve_test_film() {
   local film
   film=$(test_film "$target") && fetch_player "$target/player" && mkdir "$LIBRARY" || return
   cp --recursive --reflink=auto "$film" "$LIBRARY/"
-  start_origin "$HEADWATER" "$LIBRARY" "$target/player" "$work/origin.log"
+  start_origin "$HEADWATER" "$LIBRARY" "$target/player" "$work/origin.log" || return
   BASE=$origin_base
   MEDIA=$("$HEADWATER" library "$LIBRARY" --json | jq -r 'select(.playable).id')
   [[ -n $MEDIA ]] || die "the test film is not playable: $("$HEADWATER" library "$LIBRARY" --json)"
