@@ -97,7 +97,7 @@ target=$(target_dir)
 say "Building headwater"
 cargo build --release -p headwater
 headwater=$target/release/headwater
-fetch_player "$target/player"
+assemble_player "$target"
 if ((${#films[@]} == 0)); then
   films=("$(test_film "$target")")
 fi

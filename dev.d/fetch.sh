@@ -3,38 +3,44 @@
 
 : "${root:?is set by the script that sources this: the top of the checkout}"
 
-# fetch_player DIR: the player library's files, with the versions origin/player/package.json pins.
-fetch_player() {
-  local dir=$1 manifest=$root/origin/player/package.json npm_dir file want
-  want=$(cat "$root"/origin/player/package*.json | sha256sum)
-  if [[ -f $dir/.fetched && $(<"$dir/.fetched") == "$want" ]]; then
-    return
-  fi
-  say "Fetching the player library from npm"
-  rm -rf "$dir"
-  mkdir -p "$dir"
-  npm_dir=$(mktemp -d "$dir.npm.XXXXXX")
-  cp "$root"/origin/player/package*.json "$npm_dir"
-  if ! npm_install "$npm_dir" >"$npm_dir/npm.log" 2>&1; then
-    tail -n 20 "$npm_dir/npm.log" >&2
-    rm -rf "$npm_dir"
-    die "npm could not fetch the player library; its last words are above"
-  fi
-  while read -r file; do
-    cp "$npm_dir/node_modules/${file#node_modules/}" "$dir/" ||
-      die "the npm packages hold no $file, which $manifest names"
-  done < <(jq -r '.headwater.files[]' "$manifest")
-  rm -rf "$npm_dir"
-  printf '%s\n' "$want" >"$dir/.fetched"
+# assemble_player TARGET_DIR: makes TARGET_DIR/player, what the origin serves as its page: our files, and the library's in
+# the version origin/player/package.json pins.
+assemble_player() {
+  local library=$1/npm/player
+  mkdir -p "$library"
+  cp "$root/origin/player/package.json" "$root/origin/player/.npmrc" "$library/"
+  npm_install "$library" || return
+  node "$root/origin/player/assemble.mjs" "$1/player" "$library/node_modules/shaka-player"
 }
 
-# npm_install DIR: what DIR/package.json asks for; exactly the locked versions if there is a lock file.
+# npm_install FOLDER: what FOLDER/package.json asks for, unless it is there already. No script of any package is run.
 npm_install() {
-  local how=install
-  if [[ -f $1/package-lock.json ]]; then
-    how=ci
+  local mark=$1/node_modules/.installed-for want log
+  want=$(sha256sum <"$1/package.json")
+  if [[ -f $mark && $(<"$mark") == "$want" ]]; then
+    return
   fi
-  npm "$how" --prefix "$1" --ignore-scripts --no-audit --no-fund --no-progress
+  say "Fetching with npm: $(jq -r '.dependencies | to_entries | map("\(.key) \(.value)") | join(", ")' "$1/package.json")"
+  if ! log=$(cd "$1" && npm install --ignore-scripts --no-audit --no-fund --no-progress 2>&1); then
+    printf '%s\n' "$log" | tail -n 20 >&2
+    echo "dev: npm failed; its last words are above" >&2
+    return 1
+  fi
+  printf '%s\n' "$want" >"$mark"
+}
+
+# use_node TARGET_DIR: makes sure that `node` is 20 or newer, as the browser driver asks; Debian 12 has 18. npm carries
+# node itself as a package.
+use_node() {
+  local folder=$1/npm/node architecture
+  if (($(node --print 'parseInt(process.versions.node)') >= 20)); then
+    return
+  fi
+  architecture=$(node --print process.arch)
+  mkdir -p "$folder"
+  printf '{"private": true, "dependencies": {"node-linux-%s": "22.23.3"}}\n' "$architecture" >"$folder/package.json"
+  npm_install "$folder" || return
+  PATH=$folder/node_modules/node-linux-$architecture/bin:$PATH
 }
 
 # test_film TARGET_DIR: prints the folder of the test film; makes it at first, and again when its maker has changed.

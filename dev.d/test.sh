@@ -74,7 +74,7 @@ set_up() {
 # Starts an origin on the test film; what is served and where is in LIBRARY, BASE and MEDIA.
 serve_test_film() {
   local film
-  film=$(test_film "$target") && fetch_player "$target/player" && mkdir "$LIBRARY" || return
+  film=$(test_film "$target") && assemble_player "$target" && mkdir "$LIBRARY" || return
   cp --recursive --reflink=auto "$film" "$LIBRARY/"
   start_origin "$HEADWATER" "$LIBRARY" "$target/player" "$work/origin.log" || return
   BASE=$origin_base
@@ -82,11 +82,10 @@ serve_test_film() {
   [[ -n $MEDIA ]] || die "the test film is not playable: $("$HEADWATER" library "$LIBRARY" --json)"
 }
 
+# players MODE…: the matrix of players and forms, or the mode named.
 players() {
-  if [[ ! -d $root/tests/players/node_modules ]]; then
-    npm_install "$root/tests/players" || return
-  fi
-  node "$root/tests/players/run.mjs" --base "$BASE" --media "$MEDIA" "$@"
+  npm_install "$root/tests/players" && use_node "$target" || return
+  node "$root/tests/players/run.mjs" "$@" --base "$BASE" --media "$MEDIA"
 }
 
 set_up
@@ -104,7 +103,7 @@ export HEADWATER=$target/release/headwater LIBRARY=$work/library BASE MEDIA
 stage "origin" serve_test_film || close
 
 stage "players" players || true
-stage "page" players --page || true
+stage "page" players page || true
 for check in "$root"/tests/e2e.d/*; do
   if [[ -f $check && -x $check ]]; then
     stage "$(basename "$check")" "$check" || true
