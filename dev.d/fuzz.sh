@@ -14,12 +14,11 @@ source "$root/dev.d/setup.sh"
 
 readonly fuzz=$root/packager/fuzz
 readonly seconds_default=600
-# A hang is an input of at most input_size_bytes_max that takes this long; honest ones take milliseconds.
+# A hang is an input that takes this long; honest ones of the sizes tried take milliseconds.
 readonly timeout_s=10
-# The targets bound their own heap to 256 MiB (packager/fuzz/memory.rs). libFuzzer's bound counts its corpus and
+# The targets bound their own heap to 256 MiB (packager/fuzz/src/memory.rs). libFuzzer's bound counts its corpus and
 # coverage tables and the code itself too, and is only there should that allocator be passed by.
 readonly rss_limit_mb=512
-readonly input_size_bytes_max=$((256 << 10))
 
 targets() {
   sed -n 's#^path = "fuzz_targets/\(.*\)\.rs"$#\1#p' "$fuzz/Cargo.toml"
@@ -38,24 +37,27 @@ build() {
   printf '%s/%s/release\n' "$target" "$triple"
 }
 
-# extensions_of TARGET: the file names' endings of what the target reads.
-extensions_of() {
+# traits_of TARGET: the largest input that is tried, in bytes, and the endings of the files the target reads.
+traits_of() {
   case $1 in
-    boxes) echo mp4 m4s m4a mov bmff ;;
+    boxes) echo 262144 mp4 m4s m4a mov bmff ;;
+    srt) echo 8192 srt ;;
+    webvtt) echo 8192 vtt ;;
+    *) echo 4096 ;;
   esac
 }
 
-# seed TARGET FOLDER: puts real files of the kind the target reads into the folder, none larger than an input may be.
+# seed FOLDER SIZE_BYTES_MAX EXTENSION…: puts real files of these kinds into the folder, none larger than an input may be.
 seed() {
-  local media=${HEADWATER_MEDIA:-$root/../shared/media} extension file
+  local folder=$1 size_bytes_max=$2 media=${HEADWATER_MEDIA:-$root/../shared/media} extension file
   if [[ ! -d $media ]]; then
     media=$work/media
     make_small_media "$media"
   fi
-  for extension in $(extensions_of "$1"); do
+  for extension in "${@:3}"; do
     while IFS= read -r -d '' file; do
-      cp --no-clobber "$file" "$2/$(sha256sum <"$file" | cut -c1-16).$extension"
-    done < <(find "$media" -type f -name "*.$extension" -size "-$((input_size_bytes_max / 1024))k" -print0)
+      cp --no-clobber "$file" "$folder/$(sha256sum <"$file" | cut -c1-16).$extension"
+    done < <(find "$media" -type f -name "*.$extension" -size "-$((size_bytes_max + 1))c" -print0)
   done
 }
 
@@ -86,12 +88,14 @@ make_small_media() {
 # fuzz_one TARGET SECONDS
 fuzz_one() {
   local corpus=$fuzz/corpus/$1 artifacts=$fuzz/artifacts/$1 seeds=$work/seeds/$1
+  local traits
+  read -ra traits < <(traits_of "$1")
   mkdir -p "$corpus" "$artifacts" "$seeds"
-  seed "$1" "$seeds"
+  seed "$seeds" "${traits[@]}"
   say "== $1: $2 s, beginning with $(find "$seeds" "$corpus" -type f | wc -l) inputs"
   # The first folder receives what is found to be new; the lines left out tell of each single step.
-  "$binaries/$1" "$corpus" "$seeds" "${options[@]}" -max_total_time="$2" -print_final_stats=1 \
-    -artifact_prefix="$artifacts/" 2>&1 |
+  "$binaries/$1" "$corpus" "$seeds" "${options[@]}" -max_len="${traits[0]}" \
+    -max_total_time="$2" -print_final_stats=1 -artifact_prefix="$artifacts/" 2>&1 |
     sed '/^#[0-9]*\t\(NEW\|REDUCE\|RELOAD\)/d; /NEW_FUNC/d; /^WARNING: Failed to find/d
       /^###### Recommended dictionary/,/^###### End of/d'
 }
@@ -122,7 +126,7 @@ install_missing_and_rust
 
 cd "$fuzz"
 binaries=$(build)
-options=(-timeout="$timeout_s" -rss_limit_mb="$rss_limit_mb" -max_len="$input_size_bytes_max")
+options=(-timeout="$timeout_s" -rss_limit_mb="$rss_limit_mb")
 if [[ -f $seconds ]]; then
   exec "$binaries/$wanted" "${options[@]}" "$seconds"
 fi

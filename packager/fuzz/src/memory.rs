@@ -1,7 +1,7 @@
 //! The memory a fuzz target may have: an allocation past the bound fails at once, and the input that asked is kept.
 //!
-//! Linking this crate is what sets the bound. libFuzzer's own looks at the whole process once a second, its corpus and
-//! tables included; this one counts every byte of Rust's heap.
+//! libFuzzer's own bound looks at the whole process once a second, its corpus and tables included; this one counts every
+//! byte of Rust's heap.
 
 use std::alloc::System;
 
