@@ -2,6 +2,14 @@
 
 pub mod sample_entry;
 
+mod brand;
+pub mod init;
+mod language;
+mod trak;
+
+#[cfg(test)]
+mod fixture;
+
 use std::fmt;
 
 /// Four bytes that name a box, brand or handler.
@@ -322,6 +330,13 @@ impl BoxWriter {
     /// `count` zero bytes.
     pub fn zeros(&mut self, count: usize) {
         self.buffer.resize(self.buffer.len() + count, 0);
+    }
+
+    /// Appends `count` zero bytes and hands them out to be filled in.
+    pub fn append_zeros(&mut self, count: usize) -> &mut [u8] {
+        let start = self.buffer.len();
+        self.zeros(count);
+        &mut self.buffer[start..]
     }
 
     /// One byte.
