@@ -3,6 +3,7 @@
 pub mod sample_entry;
 
 mod brand;
+pub mod fragment;
 pub mod init;
 mod language;
 mod trak;
