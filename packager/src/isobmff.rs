@@ -6,6 +6,7 @@ mod brand;
 pub mod fragment;
 pub mod init;
 mod language;
+pub mod sidx;
 mod trak;
 
 #[cfg(test)]
