@@ -7,6 +7,7 @@ pub mod fragment;
 pub mod init;
 mod language;
 pub mod sidx;
+pub mod stored;
 mod trak;
 
 #[cfg(test)]
