@@ -1,0 +1,227 @@
+// The players behind one face: open, what there is, what is active, pick, what went wrong.
+//
+// Runs in the browser. Ids of tracks are each player's own and only compared with one another.
+'use strict';
+
+window.harness = (() => {
+  const failures = [];
+  const warnings = [];
+  let adapter = null;
+  let waiting_count = 0;
+
+  const video = () => document.getElementById('video');
+  const fail = (text) => { if (failures.length < 50) failures.push(text); };
+  const warn = (text) => { if (warnings.length < 50) warnings.push(text); };
+
+  async function open(name, library, url) {
+    await script(library);
+    const element = video();
+    element.addEventListener('waiting', () => { waiting_count += 1; });
+    element.addEventListener('error', () =>
+      fail(`video element: code ${element.error?.code}: ${element.error?.message}`));
+    adapter = {'hls.js': hlsJs, 'shaka': shakaPlayer, 'dash.js': dashJs}[name](element);
+    await adapter.open(url);
+    // A player may pause the element while it sets up; playing is part of what is tested, its outcome is awaited outside.
+    element.play().catch((error) => fail(`play() was refused: ${error.name}: ${error.message}`));
+    return {video: adapter.videos(), audio: adapter.audios(), text: adapter.texts()};
+  }
+
+  function script(src) {
+    return new Promise((resolve, reject) => {
+      const element = document.createElement('script');
+      element.src = src;
+      element.onload = resolve;
+      element.onerror = () => reject(new Error(`cannot load ${src}`));
+      document.head.append(element);
+    });
+  }
+
+  function state() {
+    const element = video();
+    const frames = element.getVideoPlaybackQuality();
+    const buffered = [];
+    for (let i = 0; i < element.buffered.length; i += 1) {
+      buffered.push([element.buffered.start(i), element.buffered.end(i)]);
+    }
+    return {
+      time_s: element.currentTime,
+      duration_s: element.duration,
+      paused: element.paused,
+      seeking: element.seeking,
+      ended: element.ended,
+      ready: element.readyState,
+      width: element.videoWidth,
+      height: element.videoHeight,
+      frame_count: frames.totalVideoFrames,
+      dropped_count: frames.droppedVideoFrames,
+      waiting_count,
+      buffered,
+      active: adapter ? adapter.active() : {},
+      cues: adapter ? adapter.cues().slice(0, 500) : [],
+      shown: adapter ? adapter.shown() : '',
+      failures,
+      warnings,
+    };
+  }
+
+  function seek(time_s) {
+    const element = video();
+    element.currentTime = time_s;
+    if (element.paused) element.play().catch((error) => fail(`play() was refused: ${error.name}: ${error.message}`));
+  }
+
+  // ---- text that the browser itself renders ----
+
+  const rendered = (element) => [...element.textTracks].filter((track) =>
+    track.mode === 'showing' && (track.kind === 'subtitles' || track.kind === 'captions'));
+  const cueTimes = (tracks) => tracks.flatMap((track) => [...track.cues ?? []].map((cue) => [cue.startTime, cue.endTime]));
+  const cueText = (tracks) => tracks.flatMap((track) => [...track.activeCues ?? []].map((cue) => cue.text ?? '')).join('\n');
+
+  // ---- hls.js ----
+
+  function hlsJs(element) {
+    const hls = new Hls({maxBufferLength: 16, maxMaxBufferLength: 24, capLevelToPlayerSize: false});
+    // What hls.js reports without harm: it waited for data, or stepped over a gap.
+    const harmless = new Set(['bufferStalledError', 'bufferNudgeOnStall', 'bufferSeekOverHole', 'bufferFullError']);
+    hls.on(Hls.Events.ERROR, (_, data) => {
+      const where = data.frag ? ` ${data.frag.url}` : data.url ? ` ${data.url}` : '';
+      const text = `${data.type}/${data.details}${data.fatal ? ' (fatal)' : ''}${where} ${data.error?.message ?? data.reason ?? ''}`.trim();
+      if (!data.fatal && harmless.has(data.details)) warn(text); else fail(text);
+    });
+    return {
+      open: (url) => new Promise((resolve, reject) => {
+        hls.on(Hls.Events.MANIFEST_PARSED, () => resolve());
+        hls.on(Hls.Events.ERROR, (_, data) => { if (data.fatal) reject(new Error(data.details)); });
+        hls.loadSource(url);
+        hls.attachMedia(element);
+      }),
+      videos: () => hls.levels.map((level, id) =>
+        ({id, width: level.width, height: level.height, bandwidth_bps: level.bitrate})),
+      audios: () => hls.audioTracks.map((track) => ({id: track.id, language: track.lang ?? '', label: track.name})),
+      texts: () => hls.subtitleTracks.map((track) => ({id: track.id, language: track.lang ?? '', label: track.name})),
+      active: () => ({video: hls.currentLevel, audio: hls.audioTrack, text: hls.subtitleTrack}),
+      pickVideo: (id) => { hls.currentLevel = id; },
+      pickAudio: (id) => { hls.audioTrack = id; },
+      pickText: (id) => { hls.subtitleDisplay = true; hls.subtitleTrack = id; },
+      cues: () => cueTimes(rendered(element)),
+      shown: () => cueText(rendered(element)),
+    };
+  }
+
+  // ---- shaka-player ----
+
+  function shakaPlayer(element) {
+    shaka.polyfill.installAll();
+    const player = new shaka.Player();
+    const container = document.getElementById('container');
+    const cues = [];
+    class Displayer extends shaka.text.UITextDisplayer {
+      append(list) {
+        for (const cue of list) cues.push([cue.startTime, cue.endTime]);
+        super.append(list);
+      }
+    }
+    const names = (code) => Object.keys(shaka.util.Error.Code).find((key) => shaka.util.Error.Code[key] === code);
+    const describe = (error) => `${names(error.code) ?? error.message} (${error.code}) ${JSON.stringify(error.data ?? [], (key, value) => value instanceof ArrayBuffer ? `${value.byteLength} bytes` : value).slice(0, 300)}`;
+    player.addEventListener('error', (event) => fail(describe(event.detail)));
+    // A retried request is no event of the player, but it is a failure of the origin.
+    player.getNetworkingEngine()?.addEventListener('retry', (event) => fail(`retried: ${event.error ? describe(event.error) : ''}`));
+    const variant = () => player.getVariantTracks().find((track) => track.active);
+    const videoId = (track) => `${track.width}x${track.height}@${track.bandwidth}`;
+    const audioId = (track) => JSON.stringify([track.language, track.label, track.channelsCount, track.codecs, track.roles]);
+    return {
+      open: async (url) => {
+        await player.attach(element);
+        player.setVideoContainer(container);
+        player.configure({
+          streaming: {bufferingGoal: 16, bufferBehind: 20},
+          textDisplayFactory: (owner) => new Displayer(owner),
+        });
+        try {
+          await player.load(url);
+        } catch (error) {
+          fail(describe(error));
+          throw new Error(describe(error));
+        }
+      },
+      videos: () => player.getVideoTracks().map((track) =>
+        ({id: videoId(track), width: track.width, height: track.height, bandwidth_bps: track.bandwidth})),
+      audios: () => player.getAudioTracks().map((track) =>
+        ({id: audioId(track), language: track.language, label: track.label ?? ''})),
+      texts: () => player.getTextTracks().map((track) =>
+        ({id: track.id, language: track.language, label: track.label ?? ''})),
+      active: () => {
+        const shown = player.getVideoTracks().find((track) => track.active);
+        const heard = player.getAudioTracks().find((track) => track.active);
+        const text = player.getTextTracks().find((track) => track.active);
+        return {video: shown && videoId(shown), audio: heard && audioId(heard), text: text?.id, variant: variant()?.id};
+      },
+      pickVideo: (id) => {
+        player.configure('abr.enabled', false);
+        player.selectVideoTrack(player.getVideoTracks().find((track) => videoId(track) === id), true);
+      },
+      pickAudio: (id) => player.selectAudioTrack(player.getAudioTracks().find((track) => audioId(track) === id)),
+      pickText: (id) => player.selectTextTrack(player.getTextTracks().find((track) => track.id === id)),
+      cues: () => cues,
+      shown: () => document.querySelector('.shaka-text-container')?.textContent ?? '',
+    };
+  }
+
+  // ---- dash.js ----
+
+  function dashJs(element) {
+    const player = dashjs.MediaPlayer().create();
+    const events = dashjs.MediaPlayer.events;
+    const captions = document.getElementById('captions');
+    player.on(events.ERROR, ({error}) => fail(`${error?.code ?? ''} ${error?.message ?? JSON.stringify(error)}`.trim()));
+    player.on(events.PLAYBACK_ERROR, ({error}) => fail(`playback: ${error?.code ?? error}`));
+    const representation = () => player.getCurrentRepresentationForType('video');
+    const texts = () => player.getTracksFor('text');
+    const label = (track) => track.labels?.[0]?.text ?? '';
+    let text = -1;
+    return {
+      open: (url) => new Promise((resolve, reject) => {
+        player.on(events.STREAM_INITIALIZED, () => resolve());
+        player.on(events.ERROR, ({error}) => reject(new Error(error?.message ?? 'error')));
+        player.initialize();
+        player.updateSettings({streaming: {
+          buffer: {bufferTimeDefault: 16, bufferTimeAtTopQuality: 16, bufferTimeAtTopQualityLongForm: 16},
+          text: {defaultEnabled: false},
+        }});
+        player.attachView(element);
+        player.attachTTMLRenderingDiv(captions);
+        player.setAutoPlay(true);
+        player.attachSource(url);
+      }),
+      videos: () => player.getRepresentationsByType('video').map((track) =>
+        ({id: track.id, width: track.width, height: track.height, bandwidth_bps: track.bandwidth})),
+      audios: () => player.getTracksFor('audio').map((track, id) => ({id, language: track.lang ?? '', label: label(track)})),
+      texts: () => texts().map((track, id) => ({id, language: track.lang ?? '', label: label(track)})),
+      active: () => {
+        const audio = player.getCurrentTrackFor('audio');
+        return {
+          video: representation()?.id,
+          audio: audio ? player.getTracksFor('audio').findIndex((track) => track.index === audio.index) : -1,
+          text,
+        };
+      },
+      pickVideo: (id) => {
+        player.updateSettings({streaming: {abr: {autoSwitchBitrate: {video: false}}}});
+        player.setRepresentationForTypeById('video', id, true);
+      },
+      pickAudio: (id) => player.setCurrentTrack(player.getTracksFor('audio')[id]),
+      pickText: (id) => {
+        player.enableText(true);
+        player.setTextTrack(id);
+        text = player.getCurrentTextTrackIndex();
+      },
+      cues: () => cueTimes(rendered(element)),
+      shown: () => cueText(rendered(element)) + captions.textContent,
+    };
+  }
+
+  return {
+    open, state, seek,
+    pick: (kind, id) => adapter[{video: 'pickVideo', audio: 'pickAudio', text: 'pickText'}[kind]](id),
+  };
+})();

@@ -1,0 +1,279 @@
+// The player pages: opens them as a viewer does and looks at what a viewer sees.
+import {mkdir} from 'node:fs/promises';
+import {join} from 'node:path';
+import {launch, record, until} from './browser.mjs';
+
+const DESKTOP = {width: 1280, height: 860};
+const PHONE = {width: 390, height: 844};
+
+/** Runs every page check and never throws; results have the shape of `play`'s. */
+export async function pages({base, media, shots, executable, harness}) {
+  if (shots) await mkdir(shots, {recursive: true});
+  const browser = await launch({executable});
+  const strict = await launch({executable, autoplay: 'blocked'});
+  const checks = [
+    ['every form plays', playsForms], ['menus', hasMenus], ['form selector', switchesForm], ['keyboard', obeysKeys],
+    ['start second and button', startsOnClick], ['failure is told', tellsFailure], ['phone width', fitsPhone],
+    ['embed', embeds], ['embed in a foreign page', embedsAbroad], ['autoplay blocked', showsButton],
+  ];
+  const results = [];
+  try {
+    for (const [name, check] of checks) {
+      const visit = new Visit({browser: check === showsButton ? strict : browser, base, media, shots, harness});
+      results.push(await visit.run(name, check));
+    }
+  } finally {
+    await browser.close();
+    await strict.close();
+  }
+  return results;
+}
+
+class Visit {
+  constructor({browser, base, media, shots, harness}) {
+    Object.assign(this, {browser, base, media, shots, harness, contexts: [], logs: []});
+  }
+
+  async run(name, check) {
+    const began_ms = performance.now();
+    const step = {name: 'page', ok: true, detail: ''};
+    try {
+      step.detail = await check(this) ?? '';
+      await this.quiet();
+    } catch (error) {
+      step.ok = false;
+      step.detail = String(error?.message ?? error).split('\n')[0];
+    } finally {
+      await Promise.all(this.contexts.map((context) => context.close()));
+    }
+    step.took_s = (performance.now() - began_ms) / 1000;
+    return {player: name, form: 'page', ok: step.ok, took_s: step.took_s, steps: [step], facts: {}};
+  }
+
+  /** Opens a path of the origin; the page's policy violations are collected as they happen. */
+  async open(path, {viewport = DESKTOP, mobile = false, prepare = async () => {}} = {}) {
+    const context = await this.browser.newContext({viewport, isMobile: mobile, hasTouch: mobile, locale: 'en-GB'});
+    this.contexts.push(context);
+    await context.addInitScript(() => {
+      window.violations = [];
+      document.addEventListener('securitypolicyviolation', (event) =>
+        window.violations.push(`${event.violatedDirective}: ${event.blockedURI}`));
+    });
+    const page = await context.newPage();
+    const log = record(page);
+    this.logs.push({page, log});
+    await prepare(page);
+    await page.goto(new URL(path, this.base).href);
+    return page;
+  }
+
+  /** Nothing may have failed, left the origin or been refused by the policy. */
+  async quiet({failures_expected = false} = {}) {
+    for (const {page, log} of this.logs) {
+      const origin = new URL(this.base).origin;
+      const abroad = log.requests.filter((url) => /^(https?|wss?):/.test(url) &&
+        ![origin, new URL(this.harness).origin].includes(new URL(url).origin));
+      if (abroad.length > 0) throw new Error(`asked another host: ${abroad[0]}`);
+      const violations = [];
+      for (const frame of page.frames()) violations.push(...await frame.evaluate(() => window.violations ?? []));
+      if (violations.length > 0) throw new Error(`against its own policy: ${violations[0]}`);
+      if (failures_expected) continue;
+      if (log.failures.length > 0) throw new Error(log.failures[0]);
+      if (log.console.length > 0) throw new Error(`console: ${log.console[0]}`);
+    }
+    this.logs = [];
+  }
+
+  async shot(page, name) {
+    if (this.shots) await page.screenshot({path: join(this.shots, `${name}.png`)});
+  }
+}
+
+/** What the page's own handle says. */
+function state(page) {
+  return page.evaluate(() => {
+    const {video, player, form, forms, error} = window.headwater ?? {};
+    return {
+      time_s: video?.currentTime ?? 0,
+      duration_s: video?.duration ?? 0,
+      paused: video?.paused ?? true,
+      muted: video?.muted,
+      loop: video?.loop,
+      width: video?.videoWidth ?? 0,
+      form, forms, error,
+      audio_count: new Set(player?.getAudioTracks().map(({language}) => language)).size,
+      video_count: player?.getVideoTracks().length ?? 0,
+      text_count: player?.getTextTracks().length ?? 0,
+      button: document.getElementById('start')?.offsetParent !== null,
+    };
+  });
+}
+
+async function awaited(page, what, accept, deadline_s = 15) {
+  let last = null;
+  return until(what, deadline_s, async () => {
+    last = await state(page);
+    if (last.error) throw new Error(`${what}: the page says: ${last.error.title}: ${last.error.reason} ${last.error.code}`);
+    return accept(last) ? last : null;
+  }, () => JSON.stringify(last));
+}
+
+async function moving(page, by_s = 1) {
+  const {time_s} = await state(page);
+  return awaited(page, `play on for ${by_s} s`, (now) => !now.paused && now.time_s >= time_s + by_s);
+}
+
+async function playsForms(visit) {
+  const page = await visit.open(`/v/${visit.media}?autoplay=1&mute=1`);
+  const {forms} = await moving(page);
+  await visit.shot(page, 'page');
+  for (const form of forms) {
+    const other = await visit.open(`/v/${visit.media}?autoplay=1&mute=1&form=${form}`);
+    const now = await moving(other);
+    if (now.form !== form) throw new Error(`asked for ${form}, plays ${now.form}`);
+    await other.context().close();
+    visit.logs.pop();
+  }
+  return forms.join(', ');
+}
+
+async function hasMenus(visit) {
+  const page = await visit.open(`/v/${visit.media}?autoplay=1&mute=1`);
+  const {audio_count, video_count, text_count} = await moving(page);
+  const wake = () => page.mouse.move(400 + Math.random() * 40, 300);
+  const openMenu = async () => {
+    await wake();
+    await page.locator('.shaka-overflow-menu-button').click({timeout: 5000});
+  };
+  const entries = [
+    ['quality', '.shaka-resolution-button', '.shaka-resolutions', video_count > 1, video_count],
+    ['language', '.shaka-language-button', '.shaka-audio-languages', audio_count > 1, audio_count],
+    ['subtitles', '.shaka-overflow-menu .shaka-caption-button', '.shaka-text-languages', text_count > 0, text_count],
+    ['speed', '.shaka-playbackrate-button', '.shaka-playback-rates', true, 4],
+  ];
+  const seen = [];
+  await openMenu();
+  await visit.shot(page, 'page-menu');
+  await openMenu();
+  for (const [name, opener, menu, expected, choice_count] of entries) {
+    if (!expected) continue;
+    await openMenu();
+    await page.locator(opener).first().click({timeout: 5000}).catch(() => { throw new Error(`the menu has no entry for ${name}`); });
+    const choices = page.locator(`${menu} button[aria-checked], ${menu} button.shaka-playback-rate-preset-button, ${menu} button`);
+    await until(`${name} menu offers ${choice_count}`, 5, async () => await choices.count() >= choice_count, async () => `offers ${await choices.count()}`);
+    await visit.shot(page, `page-menu-${name}`);
+    seen.push(name);
+    await page.keyboard.press('Escape');
+  }
+  if (text_count > 0) {
+    await page.evaluate(() => window.headwater.player.selectTextTrack(window.headwater.player.getTextTracks()[0]));
+    await until('a subtitle is shown', 20, () => page.evaluate(() => document.querySelector('.shaka-text-container')?.textContent.trim()));
+    await visit.shot(page, 'page-subtitles');
+  }
+  return seen.join(', ');
+}
+
+async function switchesForm(visit) {
+  const page = await visit.open(`/v/${visit.media}?autoplay=1&mute=1&t=5`);
+  const before = await moving(page);
+  if (before.time_s < 5) throw new Error(`t=5 started at ${before.time_s.toFixed(1)} s`);
+  if (before.forms.length < 2) return 'one form only';
+  const other = before.forms.find((form) => form !== before.form);
+  await page.locator(`.form[data-form="${other}"]`).click();
+  const after = await awaited(page, `${other} plays on`, (now) => now.form === other && !now.paused && now.width > 0 && now.time_s > before.time_s + 0.3);
+  if (after.time_s > before.time_s + 10) throw new Error(`went from ${before.time_s.toFixed(1)} s to ${after.time_s.toFixed(1)} s`);
+  if (!page.url().includes(`form=${other}`)) throw new Error('the address does not name the form');
+  return `${before.form} → ${other} at ${before.time_s.toFixed(1)} s`;
+}
+
+async function obeysKeys(visit) {
+  const page = await visit.open(`/v/${visit.media}?autoplay=1&mute=1`);
+  await moving(page);
+  await page.keyboard.press('k');
+  await awaited(page, 'k pauses', (now) => now.paused);
+  const {time_s} = await state(page);
+  await page.keyboard.press('ArrowRight');
+  await awaited(page, 'arrow goes forward', (now) => now.time_s > time_s + 3);
+  await page.keyboard.press('m');
+  await awaited(page, 'm turns the sound on', (now) => !now.muted);
+  await page.keyboard.press('k');
+  await moving(page);
+}
+
+async function startsOnClick(visit) {
+  const page = await visit.open(`/v/${visit.media}?t=7`);
+  const idle = await awaited(page, 'first frame without playing', (now) => now.width > 0 && now.button && now.paused);
+  if (Math.abs(idle.time_s - 7) > 1) throw new Error(`t=7 stands at ${idle.time_s.toFixed(1)} s`);
+  await until('the clock shows 0:07', 5, () => page.evaluate(() => document.querySelector('.shaka-current-time')?.textContent.includes('0:07')));
+  await visit.shot(page, 'page-start');
+  await page.locator('#start').click();
+  const now = await moving(page);
+  if (now.button) throw new Error('the start button stays');
+}
+
+async function tellsFailure(visit) {
+  const prepare = (page) => page.route(/\/vod\/.*\.(m3u8|mpd)/, (route) => route.fulfill({status: 404}));
+  const page = await visit.open(`/v/${visit.media}?autoplay=1&mute=1`, {prepare});
+  const reason = page.locator('#error-reason');
+  await reason.waitFor({state: 'visible', timeout: 20_000});
+  const text = await reason.textContent();
+  await visit.shot(page, 'page-error');
+  if (!text.includes('404')) throw new Error(`the reason does not name the status: ${text}`);
+  await page.unroute(/\/vod\/.*\.(m3u8|mpd)/);
+  await page.locator('#retry').click();
+  await until('plays after "Try again"', 15, async () => {
+    const now = await state(page);
+    return !now.error && !now.paused && now.time_s > 0.5;
+  });
+  await visit.quiet({failures_expected: true});
+  return text;
+}
+
+async function fitsPhone(visit) {
+  const page = await visit.open(`/v/${visit.media}?autoplay=1&mute=1`, {viewport: PHONE, mobile: true});
+  await moving(page);
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  await page.touchscreen.tap(195, 60);
+  await page.locator('.shaka-controls-container[shown="true"]').waitFor({timeout: 5000});
+  await until('the controls are shown', 5, () => page.evaluate(() => getComputedStyle(document.querySelector('.shaka-bottom-controls')).opacity === '1'));
+  await visit.shot(page, 'phone');
+  if (overflow > 0) throw new Error(`${overflow} px wider than the screen`);
+}
+
+async function embeds(visit) {
+  const page = await visit.open(`/embed/${visit.media}?autoplay=1&loop=1&mute=1`, {viewport: {width: 854, height: 480}});
+  const now = await moving(page);
+  if (!now.muted || !now.loop) throw new Error(`muted ${now.muted}, loop ${now.loop}`);
+  await visit.shot(page, 'embed');
+  await page.evaluate(() => { const {video} = window.headwater; video.currentTime = video.duration - 1; });
+  await awaited(page, 'starts again after the end', (later) => later.time_s < later.duration_s / 2 && later.time_s > 0.3 && !later.paused, 20);
+}
+
+async function embedsAbroad(visit) {
+  const source = `${visit.base}/embed/${visit.media}?autoplay=1&mute=1`;
+  const page = await visit.open(`${visit.harness}/frame?src=${encodeURIComponent(source)}`);
+  const frame = await until('the frame opens', 10, () => page.frames().find((candidate) => candidate.url().startsWith(visit.base)));
+  await until('plays in the frame', 15, () => frame.evaluate(() => window.headwater?.video.currentTime > 1));
+}
+
+async function showsButton(visit) {
+  // Looking into a page counts as the viewer's gesture, so the page must say by itself that it was refused.
+  let refused = false;
+  const prepare = async (page) => {
+    page.on('console', (message) => { refused ||= message.text() === 'play: NotAllowedError'; });
+    await page.addInitScript(() => {
+      const play = HTMLMediaElement.prototype.play;
+      HTMLMediaElement.prototype.play = function (...nothing) {
+        const outcome = play.apply(this, nothing);
+        outcome.catch((error) => console.debug(`play: ${error.name}`));
+        return outcome;
+      };
+    });
+  };
+  const page = await visit.open(`/embed/${visit.media}?autoplay=1`, {prepare});
+  await until('the browser refuses to play', 15, () => refused);
+  await awaited(page, 'the start button', (now) => now.button && now.paused && now.width > 0);
+  await visit.shot(page, 'embed-blocked');
+  await page.locator('#start').click();
+  await moving(page);
+}
