@@ -467,6 +467,14 @@ impl TrackIndex {
         self.header.media_time
     }
 
+    /// Ticks by which all decode times have to be moved back so that no sample is presented before it is decoded, which
+    /// MPEG-TS needs; zero where composition offsets are not negative and nothing is cut from the front. One 64th of the
+    /// samples' offsets is looked at.
+    pub fn decode_delay(&self) -> u64 {
+        let offset_min = i64::from(self.compositions.min()) + self.header.composition_bias;
+        (self.header.media_time as i64).saturating_sub(offset_min).max(0) as u64
+    }
+
     /// Sum of all sample durations.
     pub fn duration(&self) -> MediaTime {
         MediaTime::new(self.header.duration as i64, self.header.timescale)
@@ -682,6 +690,11 @@ mod tests {
     /// first decode time, media time, presentation time of each sample
     fn check_edit(compositions: &[i32], edit_offset: i64, expected: (u64, u64, &[i64])) {
         let index = build(&frames(compositions), edit_offset);
+        let late = |sample: Sample| sample.decode_time as i64 - index.presentation_time(&sample);
+        assert_eq!(
+            index.decode_delay() as i64,
+            index.iter().map(late).max().unwrap().max(0)
+        );
         let times: Vec<i64> = index.iter().map(|sample| index.presentation_time(&sample)).collect();
         assert_eq!(
             (index.first_decode_time(), index.media_time(), times.as_slice()),

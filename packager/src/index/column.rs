@@ -143,6 +143,12 @@ impl Column {
         base.wrapping_add(value as u32)
     }
 
+    /// The smallest value, or 0 of no values.
+    pub(super) fn min(&self) -> u32 {
+        let headers = self.bytes[..self.bits_at].chunks_exact(BLOCK_HEADER_SIZE);
+        headers.map(|header| u32_at(header, 0)).min().unwrap_or(0)
+    }
+
     /// Values `from..to`.
     pub(super) fn iter(&self, from: u32, to: u32) -> impl Iterator<Item = u32> + '_ {
         (from..to).map(|at| self.get(at))
@@ -167,6 +173,7 @@ mod tests {
             let bytes = Bytes::from(bytes);
             let (column, end) = Column::open(&bytes, 5, values.len()).unwrap();
             prop_assert_eq!(end, bytes.len());
+            prop_assert_eq!(Some(column.min()), values.iter().copied().min());
             prop_assert_eq!(column.iter(0, values.len() as u32).collect::<Vec<_>>(), values);
         }
     }
