@@ -9,6 +9,7 @@ pub mod demux;
 pub mod index;
 pub mod isobmff;
 pub mod limits;
+pub mod mpegts;
 pub mod segment;
 pub mod source;
 pub mod text;

@@ -1,0 +1,271 @@
+//! Elementary streams: samples as CMAF stores them, turned into the byte streams that MPEG-TS and packed audio carry.
+//!
+//! A sample is never copied here: [`Form::write`] hands out pieces of it, with what belongs between them.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use super::SampleFault;
+use super::adts::{ADTS_HEADER_SIZE, AdtsHeader, FRAME_SIZE_MAX};
+use crate::codec::Codec;
+use crate::track::{AudioDescription, TrackDescription, VideoDescription};
+
+const START_CODE: [u8; 4] = [0, 0, 0, 1];
+
+/// An access unit delimiter for any picture type (ITU-T H.264 7.3.2.4), with its start code.
+const AVC_DELIMITER: [u8; 6] = [0, 0, 0, 1, 0x09, 0xf0];
+
+/// An access unit delimiter for any picture type (ITU-T H.265 7.3.2.5), with its start code.
+const HEVC_DELIMITER: [u8; 7] = [0, 0, 0, 1, 0x46, 0x01, 0x50];
+
+/// How the samples of a track become an elementary stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form<'a> {
+    /// Length-prefixed NAL units to a byte stream (ITU-T H.264 and H.265 annex B).
+    NalUnits {
+        kind: NalKind,
+        length_size: u8,
+        parameter_sets: &'a [u8],
+    },
+    /// Raw AAC frames behind ADTS headers (ISO/IEC 14496-3 1.A.3.2).
+    Adts(AdtsHeader),
+    /// Frames that carry their own sync word: MP3, AC-3, E-AC-3.
+    Frames {
+        /// PCM samples a sample of the track lasts.
+        pcm_count: u32,
+        sample_rate: u32,
+    },
+}
+
+/// Which NAL unit header to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NalKind {
+    Avc,
+    Hevc,
+}
+
+/// One sample's place in the elementary stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Bytes it takes there; zero for a sample that holds nothing.
+    pub(super) size: usize,
+    /// The track's parameter sets go before it.
+    parameter_sets: bool,
+}
+
+impl<'a> Form<'a> {
+    /// The form of a track, or why it has none.
+    pub(super) fn of(description: &'a TrackDescription) -> Result<Form<'a>, &'static str> {
+        match (description.codec, description.video(), description.audio()) {
+            (Codec::Avc, Some(video), _) => Form::nal_units(NalKind::Avc, description, video),
+            (Codec::Hevc, Some(video), _) => Form::nal_units(NalKind::Hevc, description, video),
+            (Codec::Aac, _, Some(audio)) => AdtsHeader::new(&audio.decoder_config).map(Form::Adts),
+            (Codec::Mp3, _, Some(audio)) => {
+                // MPEG-2 layer III, at the low sampling rates, has one granule instead of two.
+                let pcm_count = if audio.sample_rate < 32_000 { 576 } else { 1_152 };
+                Ok(Form::frames(pcm_count, audio))
+            }
+            (Codec::Ac3 | Codec::Eac3, _, Some(audio)) => Ok(Form::frames(1_536, audio)),
+            (Codec::Av1 | Codec::Vp8 | Codec::Vp9, ..) => Err("no mapping of this video coding to MPEG-TS is in use"),
+            (Codec::Ac4 | Codec::Opus | Codec::Flac, ..) => Err("HLS defines this audio coding in fMP4 only"),
+            (Codec::Wvtt | Codec::Stpp, ..) => Err("timed text is not carried in MPEG-TS"),
+            _ => Err("the description is not of this coding"),
+        }
+    }
+
+    fn nal_units(
+        kind: NalKind,
+        description: &TrackDescription,
+        video: &'a VideoDescription,
+    ) -> Result<Form<'a>, &'static str> {
+        if description.rfc6381.starts_with("dv") {
+            return Err("Dolby Vision without a compatible base layer is carried in fMP4 only");
+        }
+        match video.nal_length_size {
+            1 | 2 | 4 => Ok(Form::NalUnits {
+                kind,
+                length_size: video.nal_length_size,
+                parameter_sets: &video.parameter_sets,
+            }),
+            _ => Err("NAL unit lengths are neither 1, 2 nor 4 bytes"),
+        }
+    }
+
+    fn frames(pcm_count: u32, audio: &AudioDescription) -> Form<'a> {
+        Form::Frames {
+            pcm_count,
+            sample_rate: audio.sample_rate,
+        }
+    }
+
+    /// MPEG-2 audio layer III: MP3 below 32 kHz.
+    pub(super) fn is_low_sampling_rate(&self) -> bool {
+        matches!(self, Form::Frames { pcm_count: 576, .. })
+    }
+
+    /// Ticks of 90 kHz that `count` samples of audio last, rounded to nearest; `None` for video.
+    pub(super) fn frame_duration_90k(&self, count: u32) -> Option<i64> {
+        let (pcm_count, sample_rate) = match self {
+            Form::NalUnits { .. } => return None,
+            Form::Adts(header) => (1_024, header.sample_rate),
+            Form::Frames { pcm_count, sample_rate } => (*pcm_count, *sample_rate),
+        };
+        let rate = i64::from(sample_rate.max(1));
+        let ticks = i64::from(count) * i64::from(pcm_count) * 90_000;
+        Some((2 * ticks + rate).div_euclid(2 * rate))
+    }
+
+    /// Looks at a sample once before it is written: its size in the stream, or what is wrong with it.
+    pub(super) fn layout(&self, sample: &[u8], sync: bool) -> Result<Layout, SampleFault> {
+        let frame = |size| Layout {
+            size,
+            parameter_sets: false,
+        };
+        match self {
+            _ if sample.is_empty() => Ok(frame(0)),
+            Form::Frames { .. } => Ok(frame(sample.len())),
+            Form::Adts(_) if sample.len() > FRAME_SIZE_MAX - ADTS_HEADER_SIZE => Err(SampleFault::TooLarge {
+                size: sample.len(),
+                size_max: FRAME_SIZE_MAX - ADTS_HEADER_SIZE,
+            }),
+            Form::Adts(_) => Ok(frame(sample.len() + ADTS_HEADER_SIZE)),
+            Form::NalUnits {
+                kind,
+                length_size,
+                parameter_sets,
+            } => kind.layout(sample, *length_size, sync, parameter_sets),
+        }
+    }
+
+    /// Hands the pieces of a sample to `write`, in order; together they are [`Layout::size`] bytes.
+    pub(super) fn write(&self, sample: &[u8], layout: Layout, mut write: impl FnMut(&[u8])) {
+        match self {
+            _ if layout.size == 0 => {}
+            Form::Frames { .. } => write(sample),
+            Form::Adts(header) => {
+                write(&header.bytes(layout.size));
+                write(sample);
+            }
+            Form::NalUnits {
+                kind,
+                length_size,
+                parameter_sets,
+            } => {
+                write(kind.delimiter());
+                if layout.parameter_sets {
+                    write(parameter_sets);
+                }
+                for unit in Units::new(sample, *length_size).flatten() {
+                    if !kind.drops(unit) {
+                        write(&START_CODE);
+                        write(unit);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl NalKind {
+    fn delimiter(self) -> &'static [u8] {
+        match self {
+            NalKind::Avc => &AVC_DELIMITER,
+            NalKind::Hevc => &HEVC_DELIMITER,
+        }
+    }
+
+    fn unit_type(self, unit: &[u8]) -> Option<u8> {
+        let first = unit.first()?;
+        Some(match self {
+            NalKind::Avc => first & 0x1f,
+            NalKind::Hevc => first >> 1 & 0x3f,
+        })
+    }
+
+    /// Empty units, and access unit delimiters: every access unit gets ours, at its start, where HLS wants one.
+    fn drops(self, unit: &[u8]) -> bool {
+        matches!(
+            (self, self.unit_type(unit)),
+            (_, None) | (NalKind::Avc, Some(9)) | (NalKind::Hevc, Some(35))
+        )
+    }
+
+    /// A bit for each kind of parameter set; together [`NalKind::all_parameter_sets`].
+    fn parameter_set_bit(self, unit: &[u8]) -> u8 {
+        match (self, self.unit_type(unit)) {
+            (NalKind::Avc, Some(kind @ 7..=8)) => 1 << (kind - 7),
+            (NalKind::Hevc, Some(kind @ 32..=34)) => 1 << (kind - 32),
+            _ => 0,
+        }
+    }
+
+    fn all_parameter_sets(self) -> u8 {
+        match self {
+            NalKind::Avc => 0b11,
+            NalKind::Hevc => 0b111,
+        }
+    }
+
+    fn layout(self, sample: &[u8], length_size: u8, sync: bool, parameter_sets: &[u8]) -> Result<Layout, SampleFault> {
+        let mut size = self.delimiter().len();
+        let mut in_band = 0;
+        for unit in Units::new(sample, length_size) {
+            let unit = unit?;
+            if !self.drops(unit) {
+                size += START_CODE.len() + unit.len();
+                in_band |= self.parameter_set_bit(unit);
+            }
+        }
+        // Ours go first, so that a parameter set in band still has the last word.
+        let parameter_sets_missing = sync && in_band != self.all_parameter_sets();
+        if parameter_sets_missing {
+            size += parameter_sets.len();
+        }
+        Ok(Layout {
+            size,
+            parameter_sets: parameter_sets_missing,
+        })
+    }
+}
+
+/// The NAL units of a sample; ends after the first error.
+struct Units<'a> {
+    sample: &'a [u8],
+    offset: usize,
+    length_size: usize,
+}
+
+impl<'a> Units<'a> {
+    fn new(sample: &'a [u8], length_size: u8) -> Units<'a> {
+        Units {
+            sample,
+            offset: 0,
+            length_size: usize::from(length_size),
+        }
+    }
+
+    fn take(&mut self, want: usize) -> Result<&'a [u8], SampleFault> {
+        let have = self.sample.len() - self.offset;
+        if want > have {
+            let offset = std::mem::replace(&mut self.offset, self.sample.len());
+            return Err(SampleFault::NalLength { offset, want, have });
+        }
+        let taken = self.sample.get(self.offset..self.offset + want).unwrap_or_default();
+        self.offset += want;
+        Ok(taken)
+    }
+}
+
+impl<'a> Iterator for Units<'a> {
+    type Item = Result<&'a [u8], SampleFault>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.offset >= self.sample.len() {
+            return None;
+        }
+        let unit = self.take(self.length_size).and_then(|length| {
+            let size = length.iter().fold(0, |size, byte| size << 8 | usize::from(*byte));
+            self.take(size)
+        });
+        Some(unit)
+    }
+}

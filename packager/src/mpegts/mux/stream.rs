@@ -1,0 +1,264 @@
+//! One track of a segment as an elementary stream: its entry in the program map, and its samples grouped into PES
+//! packets (ISO/IEC 13818-1 2.4.3.6).
+
+use std::ops::Range;
+
+use super::super::elementary::{Form, Layout};
+use super::super::psi::{self, StreamEntry, stream_type};
+use super::super::{PAYLOAD_SIZE, SampleFault, wrapped};
+use super::packet::{Marks, PesPackets, packet_count_min};
+use super::{FIRST_ELEMENTARY_PID, MuxError, MuxSample, MuxTrack, PCR_DELAY_90K};
+use crate::codec::{Codec, MediaKind};
+use crate::track::TrackDescription;
+
+/// Audio frames share a PES packet up to this span, so that headers and stuffing do not outweigh them.
+const AUDIO_SPAN_MAX_90K: i64 = 15_000;
+
+/// The same where audio carries the clock, which is sent at least every 100 ms (ISO/IEC 13818-1 2.7.2) with a PES packet.
+const CLOCK_SPAN_MAX_90K: i64 = 9_000;
+
+/// `PES_packet_length` has 16 bits, and only video may leave it at zero.
+const AUDIO_SIZE_MAX: usize = 60_000;
+
+/// Start code, stream id, length, flags and header length.
+const PES_FIXED_SIZE: usize = 9;
+
+const STREAM_ID_PRIVATE: u8 = 0xbd;
+const STREAM_ID_AUDIO: u8 = 0xc0;
+const STREAM_ID_VIDEO: u8 = 0xe0;
+
+/// A track of the program.
+pub(super) struct Stream<'a> {
+    track: usize,
+    samples: &'a [MuxSample<'a>],
+    description: &'a TrackDescription,
+    form: Form<'a>,
+    pub(super) pid: u16,
+    /// Carries the program clock.
+    pub(super) clock: bool,
+}
+
+/// One PES packet to be: a picture, or some audio frames.
+#[derive(Clone, Debug)]
+pub(super) struct Unit {
+    pub(super) track: usize,
+    samples: Range<usize>,
+    /// Of each of the samples.
+    layouts: Vec<Layout>,
+    presentation_time_90k: i64,
+    pub(super) decode_time_90k: i64,
+    marks: Marks,
+    /// Bytes after the PES header.
+    data_size: usize,
+    pub(super) packet_count: usize,
+}
+
+impl Unit {
+    fn header_size(&self) -> usize {
+        PES_FIXED_SIZE + if self.has_decode_time() { 10 } else { 5 }
+    }
+
+    fn has_decode_time(&self) -> bool {
+        self.decode_time_90k != self.presentation_time_90k
+    }
+
+    fn size(&self) -> usize {
+        self.header_size() + self.data_size
+    }
+
+    /// The program clock this unit carries, if it does.
+    pub(super) fn pcr_90k(&self) -> Option<i64> {
+        self.marks.pcr_90k
+    }
+}
+
+impl<'a> Stream<'a> {
+    pub(super) fn new(track: usize, of: &MuxTrack<'a>, form: Form<'a>, clock: bool) -> Stream<'a> {
+        Stream {
+            track,
+            samples: of.samples,
+            description: of.description,
+            form,
+            // The program map has no room for so many tracks that this would leave the range of PIDs.
+            pid: FIRST_ELEMENTARY_PID.saturating_add(track.min(0xfff) as u16),
+            clock,
+        }
+    }
+
+    /// The program map's line for this stream.
+    pub(super) fn entry(&self) -> StreamEntry {
+        let (stream_type, registration) = match self.description.codec {
+            Codec::Avc => (stream_type::AVC, None),
+            Codec::Hevc => (stream_type::HEVC, Some(b"HEVC")),
+            Codec::Ac3 => (stream_type::AC3, Some(b"AC-3")),
+            Codec::Eac3 => (stream_type::EAC3, Some(b"EAC3")),
+            Codec::Mp3 if self.form.is_low_sampling_rate() => (stream_type::MPEG2_AUDIO, None),
+            Codec::Mp3 => (stream_type::MPEG1_AUDIO, None),
+            _ => (stream_type::AAC_ADTS, None),
+        };
+        let mut descriptors = registration.map(psi::registration).unwrap_or_default();
+        if self.description.kind() == MediaKind::Audio
+            && let Some(code) = psi::iso_639_2(&self.description.language)
+        {
+            descriptors.extend(psi::iso_639_language(code));
+        }
+        StreamEntry {
+            stream_type,
+            pid: self.pid,
+            descriptors,
+        }
+    }
+
+    /// The stream's PES packets, in order; together a multiple of 16 transport packets.
+    pub(super) fn units(&self) -> Result<Vec<Unit>, MuxError> {
+        let mut units: Vec<Unit> = Vec::new();
+        for (index, sample) in self.samples.iter().enumerate() {
+            let fault = |fault| MuxError::Sample {
+                track: self.track,
+                sample: index,
+                fault,
+            };
+            let layout = self.layout(sample).map_err(fault)?;
+            if layout.size == 0 {
+                continue;
+            }
+            match units.last_mut() {
+                Some(unit) if self.shares(unit, sample, layout) => {
+                    unit.samples.end = index + 1;
+                    unit.layouts.push(layout);
+                    unit.data_size += layout.size;
+                }
+                _ => units.push(self.unit(index, sample, layout)),
+            }
+        }
+        for unit in &mut units {
+            unit.packet_count = packet_count_min(unit.size(), unit.marks);
+        }
+        fill_to_sixteen(&mut units);
+        Ok(units)
+    }
+
+    fn is_video(&self) -> bool {
+        self.form.frame_duration_90k(0).is_none()
+    }
+
+    fn layout(&self, sample: &MuxSample<'_>) -> Result<Layout, SampleFault> {
+        let layout = self.form.layout(sample.data, sample.sync)?;
+        let late_90k = sample.decode_time_90k.saturating_sub(sample.presentation_time_90k);
+        if self.is_video() {
+            if late_90k > 0 {
+                return Err(SampleFault::PresentedBeforeDecoded { ticks_90k: late_90k });
+            }
+        } else if layout.size > AUDIO_SIZE_MAX {
+            return Err(SampleFault::TooLarge {
+                size: sample.data.len(),
+                size_max: AUDIO_SIZE_MAX,
+            });
+        }
+        Ok(layout)
+    }
+
+    fn unit(&self, index: usize, sample: &MuxSample<'_>, layout: Layout) -> Unit {
+        // Audio frames are decoded when they are shown, whatever a source's decode times say of priming.
+        let decode_time_90k = if self.is_video() {
+            sample.decode_time_90k
+        } else {
+            sample.presentation_time_90k
+        };
+        Unit {
+            track: self.track,
+            samples: index..index + 1,
+            layouts: vec![layout],
+            presentation_time_90k: sample.presentation_time_90k,
+            decode_time_90k,
+            marks: Marks {
+                random_access: sample.sync && (self.is_video() || self.clock),
+                pcr_90k: self.clock.then(|| decode_time_90k.saturating_sub(PCR_DELAY_90K)),
+            },
+            data_size: layout.size,
+            packet_count: 0,
+        }
+    }
+
+    /// Whether a sample may join a unit: a reader that counts frames on from the unit's time stamp must arrive at the
+    /// sample's own, within the tick that rounding costs.
+    fn shares(&self, unit: &Unit, sample: &MuxSample<'_>, layout: Layout) -> bool {
+        let count = unit.layouts.len() as u32;
+        let span_max_90k = if self.clock {
+            CLOCK_SPAN_MAX_90K
+        } else {
+            AUDIO_SPAN_MAX_90K
+        };
+        let (Some(before_90k), Some(after_90k)) = (
+            self.form.frame_duration_90k(count),
+            self.form.frame_duration_90k(count + 1),
+        ) else {
+            return false;
+        };
+        let expected_90k = unit.presentation_time_90k.saturating_add(before_90k);
+        after_90k <= span_max_90k
+            && sample.presentation_time_90k.abs_diff(expected_90k) <= 1
+            && unit.data_size + layout.size <= AUDIO_SIZE_MAX
+    }
+
+    /// Appends the transport packets of a unit of this stream.
+    pub(super) fn write(&self, unit: &Unit, counter: &mut u8, out: &mut Vec<u8>) {
+        let mut packets = PesPackets::start(self.pid, unit.marks, unit.size(), unit.packet_count, counter, out);
+        self.write_header(unit, &mut packets);
+        let samples = self.samples.get(unit.samples.clone()).unwrap_or_default();
+        // Samples that hold nothing have no layout; none is inside the range of a unit that shares.
+        for (sample, layout) in samples
+            .iter()
+            .filter(|sample| !sample.data.is_empty())
+            .zip(&unit.layouts)
+        {
+            self.form.write(sample.data, *layout, |piece| packets.write(piece));
+        }
+    }
+
+    fn write_header(&self, unit: &Unit, packets: &mut PesPackets<'_>) {
+        let stream_id = match self.description.codec {
+            Codec::Ac3 | Codec::Eac3 => STREAM_ID_PRIVATE,
+            _ if self.is_video() => STREAM_ID_VIDEO,
+            _ => STREAM_ID_AUDIO,
+        };
+        // What follows the length field. Zero, for video alone, is "until the next one starts".
+        let length = u16::try_from(unit.size() - 6).unwrap_or(0);
+        let [high, low] = length.to_be_bytes();
+        let header_data_size = (unit.header_size() - PES_FIXED_SIZE) as u8;
+        let (flags, first_prefix) = if unit.has_decode_time() { (0xc0, 3) } else { (0x80, 2) };
+        // 0x84: no scrambling; data alignment, as a frame starts right after the header.
+        packets.write(&[0, 0, 1, stream_id, high, low, 0x84, flags, header_data_size]);
+        packets.write(&timestamp(first_prefix, unit.presentation_time_90k));
+        if unit.has_decode_time() {
+            packets.write(&timestamp(1, unit.decode_time_90k));
+        }
+    }
+}
+
+/// A PTS or DTS field: 4 bits of prefix, 33 bits of time, marker bits.
+fn timestamp(prefix: u8, ticks_90k: i64) -> [u8; 5] {
+    let ticks = wrapped(ticks_90k);
+    [
+        prefix << 4 | (ticks >> 29) as u8 & 0x0e | 1,
+        (ticks >> 22) as u8,
+        (ticks >> 14) as u8 | 1,
+        (ticks >> 7) as u8,
+        (ticks << 1) as u8 | 1,
+    ]
+}
+
+/// Spreads data over more packets until there are a multiple of 16, from the last unit back. A segment too small for
+/// that, with fewer than 16 bytes of data, stays as it is.
+fn fill_to_sixteen(units: &mut [Unit]) {
+    let packet_count: usize = units.iter().map(|unit| unit.packet_count).sum();
+    let mut missing = packet_count.next_multiple_of(16) - packet_count;
+    for unit in units.iter_mut().rev() {
+        // Every packet keeps at least one byte of data, and the first one all of the header.
+        let added = missing.min(unit.data_size.saturating_sub(unit.packet_count));
+        unit.packet_count += added;
+        missing -= added;
+    }
+}
+
+const _: () = assert!(AUDIO_SIZE_MAX + PES_FIXED_SIZE + 10 < 1 << 16 && PAYLOAD_SIZE == 184);
