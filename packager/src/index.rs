@@ -131,6 +131,11 @@ impl IndexWriter {
         }
     }
 
+    /// Replaces the scale, for a track whose ticks are known before what they count.
+    pub fn set_timescale(&mut self, timescale: Timescale) {
+        self.timescale = timescale;
+    }
+
     /// Samples so far.
     pub fn sample_count(&self) -> u32 {
         self.count

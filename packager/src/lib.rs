@@ -6,10 +6,13 @@
 
 pub mod codec;
 pub mod demux;
+pub mod form;
+pub mod hls;
 pub mod index;
 pub mod isobmff;
 pub mod limits;
 pub mod mpegts;
+pub mod presentation;
 pub mod segment;
 pub mod source;
 pub mod text;

@@ -95,6 +95,18 @@ pub struct VideoDescription {
     pub supplemental_codecs: Option<SupplementalCodecs>,
 }
 
+impl VideoDescription {
+    /// Picture size with square samples: the width is stretched by the sample aspect ratio, rounded to nearest.
+    pub fn display_size(&self) -> (u32, u32) {
+        let (horizontal, vertical) = self.sample_aspect_ratio;
+        if horizontal == 0 || vertical == 0 {
+            return (self.width, self.height);
+        }
+        let doubled = u64::from(self.width) * u64::from(horizontal) * 2 / u64::from(vertical);
+        (u32::try_from(doubled.div_ceil(2)).unwrap_or(self.width), self.height)
+    }
+}
+
 /// A second, optional reading of the same samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SupplementalCodecs {

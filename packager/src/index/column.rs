@@ -46,7 +46,7 @@ impl ColumnWriter {
         out.extend_from_slice(&bit_count.to_le_bytes());
         out.extend_from_slice(&self.headers);
         out.extend_from_slice(&headers);
-        let shared = usize::from(!self.block.is_empty() && self.bit_count % 8 != 0);
+        let shared = usize::from(!self.block.is_empty() && !self.bit_count.is_multiple_of(8));
         out.extend_from_slice(&self.bits[..self.bits.len() - shared]);
         out.extend_from_slice(&bits);
         out.extend_from_slice(&[0; PADDING]);

@@ -1,0 +1,374 @@
+//! The multivariant playlist: variants, audio groups, subtitles, I-frame streams of one form.
+
+use super::{VERSION, VERSION_WITH_DEFINE, muxed_audio, push_number, push_quoted};
+use crate::codec::{Codec, VideoRange};
+use crate::form::Form;
+use crate::presentation::{Define, HlsDescription, Presentation, Representation, Role};
+
+/// An AUDIO group: renditions of one codec and channel layout.
+struct AudioGroup<'a> {
+    id: String,
+    members: Vec<&'a Representation>,
+}
+
+impl AudioGroup<'_> {
+    fn peak_bps(&self, form: Form) -> u64 {
+        self.members
+            .iter()
+            .map(|member| member.bandwidth(form).peak_bps)
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn average_bps(&self, form: Form) -> u64 {
+        self.members
+            .iter()
+            .map(|member| member.bandwidth(form).average_bps)
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn rfc6381(&self) -> &str {
+        self.members.first().map_or("", |member| member.rfc6381())
+    }
+}
+
+/// The multivariant playlist of `presentation` in `form`. `base` is what leads from this playlist to the folder of the
+/// form's representations, with a trailing slash: `v0123456789abcdef/cmaf/`.
+pub fn render(presentation: &Presentation, form: Form, base: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4096);
+    let hls = &presentation.hls;
+    push_head(&mut out, presentation, hls);
+    let muxed = muxed_audio(presentation, form);
+    let videos: Vec<&Representation> = presentation.video_sets(form).into_iter().flatten().collect();
+    let groups = audio_groups(presentation, form, muxed);
+    for group in &groups {
+        for member in &group.members {
+            push_audio_rendition(&mut out, member, &group.id, base);
+        }
+    }
+    let mut has_text = false;
+    for text in presentation.texts() {
+        push_subtitle_rendition(&mut out, text, base);
+        has_text = true;
+    }
+    if videos.is_empty() {
+        for group in &groups {
+            push_audio_variant(&mut out, group, form, has_text, base);
+        }
+        return out;
+    }
+    let mut ranked = videos.clone();
+    ranked.sort_by_key(|video| rank(video));
+    for video in &videos {
+        let score = ranked.iter().position(|other| other.id == video.id).unwrap_or(0) + 1;
+        match groups.is_empty() {
+            true => push_video_variant(&mut out, video, None, muxed, form, score, has_text, base),
+            false => {
+                for group in &groups {
+                    push_video_variant(&mut out, video, Some(group), None, form, score, has_text, base);
+                }
+            }
+        }
+    }
+    for video in &videos {
+        push_trick_stream(&mut out, video, form, base);
+    }
+    out
+}
+
+fn push_head(out: &mut Vec<u8>, presentation: &Presentation, hls: &HlsDescription) {
+    out.extend_from_slice(b"#EXTM3U\n#EXT-X-VERSION:");
+    push_number(
+        out,
+        if hls.define.is_empty() {
+            VERSION
+        } else {
+            VERSION_WITH_DEFINE
+        }
+        .into(),
+    );
+    out.push(b'\n');
+    for define in &hls.define {
+        out.extend_from_slice(b"#EXT-X-DEFINE:");
+        match define {
+            Define::Value { name, value } => {
+                out.extend_from_slice(b"NAME=");
+                push_quoted(out, name);
+                out.extend_from_slice(b",VALUE=");
+                push_quoted(out, value);
+            }
+            Define::QueryParameter { query_parameter } => {
+                out.extend_from_slice(b"QUERYPARAM=");
+                push_quoted(out, query_parameter);
+            }
+        }
+        out.push(b'\n');
+    }
+    out.extend_from_slice(b"#EXT-X-INDEPENDENT-SEGMENTS\n");
+    if let Some(start) = &hls.start {
+        out.extend_from_slice(b"#EXT-X-START:TIME-OFFSET=");
+        if start.offset_ms < 0 {
+            out.push(b'-');
+        }
+        super::push_seconds(out, start.offset_ms.unsigned_abs().saturating_mul(1_000));
+        out.extend_from_slice(if start.precise {
+            b",PRECISE=YES\n"
+        } else {
+            b",PRECISE=NO\n"
+        });
+    }
+    out.extend_from_slice(b"#EXT-X-SESSION-DATA:DATA-ID=\"com.apple.hls.title\",VALUE=");
+    push_quoted(out, &presentation.title);
+    out.push(b'\n');
+    for data in &hls.session_data {
+        out.extend_from_slice(b"#EXT-X-SESSION-DATA:DATA-ID=");
+        push_quoted(out, &data.id);
+        out.extend_from_slice(b",VALUE=");
+        push_quoted(out, &data.value);
+        if let Some(language) = &data.language {
+            out.extend_from_slice(b",LANGUAGE=");
+            push_quoted(out, language);
+        }
+        out.push(b'\n');
+    }
+}
+
+fn audio_groups<'a>(presentation: &'a Presentation, form: Form, muxed: Option<&Representation>) -> Vec<AudioGroup<'a>> {
+    if muxed.is_some() {
+        return Vec::new();
+    }
+    let groups = presentation.audio_groups(form).into_iter().filter_map(|members| {
+        let first = members.first()?;
+        let codec = match first.codec() {
+            Codec::Aac => "aac",
+            Codec::Mp3 => "mp3",
+            Codec::Ac3 => "ac3",
+            Codec::Eac3 => "eac3",
+            Codec::Ac4 => "ac4",
+            Codec::Opus => "opus",
+            Codec::Flac => "flac",
+            _ => "audio",
+        };
+        let channels = first.track()?.description.audio()?.channel_count;
+        Some(AudioGroup {
+            id: format!("{codec}-{channels}"),
+            members,
+        })
+    });
+    groups.collect()
+}
+
+/// Orders variants for SCORE: picture size first, then dynamic range, then the more efficient codec.
+fn rank(video: &Representation) -> (u64, VideoRange, u8, u64) {
+    let (size, range) = video.video().map_or((0, VideoRange::Sdr), |v| {
+        (u64::from(v.width) * u64::from(v.height), v.video_range)
+    });
+    let codec = match video.codec() {
+        Codec::Av1 => 3,
+        Codec::Hevc => 2,
+        Codec::Vp9 => 1,
+        _ => 0,
+    };
+    (size, range, codec, video.bandwidth(Form::Cmaf).average_bps)
+}
+
+fn push_uri(out: &mut Vec<u8>, base: &str, id: &str, file: &str) {
+    out.extend_from_slice(base.as_bytes());
+    out.extend_from_slice(id.as_bytes());
+    out.push(b'/');
+    out.extend_from_slice(file.as_bytes());
+}
+
+fn push_yes_no(out: &mut Vec<u8>, attribute: &[u8], yes: bool) {
+    out.extend_from_slice(attribute);
+    out.extend_from_slice(if yes { b"YES" } else { b"NO" });
+}
+
+fn push_rendition_names(out: &mut Vec<u8>, representation: &Representation) {
+    out.extend_from_slice(b",NAME=");
+    push_quoted(out, &representation.label);
+    if representation.language != "und" {
+        out.extend_from_slice(b",LANGUAGE=");
+        push_quoted(out, &representation.language);
+    }
+    push_yes_no(out, b",DEFAULT=", representation.default);
+}
+
+fn push_characteristics(out: &mut Vec<u8>, representation: &Representation) {
+    let values: Vec<&str> = representation
+        .roles
+        .iter()
+        .flat_map(|role| role.hls_characteristics().iter().copied())
+        .collect();
+    if !values.is_empty() {
+        out.extend_from_slice(b",CHARACTERISTICS=");
+        push_quoted(out, &values.join(","));
+    }
+}
+
+fn push_audio_rendition(out: &mut Vec<u8>, audio: &Representation, group: &str, base: &str) {
+    out.extend_from_slice(b"#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=");
+    push_quoted(out, group);
+    push_rendition_names(out, audio);
+    // A commentary plays only when asked for.
+    let automatic = audio.default || !audio.roles.contains(&Role::Commentary);
+    push_yes_no(out, b",AUTOSELECT=", automatic);
+    push_characteristics(out, audio);
+    if let Some(description) = audio.track().and_then(|track| track.description.audio()) {
+        out.extend_from_slice(b",CHANNELS=\"");
+        match description.joc_complexity {
+            Some(objects) => {
+                push_number(out, objects.into());
+                out.extend_from_slice(b"/JOC\"");
+            }
+            None => {
+                push_number(out, description.channel_count.into());
+                out.push(b'"');
+            }
+        }
+        out.extend_from_slice(b",SAMPLE-RATE=");
+        push_number(out, description.sample_rate.into());
+    }
+    push_rendition_tail(out, audio, base);
+}
+
+fn push_subtitle_rendition(out: &mut Vec<u8>, text: &Representation, base: &str) {
+    out.extend_from_slice(b"#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"subtitles\"");
+    push_rendition_names(out, text);
+    push_yes_no(out, b",AUTOSELECT=", true);
+    push_yes_no(out, b",FORCED=", text.roles.contains(&Role::ForcedSubtitle));
+    push_characteristics(out, text);
+    push_rendition_tail(out, text, base);
+}
+
+fn push_rendition_tail(out: &mut Vec<u8>, representation: &Representation, base: &str) {
+    out.extend_from_slice(b",STABLE-RENDITION-ID=");
+    push_quoted(out, &representation.id);
+    out.extend_from_slice(b",URI=\"");
+    push_uri(out, base, &representation.id, "index.m3u8");
+    out.extend_from_slice(b"\"\n");
+}
+
+fn push_bandwidth(out: &mut Vec<u8>, peak_bps: u64, average_bps: u64) {
+    out.extend_from_slice(b"BANDWIDTH=");
+    push_number(out, peak_bps);
+    out.extend_from_slice(b",AVERAGE-BANDWIDTH=");
+    push_number(out, average_bps);
+}
+
+fn push_audio_variant(out: &mut Vec<u8>, group: &AudioGroup<'_>, form: Form, has_text: bool, base: &str) {
+    let chosen = group
+        .members
+        .iter()
+        .find(|member| member.default)
+        .or(group.members.first());
+    let Some(chosen) = chosen else { return };
+    out.extend_from_slice(b"#EXT-X-STREAM-INF:");
+    push_bandwidth(out, group.peak_bps(form), group.average_bps(form));
+    out.extend_from_slice(b",CODECS=");
+    push_quoted(out, group.rfc6381());
+    out.extend_from_slice(b",AUDIO=");
+    push_quoted(out, &group.id);
+    if has_text {
+        out.extend_from_slice(b",SUBTITLES=\"subtitles\"");
+    }
+    out.push(b'\n');
+    push_uri(out, base, &chosen.id, "index.m3u8");
+    out.push(b'\n');
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one tag with many attributes, written in one place"
+)]
+fn push_video_variant(
+    out: &mut Vec<u8>,
+    video: &Representation,
+    group: Option<&AudioGroup<'_>>,
+    muxed: Option<&Representation>,
+    form: Form,
+    score: usize,
+    has_text: bool,
+    base: &str,
+) {
+    let own = video.bandwidth(form);
+    let (peak, average, audio_codec) = match (group, muxed) {
+        (Some(group), _) => (group.peak_bps(form), group.average_bps(form), group.rfc6381()),
+        (None, Some(audio)) => {
+            let audio_bandwidth = audio.bandwidth(form);
+            (audio_bandwidth.peak_bps, audio_bandwidth.average_bps, audio.rfc6381())
+        }
+        (None, None) => (0, 0, ""),
+    };
+    out.extend_from_slice(b"#EXT-X-STREAM-INF:");
+    push_bandwidth(out, own.peak_bps + peak, own.average_bps + average);
+    out.extend_from_slice(b",SCORE=");
+    push_number(out, score as u64);
+    out.extend_from_slice(b",CODECS=\"");
+    out.extend_from_slice(video.rfc6381().as_bytes());
+    if !audio_codec.is_empty() {
+        out.push(b',');
+        out.extend_from_slice(audio_codec.as_bytes());
+    }
+    out.push(b'"');
+    push_video_attributes(out, video, form);
+    if let Some((numerator, denominator)) = video.frame_rate() {
+        out.extend_from_slice(b",FRAME-RATE=");
+        let millihertz = (u64::from(numerator) * 2_000 / u64::from(denominator.max(1))).div_ceil(2);
+        push_number(out, millihertz / 1_000);
+        out.extend_from_slice(format!(".{:03}", millihertz % 1_000).as_bytes());
+    }
+    out.extend_from_slice(b",STABLE-VARIANT-ID=");
+    match group {
+        Some(group) => push_quoted(out, &format!("{}-{}", video.id, group.id)),
+        None => push_quoted(out, &video.id),
+    }
+    if let Some(group) = group {
+        out.extend_from_slice(b",AUDIO=");
+        push_quoted(out, &group.id);
+    }
+    if has_text {
+        out.extend_from_slice(b",SUBTITLES=\"subtitles\"");
+    }
+    out.push(b'\n');
+    push_uri(out, base, &video.id, "index.m3u8");
+    out.push(b'\n');
+}
+
+/// Attributes that a variant and its I-frame stream share.
+fn push_video_attributes(out: &mut Vec<u8>, video: &Representation, form: Form) {
+    let Some(description) = video.video() else { return };
+    // SUPPLEMENTAL-CODECS is a reading of CMAF samples; a transport stream carries the base layer alone.
+    if let Some(supplemental) = description.supplemental_codecs.as_ref().filter(|_| form == Form::Cmaf) {
+        out.extend_from_slice(b",SUPPLEMENTAL-CODECS=");
+        push_quoted(out, &format!("{}/{}", supplemental.rfc6381, supplemental.brand));
+    }
+    let (width, height) = description.display_size();
+    out.extend_from_slice(b",RESOLUTION=");
+    push_number(out, width.into());
+    out.push(b'x');
+    push_number(out, height.into());
+    out.extend_from_slice(b",VIDEO-RANGE=");
+    out.extend_from_slice(match description.video_range {
+        VideoRange::Sdr => b"SDR",
+        VideoRange::Hlg => b"HLG",
+        VideoRange::Pq => b"PQ",
+    });
+}
+
+fn push_trick_stream(out: &mut Vec<u8>, video: &Representation, form: Form, base: &str) {
+    let Some(bandwidth) = video.trick_bandwidth() else {
+        return;
+    };
+    out.extend_from_slice(b"#EXT-X-I-FRAME-STREAM-INF:");
+    push_bandwidth(out, bandwidth.peak_bps, bandwidth.average_bps);
+    out.extend_from_slice(b",CODECS=");
+    push_quoted(out, video.rfc6381());
+    push_video_attributes(out, video, form);
+    out.extend_from_slice(b",STABLE-VARIANT-ID=");
+    push_quoted(out, &format!("{}-iframes", video.id));
+    out.extend_from_slice(b",URI=\"");
+    push_uri(out, base, &video.id, "iframes.m3u8");
+    out.extend_from_slice(b"\"\n");
+}

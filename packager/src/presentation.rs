@@ -1,0 +1,577 @@
+//! A presentation: everything playable under one id and version, with its representations cut into segments.
+
+mod bandwidth;
+mod description;
+
+use sha2::{Digest, Sha256};
+
+pub use self::bandwidth::Bandwidth;
+pub use self::description::{Define, HlsDescription, LadderDescription, LadderTrack, Role, SessionData, Start};
+use crate::codec::{Codec, MediaKind, VideoRange};
+use crate::form::Form;
+use crate::segment::{Alignment, SegmentTable, SegmentTarget, TrickFrame, choose_boundaries, trick_frames};
+use crate::source::Refusal;
+use crate::text::TextTrack;
+use crate::time::{MediaTime, Rounding, Timescale};
+use crate::track::{Track, VideoDescription};
+
+/// What a representation is made of.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Samples of a source file.
+    Samples(Track),
+    /// Cues held in memory; samples and WebVTT segments are made of them on request.
+    Cues(TextTrack),
+}
+
+/// One track as it goes into a presentation: its content and what is said about it.
+#[derive(Clone, Debug)]
+pub struct NewRepresentation {
+    /// Which of the presentation's source files holds the samples.
+    pub source: usize,
+    /// Samples or cues.
+    pub content: Content,
+    /// BCP 47 tag, `und` when unknown.
+    pub language: String,
+    /// Name for people; made from the language when there is none.
+    pub label: Option<String>,
+    /// Purposes of the track; empty means `main`.
+    pub roles: Vec<Role>,
+    /// Chosen when the viewer has no preference.
+    pub default: bool,
+}
+
+/// One existing encoding of one component of a presentation.
+#[derive(Clone, Debug)]
+pub struct Representation {
+    /// Name in URLs: `v1`, `a1`, `t1`, …
+    pub id: String,
+    /// Which of the presentation's source files holds the samples.
+    pub source: usize,
+    /// Samples or cues.
+    pub content: Content,
+    /// BCP 47 tag.
+    pub language: String,
+    /// Name for people, unique among the presentation's tracks of one kind and language.
+    pub label: String,
+    /// Purposes of the track; never empty.
+    pub roles: Vec<Role>,
+    /// Chosen when the viewer has no preference; exactly one of each audio set.
+    pub default: bool,
+    /// Where it is cut.
+    pub segments: SegmentTable,
+    /// Frames of the trick-play track; empty unless video.
+    pub trick_frames: Vec<TrickFrame>,
+}
+
+impl Representation {
+    /// Video, audio or text.
+    pub fn kind(&self) -> MediaKind {
+        match &self.content {
+            Content::Samples(track) => track.description.kind(),
+            Content::Cues(_) => MediaKind::Text,
+        }
+    }
+
+    /// The track, unless it is text.
+    pub fn track(&self) -> Option<&Track> {
+        match &self.content {
+            Content::Samples(track) => Some(track),
+            Content::Cues(_) => None,
+        }
+    }
+
+    /// The video facts of a video track.
+    pub fn video(&self) -> Option<&VideoDescription> {
+        self.track().and_then(|track| track.description.video())
+    }
+
+    /// Coding in CMAF.
+    pub fn codec(&self) -> Codec {
+        match &self.content {
+            Content::Samples(track) => track.description.codec,
+            Content::Cues(_) => Codec::Wvtt,
+        }
+    }
+
+    /// `CODECS` value in CMAF.
+    pub fn rfc6381(&self) -> &str {
+        match &self.content {
+            Content::Samples(track) => &track.description.rfc6381,
+            Content::Cues(_) => "wvtt",
+        }
+    }
+
+    /// Average frame rate of a video as a fraction of frames per second: sample count over duration, snapped to the
+    /// usual rates when within 0.1 %.
+    pub fn frame_rate(&self) -> Option<(u32, u32)> {
+        let track = self.track()?;
+        track.description.video()?;
+        let ticks = u64::try_from(track.index.duration().ticks)
+            .ok()
+            .filter(|ticks| *ticks > 0)?;
+        let frames = u64::from(track.index.sample_count());
+        let scale = u64::from(track.index.timescale().get());
+        const USUAL: [(u32, u32); 11] = [
+            (24_000, 1_001),
+            (24, 1),
+            (25, 1),
+            (30_000, 1_001),
+            (30, 1),
+            (48, 1),
+            (50, 1),
+            (60_000, 1_001),
+            (60, 1),
+            (100, 1),
+            (120, 1),
+        ];
+        for (numerator, denominator) in USUAL {
+            // |frames * scale / ticks - n / d| <= n / d / 1000
+            let measured = u128::from(frames) * u128::from(scale) * u128::from(denominator) * 1_000;
+            let usual = u128::from(numerator) * u128::from(ticks) * 1_000;
+            if measured.abs_diff(usual) * 1_000 <= usual {
+                return Some((numerator, denominator));
+            }
+        }
+        let millihertz = (u128::from(frames) * u128::from(scale) * 1_000 / u128::from(ticks)).min(1_000_000) as u32;
+        (millihertz > 0).then_some((millihertz, 1_000))
+    }
+
+    /// Measured peak and average bit rate as served in `form`.
+    pub fn bandwidth(&self, form: Form) -> Bandwidth {
+        bandwidth::measure(self, form)
+    }
+
+    /// Peak and average bit rate of the trick-play frames; `None` without any.
+    pub fn trick_bandwidth(&self) -> Option<Bandwidth> {
+        bandwidth::measure_trick(self)
+    }
+}
+
+/// Everything playable under one id and version.
+#[derive(Clone, Debug)]
+pub struct Presentation {
+    /// Name for people.
+    pub title: String,
+    /// Video, then audio, then text; video by falling quality.
+    pub representations: Vec<Representation>,
+    /// Wanted segment duration.
+    pub target: SegmentTarget,
+    /// When the last track ends.
+    pub duration: MediaTime,
+    /// Hash of everything that decides served bytes: equal on every machine, 16 hexadecimal digits. Part of every
+    /// segment URL, so that segments never change.
+    pub version: String,
+    /// Additions to the HLS multivariant playlist.
+    pub hls: HlsDescription,
+    /// What was left out of every form, and why.
+    pub refused: Vec<Refusal>,
+}
+
+/// What a presentation is made of.
+#[derive(Clone, Debug)]
+pub struct NewPresentation {
+    /// Name for people.
+    pub title: String,
+    /// At least one video or audio track.
+    pub tracks: Vec<NewRepresentation>,
+    /// What was left out already, and why.
+    pub refused: Vec<Refusal>,
+    /// Wanted segment duration.
+    pub target: SegmentTarget,
+    /// Additions to the HLS multivariant playlist.
+    pub hls: HlsDescription,
+}
+
+/// Why no presentation could be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PresentationError {
+    /// Nothing to play.
+    #[error("nothing in it can be played{}", reasons(.refused))]
+    Empty {
+        /// What was found and left out.
+        refused: Vec<Refusal>,
+    },
+}
+
+fn reasons(refused: &[Refusal]) -> String {
+    let list: Vec<String> = refused
+        .iter()
+        .map(|refusal| format!("{}: {}", refusal.what, refusal.why))
+        .collect();
+    if list.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", list.join("; "))
+    }
+}
+
+impl Presentation {
+    /// Puts tracks together: chooses the boundaries all of them are cut at, names them, finds defaults.
+    pub fn assemble(new: NewPresentation) -> Result<Presentation, PresentationError> {
+        let NewPresentation {
+            title,
+            tracks,
+            mut refused,
+            target,
+            hls,
+        } = new;
+        let playable = tracks.iter().any(|new| kind_of(&new.content) != MediaKind::Text);
+        if !playable {
+            return Err(PresentationError::Empty { refused });
+        }
+        let mut tracks = tracks;
+        tracks.sort_by_key(|new| (kind_of(&new.content), std::cmp::Reverse(quality(&new.content))));
+        let videos: Vec<_> = tracks.iter().filter_map(|new| video_index(&new.content)).collect();
+        let boundaries = match choose_boundaries(&videos, target) {
+            Alignment::Aligned(boundaries) => boundaries,
+            Alignment::Unaligned { track, first } => {
+                refused.push(Refusal {
+                    what: format!("switching to video {}", track + 1),
+                    why: "its key frames are not at the times of the first video's, so segments do not line up".into(),
+                });
+                first
+            }
+        };
+        let boundaries = match videos.first() {
+            Some(reference) => SegmentTable::of_video(reference, &boundaries).boundaries(),
+            None => boundaries,
+        };
+        let has_video = !videos.is_empty();
+        let mut representations = Vec::with_capacity(tracks.len());
+        let mut counts = [0u32; 3];
+        let mut cues = Vec::new();
+        for new in tracks {
+            let kind = kind_of(&new.content);
+            let (prefix, count) = match kind {
+                MediaKind::Video => ('v', &mut counts[0]),
+                MediaKind::Audio => ('a', &mut counts[1]),
+                MediaKind::Text => ('t', &mut counts[2]),
+            };
+            *count += 1;
+            let id = format!("{prefix}{count}");
+            match &new.content {
+                Content::Samples(track) => {
+                    let segments = match kind {
+                        MediaKind::Video => SegmentTable::of_video(&track.index, &boundaries),
+                        _ => SegmentTable::of_audio(&track.index, &boundaries, target),
+                    };
+                    let trick = if kind == MediaKind::Video {
+                        trick_frames(&track.index)
+                    } else {
+                        Vec::new()
+                    };
+                    representations.push(representation(id, new, segments, trick));
+                }
+                Content::Cues(_) => cues.push((id, new)),
+            }
+        }
+        let zero = MediaTime::new(0, Timescale::MILLIS);
+        let duration = representations
+            .iter()
+            .map(|rep| rep.segments.end())
+            .max()
+            .unwrap_or(zero);
+        let cue_boundaries = match has_video {
+            true => boundaries,
+            false => representations
+                .first()
+                .map(|rep| rep.segments.boundaries())
+                .unwrap_or_default(),
+        };
+        for (id, new) in cues {
+            let segments = SegmentTable::of_cues(&cue_boundaries, duration, target);
+            representations.push(representation(id, new, segments, Vec::new()));
+        }
+        make_labels_unique(&mut representations);
+        choose_defaults(&mut representations);
+        let version = version_of(&title, &representations, target, &hls);
+        Ok(Presentation {
+            title,
+            representations,
+            target,
+            duration,
+            version,
+            hls,
+            refused,
+        })
+    }
+
+    /// Representation `id`.
+    pub fn representation(&self, id: &str) -> Option<&Representation> {
+        self.representations
+            .iter()
+            .find(|representation| representation.id == id)
+    }
+
+    /// Representations of one kind that `form` carries.
+    pub fn carried(&self, form: Form, kind: MediaKind) -> impl Iterator<Item = &Representation> {
+        self.representations.iter().filter(move |representation| {
+            representation.kind() == kind
+                && representation
+                    .track()
+                    .is_none_or(|track| form.carries(&track.description).is_ok())
+        })
+    }
+
+    /// What `form` leaves out, with reasons.
+    pub fn left_out(&self, form: Form) -> Vec<Refusal> {
+        let tracks = self
+            .representations
+            .iter()
+            .filter_map(|rep| rep.track().map(|track| (rep, track)));
+        tracks
+            .filter_map(|(rep, track)| {
+                let why = form.carries(&track.description).err()?;
+                let what = format!("{} ({}) in {}", rep.id, track.description.codec.name(), form.name());
+                Some(Refusal { what, why: why.into() })
+            })
+            .collect()
+    }
+
+    /// True when `form` carries something to play.
+    pub fn playable_in(&self, form: Form) -> bool {
+        [MediaKind::Video, MediaKind::Audio]
+            .into_iter()
+            .any(|kind| self.carried(form, kind).next().is_some())
+    }
+
+    /// Sets of video between which players may switch (same codec and dynamic range), in `form`.
+    pub fn video_sets(&self, form: Form) -> Vec<Vec<&Representation>> {
+        let key = |rep: &Representation| {
+            (
+                rep.codec(),
+                rep.video().map_or(VideoRange::Sdr, |video| video.video_range),
+            )
+        };
+        group_by(self.carried(form, MediaKind::Video), |a, b| {
+            key(a) == key(b) && same_cuts(a, b)
+        })
+    }
+
+    /// Audio in groups of the same codec and channel count, in `form`: within a group only language and role differ.
+    pub fn audio_groups(&self, form: Form) -> Vec<Vec<&Representation>> {
+        let key = |rep: &Representation| {
+            (
+                rep.codec(),
+                rep.track()
+                    .and_then(|track| track.description.audio())
+                    .map(|audio| audio.channel_count),
+            )
+        };
+        group_by(self.carried(form, MediaKind::Audio), |a, b| key(a) == key(b))
+    }
+
+    /// Text tracks.
+    pub fn texts(&self) -> impl Iterator<Item = &Representation> {
+        self.carried(Form::Cmaf, MediaKind::Text)
+    }
+}
+
+fn representation(
+    id: String,
+    new: NewRepresentation,
+    segments: SegmentTable,
+    trick_frames: Vec<TrickFrame>,
+) -> Representation {
+    let label = new.label.clone().unwrap_or_else(|| language_name(&new.language));
+    let roles = if new.roles.is_empty() {
+        vec![default_role(&new.content)]
+    } else {
+        new.roles
+    };
+    Representation {
+        id,
+        source: new.source,
+        content: new.content,
+        language: new.language,
+        label,
+        roles,
+        default: new.default,
+        segments,
+        trick_frames,
+    }
+}
+
+fn default_role(content: &Content) -> Role {
+    if kind_of(content) == MediaKind::Text {
+        Role::Subtitle
+    } else {
+        Role::Main
+    }
+}
+
+fn kind_of(content: &Content) -> MediaKind {
+    match content {
+        Content::Samples(track) => track.description.kind(),
+        Content::Cues(_) => MediaKind::Text,
+    }
+}
+
+fn video_index(content: &Content) -> Option<&crate::index::TrackIndex> {
+    match content {
+        Content::Samples(track) if track.description.kind() == MediaKind::Video => Some(&track.index),
+        _ => None,
+    }
+}
+
+/// Orders video within a presentation: picture size, then bytes.
+fn quality(content: &Content) -> (u64, u64) {
+    match content {
+        Content::Samples(track) => match track.description.video() {
+            Some(video) => (
+                u64::from(video.width) * u64::from(video.height),
+                track.index.size_bytes(0..u32::MAX),
+            ),
+            None => (0, 0),
+        },
+        Content::Cues(_) => (0, 0),
+    }
+}
+
+fn same_cuts(a: &Representation, b: &Representation) -> bool {
+    let (a, b) = (&a.segments, &b.segments);
+    a.segments().len() == b.segments().len()
+        && a.segments().iter().zip(b.segments()).all(|(left, right)| {
+            let left = MediaTime::new(left.start as i64, a.timescale()).to_millis(Rounding::Nearest);
+            let right = MediaTime::new(right.start as i64, b.timescale()).to_millis(Rounding::Nearest);
+            (left - right).abs() <= 8
+        })
+}
+
+fn group_by<'a>(
+    representations: impl Iterator<Item = &'a Representation>,
+    same: impl Fn(&Representation, &Representation) -> bool,
+) -> Vec<Vec<&'a Representation>> {
+    let mut groups: Vec<Vec<&Representation>> = Vec::new();
+    for representation in representations {
+        match groups
+            .iter_mut()
+            .find(|group| group.first().is_some_and(|first| same(first, representation)))
+        {
+            Some(group) => group.push(representation),
+            None => groups.push(vec![representation]),
+        }
+    }
+    groups
+}
+
+/// Names must tell the tracks of one kind apart: players show them in menus, and HLS forbids equal NAMEs in a group.
+fn make_labels_unique(representations: &mut [Representation]) {
+    for at in 0..representations.len() {
+        let (before, rest) = representations.split_at_mut(at);
+        let Some(current) = rest.first_mut().filter(|current| current.kind() != MediaKind::Video) else {
+            continue;
+        };
+        let taken = |label: &str| {
+            before.iter().any(|other| {
+                other.kind() == current.kind()
+                    && other.codec() == current.codec()
+                    && channels(other) == channels(current)
+                    && other.label == label
+            })
+        };
+        if taken(&current.label) {
+            let unique = (2u32..)
+                .map(|number| format!("{} {number}", current.label))
+                .find(|label| !taken(label));
+            current.label = unique.unwrap_or_default();
+        }
+    }
+}
+
+fn channels(representation: &Representation) -> Option<u16> {
+    representation
+        .track()
+        .and_then(|track| track.description.audio())
+        .map(|audio| audio.channel_count)
+}
+
+/// The first audio track is the default unless one says so itself. Text is never on by itself unless it asks to be.
+fn choose_defaults(representations: &mut [Representation]) {
+    let keys: Vec<(Codec, Option<u16>)> = representations.iter().map(|rep| (rep.codec(), channels(rep))).collect();
+    let has_default: Vec<bool> = representations.iter().map(|rep| rep.default).collect();
+    let kinds: Vec<MediaKind> = representations.iter().map(Representation::kind).collect();
+    for at in 0..representations.len() {
+        let same_group = |other: usize| kinds[other] == kinds[at] && keys[other] == keys[at];
+        representations[at].default = match kinds[at] {
+            MediaKind::Video => false,
+            MediaKind::Audio => {
+                let flagged = (0..representations.len()).find(|other| same_group(*other) && has_default[*other]);
+                let first = (0..representations.len()).find(|other| same_group(*other));
+                flagged.or(first) == Some(at)
+            }
+            MediaKind::Text => {
+                has_default[at] && !(0..at).any(|other| kinds[other] == MediaKind::Text && has_default[other])
+            }
+        };
+    }
+}
+
+/// Name of the usual languages in themselves; the tag for the others.
+fn language_name(tag: &str) -> String {
+    let primary = tag.split('-').next().unwrap_or(tag).to_ascii_lowercase();
+    let name = match primary.as_str() {
+        "en" => "English",
+        "de" => "Deutsch",
+        "fr" => "Français",
+        "es" => "Español",
+        "it" => "Italiano",
+        "pt" => "Português",
+        "nl" => "Nederlands",
+        "sv" => "Svenska",
+        "da" => "Dansk",
+        "no" | "nb" => "Norsk",
+        "fi" => "Suomi",
+        "pl" => "Polski",
+        "cs" => "Čeština",
+        "tr" => "Türkçe",
+        "ru" => "Русский",
+        "uk" => "Українська",
+        "el" => "Ελληνικά",
+        "ar" => "العربية",
+        "he" => "עברית",
+        "hi" => "हिन्दी",
+        "ja" => "日本語",
+        "ko" => "한국어",
+        "zh" => "中文",
+        "und" => "Default",
+        _ => return tag.to_owned(),
+    };
+    name.to_owned()
+}
+
+/// A length-prefixed hash, so that no two different presentations feed the same bytes.
+fn version_of(title: &str, representations: &[Representation], target: SegmentTarget, hls: &HlsDescription) -> String {
+    let mut hash = Sha256::new();
+    let mut feed = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    feed(b"headwater presentation 1");
+    feed(title.as_bytes());
+    feed(&target.millis().to_le_bytes());
+    feed(format!("{hls:?}").as_bytes());
+    for rep in representations {
+        feed(rep.id.as_bytes());
+        feed(rep.language.as_bytes());
+        feed(rep.label.as_bytes());
+        feed(&[u8::from(rep.default)]);
+        for role in &rep.roles {
+            feed(role.name().as_bytes());
+        }
+        match &rep.content {
+            Content::Samples(track) => {
+                feed(&track.description.sample_entry);
+                feed(track.description.rfc6381.as_bytes());
+                feed(track.index.as_bytes());
+            }
+            Content::Cues(text) => feed(&crate::text::webvtt::write(text)),
+        }
+    }
+    hash.finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,0 +1,114 @@
+//! Peak and average bit rate of a representation, measured from its index as each form carries it.
+
+use super::{Content, Representation};
+use crate::form::Form;
+use crate::isobmff::fragment::{self, SegmentPosition};
+use crate::segment::Segment;
+use crate::text::webvtt;
+use crate::time::Timescale;
+use crate::track::Track;
+
+/// Bit rates of a representation in one form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// Greatest bit rate of any run of segments between half and one and a half target durations long
+    /// (RFC 8216bis 4.4.6.2, BANDWIDTH), in bits per second; never zero.
+    pub peak_bps: u64,
+    /// All bits over all time, in bits per second; never zero.
+    pub average_bps: u64,
+}
+
+pub(super) fn measure(representation: &Representation, form: Form) -> Bandwidth {
+    let table = &representation.segments;
+    let rows: Vec<(u64, u64)> = table
+        .segments()
+        .iter()
+        .map(|segment| (segment.duration, segment_size_bytes(representation, segment, form)))
+        .collect();
+    over_rows(&rows, table.timescale())
+}
+
+/// Bit rates of the trick-play frames of a video.
+pub(super) fn measure_trick(representation: &Representation) -> Option<Bandwidth> {
+    let track = representation.track()?;
+    let rows: Vec<(u64, u64)> = representation
+        .trick_frames
+        .iter()
+        .map(|frame| {
+            let range = frame.sample_index..frame.sample_index + 1;
+            let header = fragment::header_size(&track.index, range.clone(), SegmentPosition::Inner) as u64;
+            (frame.duration, header + track.index.size_bytes(range))
+        })
+        .collect();
+    (!rows.is_empty()).then(|| over_rows(&rows, track.index.timescale()))
+}
+
+/// Peak and average over (duration in ticks, bytes) rows.
+fn over_rows(rows: &[(u64, u64)], timescale: Timescale) -> Bandwidth {
+    let scale = u128::from(timescale.get());
+    let bps = |bytes: u64, ticks: u64| {
+        let bits = u128::from(bytes) * 8 * scale;
+        u64::try_from(bits.div_ceil(u128::from(ticks.max(1))))
+            .unwrap_or(u64::MAX)
+            .max(1)
+    };
+    let total = rows
+        .iter()
+        .fold((0, 0), |(ticks, bytes), row| (ticks + row.0, bytes + row.1));
+    let average_bps = bps(total.1, total.0);
+    // TARGETDURATION is the longest segment rounded to seconds.
+    let longest = rows.iter().map(|row| row.0).max().unwrap_or(0);
+    let target = (u128::from(longest) * 2 + scale) / (scale * 2) * scale;
+    let target = target.max(scale);
+    let mut peak_bps = average_bps;
+    for first in 0..rows.len() {
+        let (mut ticks, mut bytes) = (0u64, 0u64);
+        for (duration, size) in rows.iter().skip(first) {
+            ticks += duration;
+            bytes += size;
+            if u128::from(ticks) * 2 > target * 3 {
+                break;
+            }
+            if u128::from(ticks) * 2 >= target {
+                peak_bps = peak_bps.max(bps(bytes, ticks));
+            }
+        }
+    }
+    Bandwidth { peak_bps, average_bps }
+}
+
+fn segment_size_bytes(representation: &Representation, segment: &Segment, form: Form) -> u64 {
+    match &representation.content {
+        Content::Samples(track) => match form {
+            Form::Cmaf => {
+                let header =
+                    fragment::header_size(&track.index, segment.samples.clone(), SegmentPosition::Inner) as u64;
+                header + track.index.size_bytes(segment.samples.clone())
+            }
+            Form::Ts => ts_size_bytes(track, segment),
+        },
+        Content::Cues(text) => {
+            let map = webvtt::TimestampMap { mpegts: 0, local_ms: 0 };
+            webvtt::segment(text, segment.start, segment.end(), map).len() as u64
+        }
+    }
+}
+
+/// Size of a transport stream segment without building it: whole packets a sample, tables once. Exact to within the
+/// few parameter sets that are put before key frames.
+fn ts_size_bytes(track: &Track, segment: &Segment) -> u64 {
+    const PACKET: u64 = 188;
+    const PAYLOAD: u64 = 184;
+    if track.description.video().is_none() {
+        // Packed audio: frames with at most a 7-byte header each, and one ID3 tag.
+        return 75 + track.index.size_bytes(segment.samples.clone()) + 7 * segment.samples.len() as u64;
+    }
+    // PES header with both timestamps, PCR field, access unit delimiter.
+    const OVERHEAD: u64 = 19 + 8 + 6;
+    let packets: u64 = track
+        .index
+        .samples(segment.samples.clone())
+        .map(|sample| (u64::from(sample.size) + OVERHEAD).div_ceil(PAYLOAD))
+        .sum();
+    (packets + 2) * PACKET
+}
