@@ -5,6 +5,8 @@ import {launch, record, until} from './browser.mjs';
 
 const DESKTOP = {width: 1280, height: 860};
 const PHONE = {width: 390, height: 844};
+// The controls choose their touch layout by the browser's name.
+const PHONE_BROWSER = 'Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36';
 
 /** Runs every page check and never throws; results have the shape of `play`'s. */
 export async function pages({base, media, shots, executable, harness}) {
@@ -14,7 +16,7 @@ export async function pages({base, media, shots, executable, harness}) {
   const checks = [
     ['every form plays', playsForms], ['menus', hasMenus], ['form selector', switchesForm], ['keyboard', obeysKeys],
     ['start second and button', startsOnClick], ['failure is told', tellsFailure], ['phone width', fitsPhone],
-    ['embed', embeds], ['embed in a foreign page', embedsAbroad], ['autoplay blocked', showsButton],
+    ['unknown title', knowsNot], ['embed', embeds], ['embed in a foreign page', embedsAbroad], ['autoplay blocked', showsButton],
   ];
   const results = [];
   try {
@@ -52,7 +54,8 @@ class Visit {
 
   /** Opens a path of the origin; the page's policy violations are collected as they happen. */
   async open(path, {viewport = DESKTOP, mobile = false, prepare = async () => {}} = {}) {
-    const context = await this.browser.newContext({viewport, isMobile: mobile, hasTouch: mobile, locale: 'en-GB'});
+    const context = await this.browser.newContext({viewport, isMobile: mobile, hasTouch: mobile, locale: 'en-GB',
+      userAgent: mobile ? PHONE_BROWSER : undefined});
     this.contexts.push(context);
     await context.addInitScript(() => {
       window.violations = [];
@@ -63,8 +66,25 @@ class Visit {
     const log = record(page);
     this.logs.push({page, log});
     await prepare(page);
-    await page.goto(new URL(path, this.base).href);
+    const response = await page.goto(new URL(path, this.base).href);
+    if (new URL(page.url()).origin === new URL(this.base).origin) await this.checkAnswer(path, response);
     return page;
+  }
+
+  /** The promises of the answer itself: filled in, typed, and under a policy that allows no inline code. */
+  async checkAnswer(path, response) {
+    const headers = response.headers();
+    const policy = headers['content-security-policy'] ?? '';
+    const promises = [
+      [response.status() === 200, `answered ${response.status()}`],
+      [/^text\/html\b/.test(headers['content-type'] ?? ''), `content-type is ${headers['content-type']}`],
+      [headers['x-content-type-options'] === 'nosniff', 'no x-content-type-options: nosniff'],
+      [/default-src/.test(policy), 'no content-security-policy with a default-src'],
+      [!/unsafe-/.test(policy), `the policy allows unsafe code: ${policy}`],
+      [!(await response.text()).includes('{{'), 'a placeholder is not filled in'],
+    ];
+    const broken = promises.find(([kept]) => !kept);
+    if (broken) throw new Error(`${path}: ${broken[1]}`);
   }
 
   /** Nothing may have failed, left the origin or been refused by the policy. */
@@ -100,6 +120,7 @@ function state(page) {
       muted: video?.muted,
       loop: video?.loop,
       width: video?.videoWidth ?? 0,
+      ready: video?.readyState ?? 0,
       form, forms, error,
       audio_count: new Set(player?.getAudioTracks().map(({language}) => language)).size,
       video_count: player?.getVideoTracks().length ?? 0,
@@ -196,13 +217,17 @@ async function obeysKeys(visit) {
   await awaited(page, 'arrow goes forward', (now) => now.time_s > time_s + 3);
   await page.keyboard.press('m');
   await awaited(page, 'm turns the sound on', (now) => !now.muted);
+  await page.keyboard.press('f');
+  await until('f fills the screen', 5, () => page.evaluate(() => document.fullscreenElement?.id === 'player'));
+  await page.keyboard.press('f');
+  await until('f leaves the full screen', 5, () => page.evaluate(() => document.fullscreenElement === null));
   await page.keyboard.press('k');
   await moving(page);
 }
 
 async function startsOnClick(visit) {
   const page = await visit.open(`/v/${visit.media}?t=7`);
-  const idle = await awaited(page, 'first frame without playing', (now) => now.width > 0 && now.button && now.paused);
+  const idle = await awaited(page, 'first frame without playing', (now) => now.ready >= 2 && now.button && now.paused);
   if (Math.abs(idle.time_s - 7) > 1) throw new Error(`t=7 stands at ${idle.time_s.toFixed(1)} s`);
   await until('the clock shows 0:07', 5, () => page.evaluate(() => document.querySelector('.shaka-current-time')?.textContent.includes('0:07')));
   await visit.shot(page, 'page-start');
@@ -230,14 +255,25 @@ async function tellsFailure(visit) {
 }
 
 async function fitsPhone(visit) {
-  const page = await visit.open(`/v/${visit.media}?autoplay=1&mute=1`, {viewport: PHONE, mobile: true});
-  await moving(page);
-  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-  await page.touchscreen.tap(195, 60);
-  await page.locator('.shaka-controls-container[shown="true"]').waitFor({timeout: 5000});
-  await until('the controls are shown', 5, () => page.evaluate(() => getComputedStyle(document.querySelector('.shaka-bottom-controls')).opacity === '1'));
+  const page = await visit.open(`/v/${visit.media}?mute=1`, {viewport: PHONE, mobile: true});
+  await awaited(page, 'the start button', (now) => now.button && now.ready >= 2);
   await visit.shot(page, 'phone');
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   if (overflow > 0) throw new Error(`${overflow} px wider than the screen`);
+  await page.locator('#start').tap();
+  await moving(page);
+  await page.touchscreen.tap(195, 60);
+  await page.locator('.shaka-overflow-menu-button').tap({timeout: 5000});
+  await visit.shot(page, 'phone-menu');
+  await page.setViewportSize({width: PHONE.height, height: PHONE.width});
+  await visit.shot(page, 'phone-landscape');
+}
+
+async function knowsNot(visit) {
+  for (const path of ['/v/no-such-title', '/embed/no-such-title', '/player/no-such-version/no-such-file.js']) {
+    const {status} = await fetch(new URL(path, visit.base), {signal: AbortSignal.timeout(10_000)});
+    if (status !== 404) throw new Error(`${path} answered ${status}, not 404`);
+  }
 }
 
 async function embeds(visit) {
@@ -272,7 +308,7 @@ async function showsButton(visit) {
   };
   const page = await visit.open(`/embed/${visit.media}?autoplay=1`, {prepare});
   await until('the browser refuses to play', 15, () => refused);
-  await awaited(page, 'the start button', (now) => now.button && now.paused && now.width > 0);
+  await awaited(page, 'the start button', (now) => now.button && now.paused && now.ready >= 2);
   await visit.shot(page, 'embed-blocked');
   await page.locator('#start').click();
   await moving(page);

@@ -152,8 +152,7 @@ function dashSegments({base, period, set, representation, period_start_s, period
   const templates = inherited('SegmentTemplate');
   const lists = inherited('SegmentList');
   if (templates.length === 0 && lists.length === 0) {
-    const whole = {key: base, start_s: period_start_s, end_s: period_start_s + period_duration_s};
-    return inherited('SegmentBase').length === 0 ? [whole] : [{...whole, key: keyOf(base, null)}];
+    return [{key: keyOf(base, null), start_s: period_start_s, end_s: period_start_s + period_duration_s}];
   }
   const attributes = merged([...templates, ...lists]);
   const scale = Number(attributes.timescale ?? 1);

@@ -106,13 +106,14 @@ const MEDIA_TYPES = {
   '.vtt': 'text/vtt; charset=utf-8',
 };
 
-/** What can be broken: each takes a path and answers whether it is hit. */
+/** What can be broken: each takes a path and answers how it is hit, or null. */
 export const FAULTS = {
   none: () => null,
   'segment missing': (path) => /\/v\d+\/2\.(m4s|ts)$|chunk-stream[01]-00003\.m4s$/.test(path) ? 'missing' : null,
   'segment cut short': (path) => /\/v\d+\/2\.(m4s|ts)$|chunk-stream[01]-00003\.m4s$/.test(path) ? 'short' : null,
   'no CORS header': (path) => /\.(m4s|ts)$/.test(path) ? 'closed' : null,
   'other language has no segments': (path) => /\/a-de\/\d+\.|chunk-stream3-/.test(path) ? 'missing' : null,
+  'small rendition is the large one': (path) => path.includes('/v180/') ? 'larger' : null,
   'subtitles empty': (path) => path.endsWith('.vtt') ? 'empty' : null,
 };
 
@@ -124,7 +125,7 @@ export async function serve(folder) {
   const version = createHash('sha256').update(await readFile(join(player, 'player.js'))).digest('hex').slice(0, 12);
   const server = await listen(async (request, response) => {
     const path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
-    const page = /^\/(v|embed)\/([\w-]+)$/.exec(path);
+    const page = /^\/(v|embed)\/(ref)$/.exec(path);
     if (page) {
       const template = await readFile(join(player, page[1] === 'v' ? 'page.html' : 'embed.html'), 'utf8');
       const policy = `${PAGE_POLICY}; frame-ancestors ${page[1] === 'v' ? "'self'" : '*'}`;
@@ -141,7 +142,8 @@ export async function serve(folder) {
   return {...server, set: (name) => { fault = FAULTS[name]; }};
 }
 
-async function answer(request, response, file, broken) {
+async function answer(request, response, named, broken) {
+  const file = broken === 'larger' ? named.replace('/v180/', '/v360/') : named;
   const found = file && await stat(file).catch(() => null);
   const headers = {'cache-control': 'no-store', 'x-content-type-options': 'nosniff'};
   if (broken !== 'closed') headers['access-control-allow-origin'] = '*';

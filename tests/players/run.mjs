@@ -116,6 +116,7 @@ async function broken({server, base, media, chromium}, origin) {
     {fault: 'segment missing', player: 'dash.js', form: 'dash', only: ['borders'], reason: /404 .*-00003\.m4s/},
     {fault: 'segment cut short', player: 'shaka', form: 'dash', only: ['borders'], reason: /video element: code 3|VIDEO_ERROR/},
     {fault: 'no CORS header', player: 'shaka', form: 'hls-ts', only: [], reason: /HTTP_ERROR|ERR_FAILED/},
+    {fault: 'small rendition is the large one', player: 'hls.js', form: 'hls-cmaf', only: ['quality'], reason: /^quality: switch to 320×180/},
     {fault: 'other language has no segments', player: 'hls.js', form: 'hls-ts', only: ['audio'], reason: /^audio: .*a-de.*404/},
     {fault: 'subtitles empty', player: 'shaka', form: 'hls-cmaf', only: ['subtitles'], reason: /^subtitles: .*not one cue/},
   ];

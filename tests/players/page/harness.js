@@ -81,8 +81,8 @@ window.harness = (() => {
 
   function hlsJs(element) {
     const hls = new Hls({maxBufferLength: 16, maxMaxBufferLength: 24, capLevelToPlayerSize: false});
-    // What hls.js reports without harm: it waited for data, or stepped over a gap.
-    const harmless = new Set(['bufferStalledError', 'bufferNudgeOnStall', 'bufferSeekOverHole', 'bufferFullError']);
+    // What hls.js reports without harm: it waited for data, stepped over a gap, or gave up a request of its own.
+    const harmless = new Set(['bufferStalledError', 'bufferNudgeOnStall', 'bufferSeekOverHole', 'bufferFullError', 'aborted']);
     hls.on(Hls.Events.ERROR, (_, data) => {
       const where = data.frag ? ` ${data.frag.url}` : data.url ? ` ${data.url}` : '';
       const text = `${data.type}/${data.details}${data.fatal ? ' (fatal)' : ''}${where} ${data.error?.message ?? data.reason ?? ''}`.trim();
@@ -178,7 +178,6 @@ window.harness = (() => {
     const representation = () => player.getCurrentRepresentationForType('video');
     const texts = () => player.getTracksFor('text');
     const label = (track) => track.labels?.[0]?.text ?? '';
-    let text = -1;
     return {
       open: (url) => new Promise((resolve, reject) => {
         player.on(events.STREAM_INITIALIZED, () => resolve());
@@ -202,7 +201,7 @@ window.harness = (() => {
         return {
           video: representation()?.id,
           audio: audio ? player.getTracksFor('audio').findIndex((track) => track.index === audio.index) : -1,
-          text,
+          text: player.isTextEnabled() ? player.getCurrentTextTrackIndex() : -1,
         };
       },
       pickVideo: (id) => {
@@ -213,7 +212,6 @@ window.harness = (() => {
       pickText: (id) => {
         player.enableText(true);
         player.setTextTrack(id);
-        text = player.getCurrentTextTrackIndex();
       },
       cues: () => cueTimes(rendered(element)),
       shown: () => cueText(rendered(element)) + captions.textContent,
