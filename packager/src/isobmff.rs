@@ -1,5 +1,6 @@
 //! Boxes of the ISO base media file format (ISO/IEC 14496-12): a reader that believes nothing, a writer that knows sizes.
 
+pub mod movie;
 pub mod sample_entry;
 
 mod brand;

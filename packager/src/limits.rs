@@ -15,6 +15,13 @@ pub const FRAGMENT_COUNT_MAX: usize = 1_000_000;
 /// Samples in one track: 24 h at 120 fps is 10.4 million; audio at 96 kHz in short frames stays below this too.
 pub const SAMPLE_COUNT_MAX: usize = 50_000_000;
 
+/// Samples in all tracks of one file together, so that a small file can not ask for minutes of work: a day of video at
+/// 120 fps with twenty audio tracks.
+pub const FILE_SAMPLE_COUNT_MAX: usize = 100_000_000;
+
+/// Boxes on the top level of one file: four to a fragment.
+pub const TOP_LEVEL_BOX_COUNT_MAX: usize = 4 * FRAGMENT_COUNT_MAX;
+
 /// One sample; an 8K intra frame stays below.
 pub const SAMPLE_SIZE_BYTES_MAX: u32 = 32 << 20;
 
