@@ -8,13 +8,17 @@
 
 pub mod aac;
 pub mod ac3;
+pub mod ac4;
 pub mod av1;
 pub mod avc;
 pub mod bits;
+pub mod dolby_vision;
 pub mod flac;
 pub mod hevc;
 pub mod mpeg_audio;
 pub mod opus;
+pub mod sei;
+pub mod vp8;
 pub mod vp9;
 pub mod vui;
 
@@ -132,7 +136,12 @@ impl VideoRange {
 
 impl ColorInfo {
     /// Nothing said: code point 2 three times, limited range.
-    pub const UNSPECIFIED: ColorInfo = ColorInfo { primaries: 2, transfer: 2, matrix: 2, full_range: false };
+    pub const UNSPECIFIED: ColorInfo = ColorInfo {
+        primaries: 2,
+        transfer: 2,
+        matrix: 2,
+        full_range: false,
+    };
 
     /// What HLS calls this transfer function.
     pub fn video_range(&self) -> VideoRange {
@@ -211,7 +220,15 @@ pub(crate) mod tests {
         assert_eq!(Codec::Ac4.kind(), MediaKind::Audio);
         assert_eq!(Codec::Stpp.kind(), MediaKind::Text);
         use VideoRange::{Hlg, Pq, Sdr};
-        for (transfer, range) in [(1, Sdr), (2, Sdr), (14, Sdr), (15, Sdr), (16, Pq), (18, Hlg), (255, Sdr)] {
+        for (transfer, range) in [
+            (1, Sdr),
+            (2, Sdr),
+            (14, Sdr),
+            (15, Sdr),
+            (16, Pq),
+            (18, Hlg),
+            (255, Sdr),
+        ] {
             assert_eq!(VideoRange::from_transfer(transfer), range, "{transfer}");
         }
     }

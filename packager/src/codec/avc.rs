@@ -7,8 +7,8 @@ mod sps;
 pub use pps::Pps;
 pub use sps::{PicOrderCnt, Sps};
 
-use super::CodecError;
 use super::bits::{BitReader, BitWriter, unescape_rbsp};
+use super::{CodecError, sei};
 
 /// An access unit delimiter NAL unit that allows any slice type.
 pub const ACCESS_UNIT_DELIMITER: [u8; 2] = [0x09, 0xf0];
@@ -151,7 +151,7 @@ pub struct RecoveryPoint {
 #[must_use]
 pub fn recovery_point(sei_nal: &[u8]) -> Option<RecoveryPoint> {
     let rbsp = unescape_rbsp(sei_nal.get(1..)?);
-    let payload = sei_payload(&rbsp, 6)?;
+    let payload = sei::payload(&rbsp, sei::RECOVERY_POINT)?;
     let mut reader = BitReader::new(payload, "avc recovery point");
     Some(RecoveryPoint {
         frame_count: reader.ue().ok()?,
@@ -164,29 +164,6 @@ pub fn recovery_point(sei_nal: &[u8]) -> Option<RecoveryPoint> {
 #[must_use]
 pub fn is_recovery_point(sei_nal: &[u8]) -> bool {
     NalType::of(sei_nal) == Some(NalType::Sei) && recovery_point(sei_nal).is_some()
-}
-
-/// The first payload of `wanted_type` among the messages of an SEI RBSP (ISO/IEC 14496-10 7.3.2.3.1).
-pub(crate) fn sei_payload(rbsp: &[u8], wanted_type: u32) -> Option<&[u8]> {
-    let mut reader = BitReader::new(rbsp, "sei");
-    while reader.more_rbsp_data() {
-        let mut number = || -> Option<u32> {
-            let mut value = 0_u32;
-            loop {
-                let byte = reader.read(8).ok()?;
-                value = value.checked_add(byte)?;
-                if byte != 255 {
-                    return Some(value);
-                }
-            }
-        };
-        let (payload_type, size_bytes) = (number()?, number()?);
-        let payload = reader.bytes(size_bytes as usize).ok()?;
-        if payload_type == wanted_type {
-            return Some(payload);
-        }
-    }
-    None
 }
 
 /// How an access unit lends itself to starting playback.
