@@ -25,16 +25,27 @@ pub struct InitFacts {
     pub frame_rate: Option<FrameRate>,
 }
 
+/// The last pictures shown are among so many decoded last: more than any decoder may hold back.
+const REORDERED_SAMPLE_COUNT_MAX: u32 = 64;
+
 impl InitFacts {
     /// The facts of a complete track.
     pub fn of(index: &TrackIndex) -> InitFacts {
-        let ticks = index.duration().ticks.unsigned_abs();
+        let count = index.sample_count();
+        let last = index.samples(count.saturating_sub(REORDERED_SAMPLE_COUNT_MAX)..count);
+        let end = last
+            .map(|sample| {
+                index
+                    .presentation_time(&sample)
+                    .saturating_add(i64::from(sample.duration))
+            })
+            .max();
         InitFacts {
             media_time: index.media_time(),
-            duration: Some((index.first_decode_time() + ticks).saturating_sub(index.media_time())),
+            duration: Some(end.unwrap_or(0).max(0).unsigned_abs()),
             frame_rate: Some(FrameRate {
-                pictures: u64::from(index.sample_count()),
-                ticks,
+                pictures: u64::from(count),
+                ticks: index.duration().ticks.unsigned_abs(),
             }),
         }
     }
@@ -176,14 +187,17 @@ mod tests {
 
     #[test]
     fn facts_of_a_track_end_where_it_ends() {
-        let rows = [(10, 1000, 0, true), (10, 1000, 0, true)];
-        let check = |edit_offset, media_time, duration| {
+        let check = |last_offset, edit_offset, expected: (u64, u64)| {
+            let rows = [(10, 1000, 0, true), (10, 1000, last_offset, true), (10, 1000, 0, true)];
             let facts = InitFacts::of(&fixture::index(0, &rows, edit_offset));
-            assert_eq!((facts.media_time, facts.duration), (media_time, Some(duration)));
+            assert_eq!((facts.media_time, facts.duration), (expected.0, Some(expected.1)));
         };
-        check(0, 0, 2000);
-        check(500, 500, 1500);
-        check(-500, 0, 2500);
+        check(0, 0, (0, 3000));
+        check(0, 500, (500, 2500));
+        check(0, -500, (0, 3500));
+        // The last picture shown is not the last decoded.
+        check(1500, 0, (0, 3500));
+        check(0, 5000, (5000, 0));
     }
 
     #[test]

@@ -41,12 +41,10 @@ pub fn mdat_size_field(media_size: u64) -> [u8; 8] {
 /// The `moov` that ends the file; sample offsets of `index` are those in the file.
 pub fn closing_moov(description: &TrackDescription, index: &TrackIndex) -> Bytes {
     let tables = SampleTables::of(index);
-    let media = index.duration().ticks.unsigned_abs();
-    let presented = media.saturating_sub(index.media_time());
-    let edits = edits(index, tables.composition_bias, presented);
+    let edits = edits(index, &tables);
     let durations = Durations {
-        presentation: index.first_decode_time() + presented,
-        media,
+        presentation: tables.presentation_end,
+        media: index.duration().ticks.unsigned_abs(),
     };
     let mut w = BoxWriter::with_capacity(tables.size_estimate() + description.sample_entry.len());
     w.write_box(b"moov", |w| {
@@ -58,9 +56,9 @@ pub fn closing_moov(description: &TrackDescription, index: &TrackIndex) -> Bytes
 
 /// Decode times of a movie without fragments start at zero, so a late start is an empty edit; the bias that keeps
 /// composition offsets positive is taken back together with what the track itself trims.
-fn edits(index: &TrackIndex, composition_bias: u64, presented: u64) -> Vec<Edit> {
+fn edits(index: &TrackIndex, tables: &SampleTables<'_>) -> Vec<Edit> {
     let delay = index.first_decode_time();
-    let media_time = index.media_time() + composition_bias;
+    let media_time = index.media_time() + tables.composition_bias;
     let mut edits = Vec::new();
     if delay > 0 {
         edits.push(Edit {
@@ -70,7 +68,7 @@ fn edits(index: &TrackIndex, composition_bias: u64, presented: u64) -> Vec<Edit>
     }
     if delay > 0 || media_time > 0 {
         edits.push(Edit {
-            segment_duration: presented,
+            segment_duration: tables.presentation_end.saturating_sub(delay),
             start: EditStart::MediaTime(media_time),
         });
     }
@@ -106,6 +104,8 @@ struct SampleTables<'a> {
     composition_offsets: Vec<Run>,
     /// What makes the smallest composition offset zero, so that readers which know version 0 alone can follow.
     composition_bias: u64,
+    /// Ticks from time zero to the end of the sample shown last.
+    presentation_end: u64,
     chunks: Vec<Chunk>,
 }
 
@@ -116,6 +116,7 @@ impl SampleTables<'_> {
         let (mut durations, mut composition_offsets) = (Vec::new(), Vec::new());
         let mut chunks: Vec<Chunk> = Vec::new();
         let mut next_offset = None;
+        let mut presentation_end = 0;
         for sample in index.iter() {
             extend_runs(&mut durations, sample.duration);
             // The sum is not negative, by the choice of the bias, and below 2^32.
@@ -133,12 +134,17 @@ impl SampleTables<'_> {
                 }),
             }
             next_offset = sample.offset.checked_add(u64::from(sample.size));
+            let end = index
+                .presentation_time(&sample)
+                .saturating_add(i64::from(sample.duration));
+            presentation_end = end.max(presentation_end);
         }
         SampleTables {
             index,
             durations,
             composition_offsets,
             composition_bias: u64::from(composition_bias),
+            presentation_end: presentation_end.unsigned_abs(),
             chunks,
         }
     }
