@@ -15,9 +15,9 @@ mod join;
 mod lines;
 mod markup;
 pub mod srt;
-
+pub mod stpp;
 mod timestamp;
-
+pub mod ttml;
 pub mod webvtt;
 pub mod wvtt;
 
@@ -305,16 +305,13 @@ pub enum TextError {
         what: &'static str,
     },
     /// A malformed `wvtt` sample.
-    #[error("{fourcc} at offset {offset} of sample {sample_number}: {what}")]
+    #[error("sample {sample_number} cannot be read")]
     Sample {
         /// The sample's number from 1.
         sample_number: u64,
-        /// Offset in the sample.
-        offset: u64,
-        /// Type of the box, `?` for bytes outside ASCII.
-        fourcc: String,
-        /// What is wrong there.
-        what: &'static str,
+        /// What is wrong; offsets count from the sample's first byte.
+        #[source]
+        source: crate::isobmff::BoxError,
     },
 }
 

@@ -148,6 +148,7 @@ const NAMED: [(&str, Color); 8] = [
 
 impl Color {
     pub(super) const WHITE: Self = Self([255, 255, 255]);
+    pub(super) const BLACK: Self = Self([0, 0, 0]);
 
     /// `#rgb`, `#rrggbb`, `#rrggbbaa`, `rgb(r,g,b)`, `rgba(r,g,b,a)` or a name of TTML or HTML's sixteen; `None` for what
     /// cannot be read and what is fully transparent.

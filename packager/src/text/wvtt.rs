@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::join::PieceJoiner;
 use super::{
-    Cue, DropReason, Encoding, Parsed, TextError, TextSample, TextTrack, check_size, encoding, markup, timestamp,
-    webvtt,
+    Cue, DropReason, Encoding, Parsed, TextError, TextSample, TextTrack, check_size, encoding, markup, times_fault,
+    timestamp, webvtt,
 };
+use crate::isobmff::{BoxError, BoxReader, BoxWriter, FourCc};
 use crate::limits::{SEGMENT_SAMPLE_COUNT_MAX, TEXT_SIZE_BYTES_MAX};
 
 /// RFC 6381 string of the track.
@@ -27,12 +28,13 @@ pub fn config(track: &TextTrack) -> String {
 
 /// The `wvtt` sample entry (ISO/IEC 14496-30:2018 7.5), data reference 1.
 pub fn sample_entry(track: &TextTrack) -> Bytes {
-    let mut out = Vec::new();
-    write_box(&mut out, *b"wvtt", |out| {
-        out.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 1]);
-        write_box(out, *b"vttC", |out| out.extend_from_slice(config(track).as_bytes()));
+    let mut out = BoxWriter::default();
+    out.write_box(b"wvtt", |out| {
+        out.zeros(6);
+        out.u16(1);
+        out.write_box(b"vttC", |out| out.bytes(config(track).as_bytes()));
     });
-    out.into()
+    out.finish().into()
 }
 
 /// The samples that show `start_ms..end_ms`, without a gap: one for every interval between edges of cues, `vtte` where
@@ -125,37 +127,35 @@ fn vttc_size_bytes_max(cue: &Cue) -> usize {
 }
 
 fn write_sample(active: &[&Cue], from_ms: u64, to_ms: u64, size_bytes_max: usize) -> Bytes {
-    let mut out = Vec::with_capacity(size_bytes_max.max(BOX_HEADER_SIZE_BYTES));
+    let mut out = BoxWriter::with_capacity(size_bytes_max.max(BOX_HEADER_SIZE_BYTES));
     for cue in active {
-        write_box(&mut out, *b"vttc", |out| write_vttc(out, cue, from_ms, to_ms));
+        out.write_box(b"vttc", |out| write_vttc(out, cue, from_ms, to_ms));
     }
     if active.is_empty() {
-        write_box(&mut out, *b"vtte", |_| {});
+        out.write_box(b"vtte", |_| {});
     }
-    out.into()
+    out.finish().into()
 }
 
 /// ISO/IEC 14496-30:2018 7.4 (VTTCueBox).
-fn write_vttc(out: &mut Vec<u8>, cue: &Cue, from_ms: u64, to_ms: u64) {
+fn write_vttc(out: &mut BoxWriter, cue: &Cue, from_ms: u64, to_ms: u64) {
     let spans_several_samples = cue.start_ms < from_ms || cue.end_ms > to_ms;
     if spans_several_samples {
-        write_box(out, *b"vsid", |out| {
-            out.extend_from_slice(&source_id(cue).to_be_bytes())
-        });
+        out.write_box(b"vsid", |out| out.u32(source_id(cue)));
     }
     if !cue.id.is_empty() {
-        write_box(out, *b"iden", |out| out.extend_from_slice(cue.id.as_bytes()));
+        out.write_box(b"iden", |out| out.bytes(cue.id.as_bytes()));
     }
     // Timestamps inside the payload mean nothing to a reader that knows only the sample's own time.
     if markup::has_timestamps(&cue.payload) {
         let mut time = String::new();
         timestamp::write(&mut time, from_ms);
-        write_box(out, *b"ctim", |out| out.extend_from_slice(time.as_bytes()));
+        out.write_box(b"ctim", |out| out.bytes(time.as_bytes()));
     }
     if !cue.settings.is_empty() {
-        write_box(out, *b"sttg", |out| out.extend_from_slice(cue.settings.as_bytes()));
+        out.write_box(b"sttg", |out| out.bytes(cue.settings.as_bytes()));
     }
-    write_box(out, *b"payl", |out| out.extend_from_slice(cue.payload.as_bytes()));
+    out.write_box(b"payl", |out| out.bytes(cue.payload.as_bytes()));
 }
 
 /// Tells a cue from the others of its track, the same in whatever window it is met (FNV-1a of all it says, 31 bits).
@@ -174,85 +174,20 @@ fn source_id(cue: &Cue) -> u32 {
     hash & 0x7fff_ffff
 }
 
-fn write_box(out: &mut Vec<u8>, fourcc: [u8; 4], content: impl FnOnce(&mut Vec<u8>)) {
-    let begin = out.len();
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&fourcc);
-    content(out);
-    // Contents are bounded by the limits of a text, far below 32 bits.
-    let size_bytes = u32::try_from(out.len() - begin).unwrap_or(u32::MAX);
-    if let Some(size) = out.get_mut(begin..begin + 4) {
-        size.copy_from_slice(&size_bytes.to_be_bytes());
-    }
-}
-
-/// A box inside a sample.
-struct SampleBox<'a> {
-    fourcc: [u8; 4],
-    /// Of the box in the sample.
-    offset: usize,
-    content: &'a [u8],
-}
-
-/// The boxes of one sample, or of one box in it.
-struct SampleBoxes<'a> {
-    rest: &'a [u8],
-    offset: usize,
-    sample_number: u64,
-}
-
-impl<'a> SampleBoxes<'a> {
-    fn next_box(&mut self) -> Result<Option<SampleBox<'a>>, TextError> {
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
-        let fault = |fourcc: &[u8], what| TextError::Sample {
-            sample_number: self.sample_number,
-            offset: self.offset as u64,
-            fourcc: fourcc
-                .iter()
-                .map(|&byte| if byte.is_ascii_graphic() { char::from(byte) } else { '?' })
-                .collect(),
-            what,
-        };
-        let Some((size, after)) = self.rest.split_first_chunk::<4>() else {
-            return Err(fault(b"????", "box header is cut"));
-        };
-        let Some((&fourcc, after)) = after.split_first_chunk::<4>() else {
-            return Err(fault(b"????", "box header is cut"));
-        };
-        let size_bytes = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
-        let content_size_bytes = size_bytes
-            .checked_sub(BOX_HEADER_SIZE_BYTES)
-            .ok_or_else(|| fault(&fourcc, "box is smaller than its header"))?;
-        let (content, rest) = after
-            .split_at_checked(content_size_bytes)
-            .ok_or_else(|| fault(&fourcc, "box is larger than what holds it"))?;
-        let offset = self.offset;
-        self.rest = rest;
-        self.offset = self.offset.saturating_add(size_bytes);
-        Ok(Some(SampleBox {
-            fourcc,
-            offset,
-            content,
-        }))
-    }
-}
-
 fn parse_sample(sample: &TextSample, number: u64, parsed: &mut Parsed) -> Result<Vec<(Option<u32>, Cue)>, TextError> {
     check_size(&sample.bytes)?;
-    let mut pieces = Vec::new();
-    let mut boxes = SampleBoxes {
-        rest: &sample.bytes,
-        offset: 0,
+    let fault = |source| TextError::Sample {
         sample_number: number,
+        source,
     };
-    while let Some(found) = boxes.next_box()? {
-        match &found.fourcc {
-            b"vttc" => match parse_vttc(&found, number, parsed)? {
+    let mut pieces = Vec::new();
+    let mut boxes = BoxReader::new(FourCc(*b"wvtt"), 0, 0, &sample.bytes);
+    while let Some(found) = boxes.child().map_err(fault)? {
+        match &found.fourcc.0 {
+            b"vttc" => match parse_vttc(found, number, parsed).map_err(fault)? {
                 Some((source_id, cue)) => {
                     let (start_ms, end_ms) = (sample.start_ms, sample.end_ms());
-                    match super::times_fault(start_ms, end_ms) {
+                    match times_fault(start_ms, end_ms) {
                         Some(reason) => parsed.drop_at(number, reason),
                         None => pieces.push((
                             source_id,
@@ -275,7 +210,11 @@ fn parse_sample(sample: &TextSample, number: u64, parsed: &mut Parsed) -> Result
 }
 
 /// Source id and cue of a `vttc`, its times not yet set; `None` without `payl`.
-fn parse_vttc(vttc: &SampleBox<'_>, number: u64, parsed: &mut Parsed) -> Result<Option<(Option<u32>, Cue)>, TextError> {
+fn parse_vttc(
+    mut vttc: BoxReader<'_>,
+    number: u64,
+    parsed: &mut Parsed,
+) -> Result<Option<(Option<u32>, Cue)>, BoxError> {
     let mut cue = Cue {
         start_ms: 0,
         end_ms: 0,
@@ -284,19 +223,13 @@ fn parse_vttc(vttc: &SampleBox<'_>, number: u64, parsed: &mut Parsed) -> Result<
         payload: String::new(),
     };
     let (mut source_id, mut has_payload) = (None, false);
-    let offset = vttc.offset.saturating_add(BOX_HEADER_SIZE_BYTES);
-    let mut boxes = SampleBoxes {
-        rest: vttc.content,
-        offset,
-        sample_number: number,
-    };
-    while let Some(found) = boxes.next_box()? {
-        match &found.fourcc {
-            b"vsid" => source_id = found.content.first_chunk::<4>().map(|&id| u32::from_be_bytes(id)),
-            b"iden" => cue.id = string(found.content, parsed),
-            b"sttg" => cue.settings = string(found.content, parsed),
+    while let Some(mut found) = vttc.child()? {
+        match &found.fourcc.0 {
+            b"vsid" => source_id = Some(found.u32()?),
+            b"iden" => cue.id = string(found.remaining(), parsed),
+            b"sttg" => cue.settings = string(found.remaining(), parsed),
             b"payl" => {
-                cue.payload = string(found.content, parsed);
+                cue.payload = string(found.remaining(), parsed);
                 has_payload = true;
             }
             b"ctim" => {}
@@ -332,22 +265,15 @@ mod tests {
 
     /// A box as text: type, then its content or the boxes in it.
     fn shown(bytes: &[u8]) -> String {
-        let mut boxes = SampleBoxes {
-            rest: bytes,
-            offset: 0,
-            sample_number: 1,
-        };
+        let mut boxes = BoxReader::new(FourCc(*b"wvtt"), 0, 0, bytes);
         let mut out = Vec::new();
-        while let Some(found) = boxes.next_box().unwrap() {
-            let content = match &found.fourcc {
-                b"vttc" => shown(found.content),
+        while let Some(found) = boxes.child().unwrap() {
+            let content = match &found.fourcc.0 {
+                b"vttc" => shown(found.remaining()),
                 b"vsid" => "*".into(),
-                _ => String::from_utf8(found.content.to_vec()).unwrap(),
+                _ => String::from_utf8(found.remaining().to_vec()).unwrap(),
             };
-            out.push(format!(
-                "{}({content})",
-                String::from_utf8(found.fourcc.to_vec()).unwrap()
-            ));
+            out.push(format!("{}({content})", found.fourcc));
         }
         out.join(" ")
     }
@@ -423,29 +349,21 @@ mod tests {
                 duration_ms: 1,
                 bytes: Bytes::from_static(bytes),
             };
-            assert_eq!(parse("", &[sample]).unwrap_err().to_string(), expected);
+            let error = parse("", &[sample]).unwrap_err();
+            let source = std::error::Error::source(&error).unwrap().to_string();
+            assert_eq!(
+                (error.to_string().as_str(), source.as_str()),
+                ("sample 1 cannot be read", expected)
+            );
         };
-        check(b"\0\0\0", "???? at offset 0 of sample 1: box header is cut");
+        check(b"\0\0\0\x07vtte", "vtte at 0: size 7 is smaller than its header");
+        check(b"\0\0\0\x09vtte", "vtte at 0: wants 9 bytes, has 8");
         check(
-            b"\0\0\0\x08vtte\0\0\0\x08vt",
-            "???? at offset 8 of sample 1: box header is cut",
+            b"\0\0\0\x08vtte\xFF\xFF\xFF\xFFvttc",
+            "vttc at 8: wants 4294967295 bytes, has 8",
         );
-        check(
-            b"\0\0\0\x07vtte",
-            "vtte at offset 0 of sample 1: box is smaller than its header",
-        );
-        check(
-            b"\0\0\0\0vtte",
-            "vtte at offset 0 of sample 1: box is smaller than its header",
-        );
-        check(
-            b"\0\0\0\x09vt\xFFe",
-            "vt?e at offset 0 of sample 1: box is larger than what holds it",
-        );
-        check(
-            b"\0\0\0\x10vttc\xFF\xFF\xFF\xFFpayl",
-            "payl at offset 8 of sample 1: box is larger than what holds it",
-        );
+        check(b"\0\0\0\x10vttc\0\0\0\x09payl", "payl at 8: wants 9 bytes, has 8");
+        check(b"\0\0\0\x11vttc\0\0\0\x09vsid.", "vsid at 8: wants 4 bytes, has 1");
     }
 
     #[test]
