@@ -33,32 +33,54 @@ build() {
   coverage+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
   coverage+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
   # --target keeps the flags away from build scripts and macros, which have no fuzzer to link with.
-  RUSTFLAGS="$coverage --cfg fuzzing -Ccodegen-units=1" cargo build --release --bins --target "$triple" >&2
+  RUSTFLAGS="$coverage --cfg fuzzing -Ccodegen-units=1" cargo build --release --bins --target "$triple" >&2 || return
   printf '%s/%s/release\n' "$target" "$triple"
 }
 
-# traits_of TARGET: the largest input that is tried, in bytes, and the endings of the files the target reads.
+# traits_of TARGET: the largest input that is tried, in bytes, and what to begin with: files by the ending of their name,
+# and the first stream of a kind of any file, as ffmpeg's muxer after the colon writes it.
 traits_of() {
   case $1 in
+    audio) echo 16384 aac ac3 flac mp3 opus a:adts a:latm a:ac3 a:eac3 a:mp3 a:data ;;
+    av1_vp9) echo 16384 v:obu v:data ;;
+    avc) echo 16384 v:h264 ;;
     boxes) echo 262144 mp4 m4s m4a mov bmff ;;
+    hevc) echo 16384 v:hevc ;;
     srt) echo 8192 srt ;;
     webvtt) echo 8192 vtt ;;
     *) echo 4096 ;;
   esac
 }
 
-# seed FOLDER SIZE_BYTES_MAX EXTENSION…: puts real files of these kinds into the folder, none larger than an input may be.
+# seed FOLDER SIZE_BYTES_MAX KIND…: puts real media of these kinds into the folder, nothing larger than an input may be.
 seed() {
-  local folder=$1 size_bytes_max=$2 media=${HEADWATER_MEDIA:-$root/../shared/media} extension file
+  local folder=$1 size_bytes_max=$2 media=${HEADWATER_MEDIA:-$root/../shared/media} kind file name
   if [[ ! -d $media ]]; then
     media=$work/media
     make_small_media "$media"
   fi
-  for extension in "${@:3}"; do
+  for kind in "${@:3}"; do
     while IFS= read -r -d '' file; do
-      cp --no-clobber "$file" "$folder/$(sha256sum <"$file" | cut -c1-16).$extension"
-    done < <(find "$media" -type f -name "*.$extension" -size "-$((size_bytes_max + 1))c" -print0)
+      name=$folder/$(sha256sum <"$file" | cut -c1-16).${kind#*:}
+      if [[ $kind == *:* ]]; then
+        # What holds no such stream, or one the muxer does not write, leaves nothing.
+        ffmpeg -nostdin -v quiet -y -i "$file" -map "0:${kind%:*}:0" -c copy -t 0.2 -f "${kind#*:}" -fs "$size_bytes_max" \
+          "$name" || rm -f "$name"
+      else
+        cp "$file" "$name"
+      fi
+    done < <(files_of "$media" "$kind" "$size_bytes_max")
   done
+  find "$folder" -type f \( -empty -o -size "+${size_bytes_max}c" \) -delete
+}
+
+# files_of MEDIA KIND SIZE_BYTES_MAX: names of files, each ended by NUL.
+files_of() {
+  if [[ $2 == *:* ]]; then
+    find "$1" -type f -size -8M \( -name '*.mp4' -o -name '*.mov' -o -name '*.webm' -o -name '*.mkv' -o -name '*.ts' \) -print0
+  else
+    find "$1" -type f -size "-$(($3 + 1))c" -name "*.$2" -print0
+  fi
 }
 
 # make_small_media FOLDER: one second of everything ffmpeg can write for us, if that is all there is.
@@ -76,6 +98,7 @@ make_small_media() {
   "${make[@]}" -i "$1/avc.mp4" -c copy -vn "$1/aac.aac"
   "${make[@]}" "${picture[@]}" -c:v libx265 -x265-params log-level=none -tag:v hvc1 "$1/hevc.mp4"
   "${make[@]}" "${picture[@]}" "${sound[@]}" -c:v libvpx-vp9 -deadline realtime -c:a libopus "$1/vp9.webm"
+  "${make[@]}" "${picture[@]}" "${sound[@]}" -c:v libaom-av1 -cpu-used 8 -c:a eac3 "$1/av1.mp4"
   "${make[@]}" "${sound[@]}" -c:a libopus "$1/opus.ogg"
   "${make[@]}" "${sound[@]}" "$1/flac.flac"
   "${make[@]}" "${sound[@]}" "$1/mp3.mp3"
@@ -119,9 +142,7 @@ if [[ -f $seconds ]]; then
 fi
 
 need g++ g++
-if [[ ! -d ${HEADWATER_MEDIA:-$root/../shared/media} ]]; then
-  need ffmpeg ffmpeg
-fi
+need ffmpeg ffmpeg
 install_missing_and_rust
 
 cd "$fuzz"
