@@ -1,2 +1,50 @@
-//! The front door.
-fn main() {}
+//! The front door: reads arguments and configuration, starts logs, runs one command, ends with its exit code.
+#![forbid(unsafe_code)]
+
+mod check;
+mod cli;
+mod config;
+mod import;
+mod inspect;
+mod library;
+mod package;
+mod serve;
+mod shutdown;
+mod sources;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = telemetry::start(cli.log_format) {
+        eprintln!("headwater: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    let done = match cli.command {
+        Command::Origin(arguments) => serve::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Package(arguments) => package::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
+        Command::Library(arguments) => library::run(arguments),
+        Command::CheckConfig(arguments) => check::run(arguments),
+    };
+    match done {
+        Ok(code) => code,
+        // Whoever read our output has seen enough (`headwater inspect … | head`).
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("headwater: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -34,7 +34,7 @@ pub enum MediaKind {
 }
 
 /// Coding of a track's samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Codec {
     /// ITU-T H.264.
     Avc,
@@ -98,7 +98,7 @@ impl Codec {
 }
 
 /// Dynamic range of a video, the value of HLS `VIDEO-RANGE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum VideoRange {
     /// Standard.
     Sdr,
@@ -111,7 +111,7 @@ pub enum VideoRange {
 /// Colour description with the code points of ITU-T H.273.
 ///
 /// 2 means unspecified in each of the first three.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ColorInfo {
     /// Colour primaries.
     pub primaries: u8,

@@ -7,6 +7,7 @@ mod brand;
 pub mod fragment;
 pub mod init;
 mod language;
+pub mod on_demand;
 pub mod sidx;
 pub mod stored;
 mod trak;

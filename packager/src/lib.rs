@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod container;
+pub mod dash;
 pub mod demux;
 pub mod form;
 pub mod hls;

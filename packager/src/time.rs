@@ -7,7 +7,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 /// Ticks per second, 1 to 2^32-1.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Timescale(NonZeroU32);
 
 impl Timescale {

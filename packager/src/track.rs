@@ -1,6 +1,7 @@
 //! One track: what it holds and how it is coded (`TrackDescription`), and where its samples are (`TrackIndex`).
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::{Codec, ColorInfo, MediaKind, VideoRange};
 use crate::index::TrackIndex;
@@ -16,7 +17,7 @@ pub struct Track {
 }
 
 /// Facts about a track, read from its sample entry and bit stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackDescription {
     /// Number of the track in its source file; 1 where the format has none.
     pub source_track_id: u32,
@@ -32,6 +33,7 @@ pub struct TrackDescription {
     pub label: Option<String>,
     /// The complete sample entry box as our `stsd` carries it: clear, with one codec configuration box and, for video,
     /// `colr`, `pasp`, Dolby Vision and HDR boxes.
+    #[serde(with = "hexadecimal")]
     pub sample_entry: Bytes,
     /// What is particular to the kind of media.
     pub media: MediaDescription,
@@ -61,7 +63,7 @@ impl TrackDescription {
 }
 
 /// What is particular to the kind of media.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MediaDescription {
     /// Pictures.
     Video(VideoDescription),
@@ -72,7 +74,7 @@ pub enum MediaDescription {
 }
 
 /// A video track.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VideoDescription {
     /// Visible picture width in luma samples (after cropping).
     pub width: u32,
@@ -90,6 +92,7 @@ pub struct VideoDescription {
     pub nal_length_size: u8,
     /// Parameter sets as an Annex B byte stream with 4-byte start codes (AVC: SPS, PPS; HEVC: VPS, SPS, PPS), for
     /// MPEG-TS; empty for other codecs.
+    #[serde(with = "hexadecimal")]
     pub parameter_sets: Bytes,
     /// `SUPPLEMENTAL-CODECS` / `scte214:supplementalCodecs` value (Dolby Vision 8.x, 10.x over a base layer).
     pub supplemental_codecs: Option<SupplementalCodecs>,
@@ -108,7 +111,7 @@ impl VideoDescription {
 }
 
 /// A second, optional reading of the same samples.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupplementalCodecs {
     /// RFC 6381 string, for example `dvh1.08.07`.
     pub rfc6381: String,
@@ -117,7 +120,7 @@ pub struct SupplementalCodecs {
 }
 
 /// An audio track.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioDescription {
     /// Output sampling rate in Hz (after SBR where it is signalled).
     pub sample_rate: u32,
@@ -127,12 +130,39 @@ pub struct AudioDescription {
     pub joc_complexity: Option<u8>,
     /// What the decoder is set up with: AudioSpecificConfig for AAC, the payload of `dac3`, `dec3`, `dac4`, `dOps`,
     /// `dfLa` for the others, empty for MP3.
+    #[serde(with = "hexadecimal")]
     pub decoder_config: Bytes,
 }
 
 /// A text track.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextDescription {
     /// `vttC` header of a `wvtt` track, or the namespace of an `stpp` one.
     pub config: String,
+}
+
+/// Bytes as hexadecimal text, as stored descriptions have them.
+mod hexadecimal {
+    use bytes::Bytes;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0'));
+        serializer.serialize_str(&bytes.iter().flat_map(digits).collect::<String>())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digit = |digit: u8| {
+            char::from(digit)
+                .to_digit(16)
+                .ok_or_else(|| D::Error::custom("not hexadecimal"))
+        };
+        let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
+            [high, low] => Ok((digit(*high)? << 4 | digit(*low)?) as u8),
+            _ => Err(D::Error::custom("odd number of hexadecimal digits")),
+        });
+        pairs.collect()
+    }
 }

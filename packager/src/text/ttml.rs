@@ -146,7 +146,11 @@ impl Namespaces {
 
     /// Adds the declarations of an element at `depth`; those of elements that have ended are forgotten.
     fn declare(&mut self, depth: usize, attributes: &Attributes<'_>) -> Result<(), &'static str> {
-        while self.bindings.last().is_some_and(|(declared_at, _, _)| *declared_at >= depth) {
+        while self
+            .bindings
+            .last()
+            .is_some_and(|(declared_at, _, _)| *declared_at >= depth)
+        {
             self.bindings.pop();
         }
         for (prefix, name, value) in &attributes.list {
@@ -302,7 +306,9 @@ impl Document<'_> {
                     }
                     self.line = line_at(self.text, self.line, offset);
                     let attributes = Attributes::new(&element).map_err(xml)?;
-                    self.namespaces.declare(self.frames.len(), &attributes).map_err(|what| xml(what.into()))?;
+                    self.namespaces
+                        .declare(self.frames.len(), &attributes)
+                        .map_err(|what| xml(what.into()))?;
                     let (name, prefix) = element.name().decompose();
                     let prefix = prefix.map(|prefix| prefix.into_inner()).unwrap_or_default();
                     let namespace = self.namespaces.resolve(prefix).to_owned();

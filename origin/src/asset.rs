@@ -1,0 +1,53 @@
+//! An opened library entry: its presentation, and the open files that hold the samples.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use packager::presentation::{Content, Presentation, Representation};
+
+use crate::read::{Fingerprint, SourceFile};
+
+/// A presentation ready to be served. Immutable: when a source changes, a new asset replaces it.
+#[derive(Debug)]
+pub struct Asset {
+    /// Name in URLs.
+    pub media_id: String,
+    /// What it is made of.
+    pub presentation: Presentation,
+    /// Source files, as representations refer to them.
+    pub files: Vec<Arc<SourceFile>>,
+    /// Paths that decided what the presentation is, and what they were when it was opened.
+    pub made_of: Vec<(PathBuf, Fingerprint)>,
+}
+
+impl Asset {
+    /// Memory the asset holds, in bytes.
+    pub fn weight_bytes(&self) -> u64 {
+        let of = |representation: &Representation| {
+            let content = match &representation.content {
+                Content::Samples(track) => track.index.as_bytes().len() + track.description.sample_entry.len(),
+                Content::Cues(text) => text
+                    .cues()
+                    .iter()
+                    .map(|cue| 96 + cue.payload.len() + cue.settings.len())
+                    .sum(),
+            };
+            let tables = representation.segments.segments().len() * size_of::<packager::segment::Segment>()
+                + representation.trick_frames.len() * size_of::<packager::segment::TrickFrame>();
+            (content + tables + 512) as u64
+        };
+        4096 + self.presentation.representations.iter().map(of).sum::<u64>()
+    }
+
+    /// The file that holds a representation's samples.
+    pub fn file(&self, representation: &Representation) -> Option<&Arc<SourceFile>> {
+        self.files.get(representation.source)
+    }
+
+    /// True when every file it was made of is still what it was.
+    pub fn is_current(&self) -> bool {
+        self.made_of.iter().all(|(path, fingerprint)| {
+            std::fs::symlink_metadata(path).is_ok_and(|metadata| Fingerprint::of(&metadata) == *fingerprint)
+        })
+    }
+}

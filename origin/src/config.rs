@@ -1,0 +1,162 @@
+//! The `[origin]` section of `headwater.toml`, checked into values that need no further checks.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use packager::segment::SegmentTarget;
+
+/// `[origin]` as written by people. Every key has a default but `library`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Section {
+    /// Folder whose playable files are served.
+    pub library: Option<PathBuf>,
+    /// Address and port to listen on.
+    pub listen: String,
+    /// Folder with the player library's files; without it the player pages answer 503.
+    pub player: Option<PathBuf>,
+    /// Folder for presentations made of sources that can not be indexed in place (MPEG-TS, Ogg).
+    pub cache: Option<PathBuf>,
+    /// Most bytes kept in `cache`; the longest unused go first.
+    pub cache_size_bytes_max: u64,
+    /// Wanted segment duration, 1,000 to 20,000 ms.
+    pub segment_duration_ms: u32,
+    /// Threads that serve; 0 is one a core.
+    pub threads: usize,
+    /// Connections served at once; more wait in the listen queue.
+    pub connection_count_max: usize,
+    /// Memory for opened presentations (indexes), in bytes.
+    pub index_memory_bytes_max: u64,
+    /// Memory for rendered playlists, MPDs and headers, in bytes.
+    pub rendered_memory_bytes_max: u64,
+    /// A connection that has not sent its request head after this many seconds is closed.
+    pub header_timeout_s: u64,
+    /// After a stop signal, running answers have this many seconds.
+    pub drain_timeout_s: u64,
+}
+
+impl Default for Section {
+    fn default() -> Section {
+        Section {
+            library: None,
+            listen: "127.0.0.1:8080".into(),
+            player: None,
+            cache: None,
+            cache_size_bytes_max: 20 << 30,
+            segment_duration_ms: SegmentTarget::DEFAULT.millis(),
+            threads: 0,
+            connection_count_max: 10_000,
+            index_memory_bytes_max: 1 << 30,
+            rendered_memory_bytes_max: 128 << 20,
+            header_timeout_s: 10,
+            drain_timeout_s: 30,
+        }
+    }
+}
+
+/// The origin's settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder whose playable files are served; exists.
+    pub library: PathBuf,
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// Folder with the player library's files; exists.
+    pub player: Option<PathBuf>,
+    /// Folder for presentations made of sources that can not be indexed in place.
+    pub cache: PathBuf,
+    /// Most bytes kept in `cache`.
+    pub cache_size_bytes_max: u64,
+    /// Wanted segment duration.
+    pub target: SegmentTarget,
+    /// Threads that serve, at least 1.
+    pub threads: usize,
+    /// Connections served at once.
+    pub connection_count_max: usize,
+    /// Memory for opened presentations.
+    pub index_memory_bytes_max: u64,
+    /// Memory for rendered text and headers.
+    pub rendered_memory_bytes_max: u64,
+    /// Patience with request heads.
+    pub header_timeout: std::time::Duration,
+    /// Patience with running answers at the end.
+    pub drain_timeout: std::time::Duration,
+}
+
+/// A setting that can not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("[origin] {key}: {reason}")]
+pub struct ConfigError {
+    /// The key.
+    pub key: &'static str,
+    /// What is wrong with its value.
+    pub reason: String,
+}
+
+impl Section {
+    /// Checks every setting and the relations between them.
+    pub fn check(self) -> Result<Config, ConfigError> {
+        let wrong = |key, reason: String| Err(ConfigError { key, reason });
+        let Some(library) = self.library else {
+            return wrong("library", "is not set: name the folder to serve".into());
+        };
+        let library = match library.canonicalize() {
+            Ok(path) if path.is_dir() => path,
+            Ok(path) => return wrong("library", format!("{} is not a folder", path.display())),
+            Err(error) => return wrong("library", format!("{}: {error}", library.display())),
+        };
+        let listen = match self.listen.parse() {
+            Ok(listen) => listen,
+            Err(_) => {
+                return wrong(
+                    "listen",
+                    format!("\"{}\" is not an address like 127.0.0.1:8080", self.listen),
+                );
+            }
+        };
+        if let Some(player) = self.player.as_ref().filter(|player| !player.is_dir()) {
+            return wrong("player", format!("{} is not a folder", player.display()));
+        }
+        let Some(target) = SegmentTarget::from_millis(self.segment_duration_ms) else {
+            return wrong(
+                "segment_duration_ms",
+                format!("{} is outside 1000 to 20000", self.segment_duration_ms),
+            );
+        };
+        if self.connection_count_max == 0 {
+            return wrong("connection_count_max", "0 would serve nobody".into());
+        }
+        if self.index_memory_bytes_max < 16 << 20 {
+            return wrong(
+                "index_memory_bytes_max",
+                "below 16 MiB not even one long film fits".into(),
+            );
+        }
+        if !(1..=120).contains(&self.header_timeout_s) {
+            return wrong(
+                "header_timeout_s",
+                format!("{} is outside 1 to 120", self.header_timeout_s),
+            );
+        }
+        let cache = self.cache.unwrap_or_else(|| library.join(".headwater-cache"));
+        let threads = match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads if threads <= 1024 => threads,
+            threads => return wrong("threads", format!("{threads} is more than 1024")),
+        };
+        Ok(Config {
+            library,
+            listen,
+            player: self.player,
+            cache,
+            cache_size_bytes_max: self.cache_size_bytes_max,
+            target,
+            threads,
+            connection_count_max: self.connection_count_max,
+            index_memory_bytes_max: self.index_memory_bytes_max,
+            rendered_memory_bytes_max: self.rendered_memory_bytes_max,
+            header_timeout: std::time::Duration::from_secs(self.header_timeout_s),
+            drain_timeout: std::time::Duration::from_secs(self.drain_timeout_s),
+        })
+    }
+}

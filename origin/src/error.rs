@@ -1,0 +1,82 @@
+//! Why a request was not served, whose doing it was, and its one mapping to status, log level and metric label.
+
+use hyper::StatusCode;
+
+/// A request that is not answered with what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// No such path, presentation, representation, segment or version; also what a form can not carry.
+    #[error("no such resource")]
+    NotFound,
+    /// The method is not GET, HEAD or OPTIONS.
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    /// The source exists but can not be played; the reason is the library's to tell.
+    #[error("{media} can not be played: {reason}")]
+    Unplayable {
+        /// Media id.
+        media: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file could not be read.
+    #[error("storage: {what}")]
+    Storage {
+        /// File and reason.
+        what: String,
+    },
+    /// Stored samples are not what their index says, so a segment can not be built.
+    #[error("damaged media: {what}")]
+    Damaged {
+        /// What and where.
+        what: String,
+    },
+    /// Too much is asked at once.
+    #[error("overloaded: {what}")]
+    Overloaded {
+        /// What is full.
+        what: &'static str,
+    },
+    /// The player library has not been installed.
+    #[error("the player is not installed: start headwater with --player DIR (./dev demo does it)")]
+    NoPlayer,
+}
+
+/// Whose doing a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The client asked for what is not there.
+    Client,
+    /// The machine is short of something; waiting helps.
+    Capacity,
+    /// Someone must act.
+    Us,
+}
+
+impl ServeError {
+    /// Status, blame and the label in metrics, in one place.
+    pub fn outcome(&self) -> (StatusCode, Blame, &'static str) {
+        match self {
+            ServeError::NotFound => (StatusCode::NOT_FOUND, Blame::Client, "not_found"),
+            ServeError::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Blame::Client, "method"),
+            ServeError::Unplayable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Blame::Client, "unplayable"),
+            ServeError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, Blame::Capacity, "overloaded"),
+            ServeError::NoPlayer => (StatusCode::SERVICE_UNAVAILABLE, Blame::Us, "no_player"),
+            ServeError::Storage { .. } => (StatusCode::INTERNAL_SERVER_ERROR, Blame::Us, "storage"),
+            ServeError::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, Blame::Us, "damaged"),
+        }
+    }
+
+    /// Code in the JSON body.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ServeError::NotFound => "NOT_FOUND",
+            ServeError::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            ServeError::Unplayable { .. } => "UNPLAYABLE",
+            ServeError::Overloaded { .. } => "OVERLOADED",
+            ServeError::NoPlayer => "PLAYER_NOT_INSTALLED",
+            ServeError::Storage { .. } => "STORAGE",
+            ServeError::Damaged { .. } => "DAMAGED_MEDIA",
+        }
+    }
+}

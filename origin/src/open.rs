@@ -1,0 +1,387 @@
+//! Opens a library entry: finds out what its files are, indexes them where they lie or stores them anew, and puts the
+//! tracks together. Blocking; knows no HTTP.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use packager::codec::Codec;
+use packager::container;
+use packager::limits::TEXT_SIZE_BYTES_MAX;
+use packager::presentation::{Content, HlsDescription, NewPresentation, NewRepresentation, Presentation};
+use packager::segment::SegmentTarget;
+use packager::source::{ReadAt, Refusal, SourceTracks};
+use packager::text::{self, TextSample, TextTrack};
+use packager::time::Rounding;
+use packager::track::{MediaDescription, Track};
+
+use crate::asset::Asset;
+use crate::config::Config;
+use crate::library::{self, Entry};
+use crate::read::{Fingerprint, SourceFile};
+use crate::stored;
+
+/// Why an entry could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file could not be read.
+    #[error("{path}: {reason}")]
+    Storage {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file was there when the library was scanned, and is not now.
+    #[error("no longer in the library")]
+    Gone,
+    /// Nothing in it can be served.
+    #[error("{reason}")]
+    Unplayable {
+        /// What is wrong, where.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    fn unplayable(path: &Path, reason: impl std::fmt::Display) -> OpenError {
+        OpenError::Unplayable {
+            reason: format!("{}: {reason}", path.display()),
+        }
+    }
+
+    fn io(path: &Path, error: &std::io::Error) -> OpenError {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => OpenError::Gone,
+            _ => OpenError::Storage {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// What one file contributes: tracks to be served, and what was left out.
+#[derive(Debug, Default)]
+pub struct OpenedFile {
+    /// Tracks with the language and name that the file itself gives them.
+    pub tracks: Vec<OpenedTrack>,
+    /// What was left out.
+    pub refused: Vec<Refusal>,
+}
+
+/// One track of a file.
+#[derive(Debug)]
+pub struct OpenedTrack {
+    /// Samples of [`OpenedTrack::file`], or cues.
+    pub content: Content,
+    /// BCP 47 tag, `und` when the file says nothing.
+    pub language: String,
+    /// Name for people, if the file has one.
+    pub label: Option<String>,
+    /// The file that holds the samples: the source itself, or what was stored of it.
+    pub file: Arc<SourceFile>,
+}
+
+/// Opens `entry` of the library. `media_id` names it in URLs.
+pub fn open(config: &Config, media_id: &str, entry: &Entry) -> Result<Asset, OpenError> {
+    let mut assembly = Assembly::new(config);
+    let mut title = entry.title();
+    let mut target = config.target;
+    let mut hls = HlsDescription::default();
+    match entry {
+        Entry::File { path, sidecars } => {
+            assembly.add(path, Said::default())?;
+            for (path, language) in sidecars {
+                // A subtitle file that can not be read is left out with its reason; the film still plays.
+                let said = Said {
+                    language: language.clone(),
+                    ..Said::default()
+                };
+                if let Err(error) = assembly.add(path, said) {
+                    let what = path.display().to_string();
+                    assembly.refused.push(Refusal {
+                        what,
+                        why: error.to_string(),
+                    });
+                }
+            }
+        }
+        Entry::Ladder { path } => {
+            let description =
+                library::read_description(&config.library, path).map_err(|error| OpenError::Unplayable {
+                    reason: error.to_string(),
+                })?;
+            assembly.made_of(path)?;
+            if let Some(millis) = description.segment_duration_ms {
+                target = SegmentTarget::from_millis(millis).ok_or_else(|| {
+                    OpenError::unplayable(path, format!("segment_duration_ms {millis} is outside 1000 to 20000"))
+                })?;
+            }
+            title = description.title.clone().unwrap_or(title);
+            hls = description.hls.clone();
+            for track in &description.tracks {
+                let said = Said {
+                    language: track.language.clone(),
+                    label: track.label.clone(),
+                    roles: track.all_roles(),
+                    default: track.default,
+                };
+                assembly.add(&path.with_file_name(&track.file), said)?;
+            }
+        }
+        Entry::Stored { path } => {
+            let opened = stored::open(&config.library, path)?;
+            title = opened.title;
+            target = opened.target;
+            hls = opened.hls;
+            assembly.take_stored(path, opened.tracks, opened.refused)?;
+        }
+    }
+    let new = NewPresentation {
+        title,
+        tracks: assembly.tracks,
+        refused: assembly.refused,
+        target,
+        hls,
+    };
+    let presentation = Presentation::assemble(new).map_err(|error| OpenError::unplayable(entry.path(), error))?;
+    Ok(Asset {
+        media_id: media_id.to_owned(),
+        presentation,
+        files: assembly.files,
+        made_of: assembly.made_of,
+    })
+}
+
+/// What a description says of a file's tracks, over what the file says itself.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    language: Option<String>,
+    label: Option<String>,
+    roles: Vec<packager::presentation::Role>,
+    default: bool,
+}
+
+struct Assembly<'a> {
+    config: &'a Config,
+    tracks: Vec<NewRepresentation>,
+    refused: Vec<Refusal>,
+    files: Vec<Arc<SourceFile>>,
+    made_of: Vec<(PathBuf, Fingerprint)>,
+}
+
+impl<'a> Assembly<'a> {
+    fn new(config: &'a Config) -> Assembly<'a> {
+        Assembly {
+            config,
+            tracks: Vec::new(),
+            refused: Vec::new(),
+            files: Vec::new(),
+            made_of: Vec::new(),
+        }
+    }
+
+    fn open_source(&mut self, path: &Path) -> Result<Arc<SourceFile>, OpenError> {
+        let file = SourceFile::open_beneath(&self.config.library, path).map_err(|error| OpenError::io(path, &error))?;
+        self.made_of.push((self.config.library.join(path), file.fingerprint()));
+        Ok(Arc::new(file))
+    }
+
+    fn made_of(&mut self, path: &Path) -> Result<(), OpenError> {
+        self.open_source(path).map(|_| ())
+    }
+
+    fn add(&mut self, path: &Path, said: Said) -> Result<(), OpenError> {
+        let file = self.open_source(path)?;
+        let opened = open_file(self.config, path, &file)?;
+        let several_files = !self.tracks.is_empty();
+        for refusal in opened.refused {
+            let what = if several_files {
+                format!("{}: {}", path.display(), refusal.what)
+            } else {
+                refusal.what
+            };
+            self.refused.push(Refusal { what, ..refusal });
+        }
+        for track in opened.tracks {
+            let new = NewRepresentation {
+                source: self.source_of(&track.file),
+                content: track.content,
+                language: said.language.clone().unwrap_or(track.language),
+                label: said.label.clone().or(track.label),
+                roles: said.roles.clone(),
+                default: said.default,
+            };
+            self.tracks.push(new);
+        }
+        Ok(())
+    }
+
+    fn take_stored(
+        &mut self,
+        path: &Path,
+        tracks: Vec<stored::StoredTrack>,
+        refused: Vec<Refusal>,
+    ) -> Result<(), OpenError> {
+        self.made_of(&path.join(library::STORED_NAME))?;
+        self.refused.extend(refused);
+        for track in tracks {
+            self.made_of.push((
+                self.config.library.join(path).join(&track.file_name),
+                track.file.fingerprint(),
+            ));
+            let new = NewRepresentation {
+                source: self.source_of(&track.file),
+                content: track.content,
+                language: track.language,
+                label: track.label,
+                roles: track.roles,
+                default: track.default,
+            };
+            self.tracks.push(new);
+        }
+        Ok(())
+    }
+
+    fn source_of(&mut self, file: &Arc<SourceFile>) -> usize {
+        match self.files.iter().position(|known| Arc::ptr_eq(known, file)) {
+            Some(position) => position,
+            None => {
+                self.files.push(file.clone());
+                self.files.len() - 1
+            }
+        }
+    }
+}
+
+/// Opens one media or text file.
+pub fn open_file(config: &Config, path: &Path, file: &Arc<SourceFile>) -> Result<OpenedFile, OpenError> {
+    let wrong = |error: &dyn std::fmt::Display| OpenError::unplayable(path, error);
+    let head_size = file.size().min(container::HEAD_SIZE_BYTES as u64) as usize;
+    let head = file.read_at(0, head_size).map_err(|error| wrong(&error))?;
+    let container = container::recognise(&head).ok_or_else(|| wrong(&"not a media file that is known here"))?;
+    match container.index(file.as_ref()) {
+        container::Indexed::InPlace(tracks) => {
+            let tracks = tracks.map_err(|error| wrong(&error))?;
+            from_tracks(path, file, tracks)
+        }
+        container::Indexed::Text(coding) => from_text(path, file, coding),
+        container::Indexed::Streamed(demuxer) => {
+            let stored = stored::import_cached(config, path, file, demuxer)?;
+            Ok(OpenedFile {
+                tracks: stored
+                    .tracks
+                    .into_iter()
+                    .map(|track| OpenedTrack {
+                        content: track.content,
+                        language: track.language,
+                        label: track.label,
+                        file: track.file,
+                    })
+                    .collect(),
+                refused: stored.refused,
+            })
+        }
+    }
+}
+
+fn from_tracks(path: &Path, file: &Arc<SourceFile>, found: SourceTracks) -> Result<OpenedFile, OpenError> {
+    let mut opened = OpenedFile {
+        tracks: Vec::new(),
+        refused: found.refused,
+    };
+    for track in found.tracks {
+        let what = format!(
+            "track {} ({})",
+            track.description.source_track_id,
+            track.description.codec.name()
+        );
+        let language = track.description.language.clone();
+        let label = track.description.label.clone();
+        let content = match track.description.codec {
+            Codec::Wvtt | Codec::Stpp => match read_text_track(file, &track) {
+                Ok(cues) => Content::Cues(cues),
+                Err(why) => {
+                    opened.refused.push(Refusal {
+                        what,
+                        why: format!("{}: {why}", path.display()),
+                    });
+                    continue;
+                }
+            },
+            _ => Content::Samples(track),
+        };
+        opened.tracks.push(OpenedTrack {
+            content,
+            language,
+            label,
+            file: file.clone(),
+        });
+    }
+    Ok(opened)
+}
+
+/// Text samples of a track as cues.
+fn read_text_track(file: &SourceFile, track: &Track) -> Result<TextTrack, String> {
+    let index = &track.index;
+    if index.size_bytes(0..u32::MAX) > TEXT_SIZE_BYTES_MAX {
+        return Err(format!("more than {TEXT_SIZE_BYTES_MAX} bytes of text"));
+    }
+    let mut samples = Vec::with_capacity(index.sample_count() as usize);
+    for sample in index.iter() {
+        let bytes = file
+            .read_at(sample.offset, sample.size as usize)
+            .map_err(|error| error.to_string())?;
+        let start = index.presentation_time(&sample);
+        let millis = |ticks| {
+            packager::time::MediaTime::new(ticks, index.timescale())
+                .to_millis(Rounding::Nearest)
+                .max(0)
+        };
+        let (start_ms, end_ms) = (millis(start) as u64, millis(start + i64::from(sample.duration)) as u64);
+        samples.push(TextSample {
+            start_ms,
+            duration_ms: end_ms.saturating_sub(start_ms),
+            bytes,
+        });
+    }
+    let parsed = match (&track.description.media, track.description.codec) {
+        (MediaDescription::Text(description), Codec::Wvtt) => text::wvtt::parse(&description.config, &samples),
+        _ => text::stpp::parse(&samples),
+    };
+    parsed.map(|parsed| parsed.track).map_err(|error| error.to_string())
+}
+
+fn from_text(path: &Path, file: &Arc<SourceFile>, coding: container::TextFile) -> Result<OpenedFile, OpenError> {
+    let wrong = |error: &dyn std::fmt::Display| OpenError::unplayable(path, error);
+    if file.size() > TEXT_SIZE_BYTES_MAX {
+        return Err(wrong(&format!(
+            "{} bytes of text, at most {TEXT_SIZE_BYTES_MAX} are read",
+            file.size()
+        )));
+    }
+    let bytes = file.read_at(0, file.size() as usize).map_err(|error| wrong(&error))?;
+    let parsed = match coding {
+        container::TextFile::WebVtt => text::webvtt::parse(&bytes),
+        container::TextFile::Srt => text::srt::parse(&bytes),
+        container::TextFile::Ttml => text::ttml::parse(&bytes),
+    };
+    let parsed = parsed.map_err(|error| wrong(&error))?;
+    let mut refused = Vec::new();
+    if let Some(first) = parsed.dropped.first() {
+        refused.push(Refusal {
+            what: format!("{} cues of {}", parsed.dropped_count, path.display()),
+            why: format!("the first at line {}: {}", first.line, first.reason),
+        });
+    }
+    let track = OpenedTrack {
+        content: Content::Cues(parsed.track),
+        language: parsed.language.unwrap_or_else(|| "und".into()),
+        label: None,
+        file: file.clone(),
+    };
+    Ok(OpenedFile {
+        tracks: vec![track],
+        refused,
+    })
+}

@@ -1,0 +1,140 @@
+//! Source files: opened beneath the library's root, read in ranges, never written.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use bytes::Bytes;
+use packager::source::{ReadAt, ReadError};
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified_s: i64,
+    modified_ns: i64,
+}
+
+impl Fingerprint {
+    /// Of an open file's or a path's metadata.
+    pub fn of(metadata: &std::fs::Metadata) -> Fingerprint {
+        Fingerprint {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified_s: metadata.mtime(),
+            modified_ns: metadata.mtime_nsec(),
+        }
+    }
+}
+
+/// An open source file of known size. Blocking: callers read on the blocking pool.
+#[derive(Debug)]
+pub struct SourceFile {
+    file: File,
+    size: u64,
+    fingerprint: Fingerprint,
+}
+
+impl SourceFile {
+    /// Opens a regular file below `root`. `relative` is resolved by the kernel beneath `root` without following any
+    /// symbolic link, so a link planted in the library leads nowhere.
+    pub fn open_beneath(root: &Path, relative: &Path) -> std::io::Result<SourceFile> {
+        use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+        let directory = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let file = File::from(openat2(directory, relative, flags, Mode::empty(), resolve)?);
+        SourceFile::from_file(file)
+    }
+
+    /// Opens a regular file by its path, for commands that a person gives a path to.
+    pub fn open(path: &Path) -> std::io::Result<SourceFile> {
+        SourceFile::from_file(File::open(path)?)
+    }
+
+    fn from_file(file: File) -> std::io::Result<SourceFile> {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
+        }
+        Ok(SourceFile {
+            size: metadata.len(),
+            fingerprint: Fingerprint::of(&metadata),
+            file,
+        })
+    }
+
+    /// What the file was when it was opened.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Fills `buffer` from `offset`.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+}
+
+impl ReadAt for SourceFile {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, size: usize) -> Result<Bytes, ReadError> {
+        let want = size as u64;
+        if offset.checked_add(want).is_none_or(|end| end > self.size) {
+            return Err(ReadError::PastEnd {
+                offset,
+                want,
+                size: self.size,
+            });
+        }
+        let mut buffer = vec![0; size];
+        self.file
+            .read_exact_at(&mut buffer, offset)
+            .map_err(|error| ReadError::Storage {
+                offset,
+                want,
+                reason: error.to_string(),
+            })?;
+        Ok(Bytes::from(buffer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_outside_the_root_opens() {
+        let root = std::env::temp_dir().join(format!("headwater-read-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("library/sub")).unwrap();
+        std::fs::write(root.join("secret"), b"secret").unwrap();
+        std::fs::write(root.join("library/sub/film"), b"film").unwrap();
+        std::os::unix::fs::symlink(root.join("secret"), root.join("library/link")).unwrap();
+        std::os::unix::fs::symlink("sub", root.join("library/inner")).unwrap();
+        let library = root.join("library");
+        let check = |relative: &str, opens: bool| {
+            assert_eq!(
+                SourceFile::open_beneath(&library, Path::new(relative)).is_ok(),
+                opens,
+                "{relative}"
+            );
+        };
+        check("sub/film", true);
+        check("link", false);
+        check("inner/film", false);
+        check("../secret", false);
+        check("sub/../../secret", false);
+        check("/etc/passwd", false);
+        check("sub", false);
+        check("absent", false);
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+}

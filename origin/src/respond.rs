@@ -1,0 +1,316 @@
+//! Turns answers and failures into responses: every response header is set here.
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+
+use crate::body::Body;
+use crate::error::ServeError;
+use crate::vod::{Answer, CachePolicy};
+
+/// Clients may ask again for an entry point after this many seconds.
+const ENTRY_MAX_AGE_S: u32 = 10;
+
+/// What of a request decides how its answer is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// GET or HEAD.
+    pub method: &'a Method,
+    /// Its header fields.
+    pub headers: &'a HeaderMap,
+}
+
+/// The response that carries `answer`: whole, a range (RFC 9110 14), or 304.
+pub fn answer(request: Request<'_>, answer: Answer) -> Response<Body> {
+    let (etag, gzip) = match &answer.gzip {
+        Some(gzip) if accepts_gzip(request.headers) => (format!("{}-gzip", answer.etag), Some(gzip.clone())),
+        _ => (answer.etag.clone(), None),
+    };
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    set(headers, header::CONTENT_TYPE, answer.content_type);
+    set(headers, header::CACHE_CONTROL, &cache_control(answer.cache));
+    if !etag.is_empty() {
+        set(headers, header::ETAG, &format!("\"{etag}\""));
+    }
+    if answer.gzip.is_some() {
+        set(headers, header::VARY, "accept-encoding");
+    }
+    common(headers);
+    if !etag.is_empty() && none_match(request.headers, &etag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return response;
+    }
+    let content = match gzip {
+        Some(bytes) => {
+            set(headers, header::CONTENT_ENCODING, "gzip");
+            bytes.into()
+        }
+        None => answer.content,
+    };
+    set(headers, header::ACCEPT_RANGES, "bytes");
+    let size = content.size();
+    let range = match wanted_range(request, &etag, size) {
+        Wanted::Whole => 0..size,
+        Wanted::Range(range) => {
+            set(
+                headers,
+                header::CONTENT_RANGE,
+                &format!("bytes {}-{}/{size}", range.start, range.end - 1),
+            );
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            range
+        }
+        Wanted::Unsatisfiable => {
+            set(headers, header::CONTENT_RANGE, &format!("bytes */{size}"));
+            headers.remove(header::CONTENT_ENCODING);
+            set(headers, header::CACHE_CONTROL, &cache_control(CachePolicy::NoStore));
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            set(response.headers_mut(), header::CONTENT_LENGTH, "0");
+            return response;
+        }
+    };
+    set(
+        response.headers_mut(),
+        header::CONTENT_LENGTH,
+        &(range.end - range.start).to_string(),
+    );
+    if request.method != Method::HEAD {
+        *response.body_mut() = Body::new(content.range(range));
+    }
+    response
+}
+
+/// The response to a request that failed: status by blame, a JSON body that says what.
+pub fn failure(method: &Method, error: &ServeError) -> Response<Body> {
+    let (status, _, _) = error.outcome();
+    // What is wrong inside is for the log; clients learn whose doing it was.
+    let message = match error {
+        ServeError::Storage { .. } => "the media could not be read".to_owned(),
+        ServeError::Damaged { .. } => "the media is damaged".to_owned(),
+        other => other.to_string(),
+    };
+    let body = serde_json::json!({ "error": { "code": error.code(), "message": message } }).to_string();
+    let mut response = json(method, status, body.into());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        set(response.headers_mut(), header::RETRY_AFTER, "2");
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        set(response.headers_mut(), header::ALLOW, "GET, HEAD, OPTIONS");
+    }
+    response
+}
+
+/// A short JSON answer that nobody keeps.
+pub fn json(method: &Method, status: StatusCode, body: Bytes) -> Response<Body> {
+    text(method, status, "application/json", body)
+}
+
+/// A short answer that nobody keeps.
+pub fn text(method: &Method, status: StatusCode, content_type: &str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    set(headers, header::CONTENT_TYPE, content_type);
+    set(headers, header::CACHE_CONTROL, &cache_control(CachePolicy::NoStore));
+    set(headers, header::CONTENT_LENGTH, &body.len().to_string());
+    common(headers);
+    if method != Method::HEAD {
+        *response.body_mut() = Body::memory(body);
+    }
+    response
+}
+
+/// The answer to a CORS preflight: everything here may be read by any page.
+pub fn preflight() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    common(headers);
+    set(headers, header::ALLOW, "GET, HEAD, OPTIONS");
+    set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS");
+    set(
+        headers,
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        "range, if-none-match, if-range, authorization, cmcd-object, cmcd-request, cmcd-session, cmcd-status",
+    );
+    set(headers, header::ACCESS_CONTROL_MAX_AGE, "86400");
+    response
+}
+
+/// Sets a header whose value is made here of visible characters.
+pub fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn common(headers: &mut HeaderMap) {
+    set(headers, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    set(
+        headers,
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        "date, content-length, content-range, etag, accept-ranges, retry-after",
+    );
+    set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(headers, HeaderName::from_static("timing-allow-origin"), "*");
+}
+
+fn cache_control(policy: CachePolicy) -> String {
+    match policy {
+        CachePolicy::Immutable => "public, max-age=31536000, immutable".into(),
+        CachePolicy::Entry => format!("public, max-age={ENTRY_MAX_AGE_S}"),
+        CachePolicy::NoStore => "no-store".into(),
+    }
+}
+
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let values = headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let gzip = parts
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
+        let refused = parts.any(|weight| matches!(weight.strip_prefix("q="), Some("0" | "0.0" | "0.00" | "0.000")));
+        gzip && !refused
+    })
+}
+
+fn none_match(headers: &HeaderMap, etag: &str) -> bool {
+    let values = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"') == etag)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Whole,
+    Range(std::ops::Range<u64>),
+    Unsatisfiable,
+}
+
+/// The range a request wants of `size` bytes (RFC 9110 14.2). Several ranges, other units and malformed ones are
+/// answered whole, which the RFC allows; a stale `If-Range` too.
+fn wanted_range(request: Request<'_>, etag: &str, size: u64) -> Wanted {
+    let Some(value) = request.headers.get(header::RANGE) else {
+        return Wanted::Whole;
+    };
+    if let Some(condition) = request.headers.get(header::IF_RANGE)
+        && condition
+            .to_str()
+            .map(|tag| tag.trim_matches('"') != etag || tag.starts_with("W/"))
+            .unwrap_or(true)
+    {
+        return Wanted::Whole;
+    }
+    let spec = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.trim().strip_prefix("bytes="));
+    let Some((first, last)) = spec
+        .filter(|spec| !spec.contains(','))
+        .and_then(|spec| spec.trim().split_once('-'))
+    else {
+        return Wanted::Whole;
+    };
+    // A number beyond 64 bits is as good as infinite.
+    let number = |digits: &str| match !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        true => Some(digits.parse().unwrap_or(u64::MAX)),
+        false => None,
+    };
+    match (first, last) {
+        ("", suffix) => match number(suffix) {
+            None => Wanted::Whole,
+            Some(0) => Wanted::Unsatisfiable,
+            Some(_) if size == 0 => Wanted::Unsatisfiable,
+            Some(count) => Wanted::Range(size.saturating_sub(count)..size),
+        },
+        (first, last) => {
+            let end = if last.is_empty() { Some(u64::MAX) } else { number(last) };
+            match (number(first), end) {
+                (Some(first), Some(last)) if first > last => Wanted::Whole,
+                (Some(first), Some(_)) if first >= size => Wanted::Unsatisfiable,
+                (Some(first), Some(last)) => Wanted::Range(first..last.saturating_add(1).min(size)),
+                _ => Wanted::Whole,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(range: &str, if_range: Option<&str>, size: u64) -> Wanted {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RANGE, HeaderValue::from_str(range).unwrap());
+        if let Some(tag) = if_range {
+            headers.insert(header::IF_RANGE, HeaderValue::from_str(tag).unwrap());
+        }
+        wanted_range(
+            Request {
+                method: &Method::GET,
+                headers: &headers,
+            },
+            "e1",
+            size,
+        )
+    }
+
+    #[test]
+    fn ranges_are_cut_to_what_there_is() {
+        let check = |range: &str, expected: Wanted| assert_eq!(wanted(range, None, 100), expected, "{range}");
+        check("bytes=0-0", Wanted::Range(0..1));
+        check("bytes=10-19", Wanted::Range(10..20));
+        check("bytes=90-", Wanted::Range(90..100));
+        check("bytes=-10", Wanted::Range(90..100));
+        check("bytes=-1000", Wanted::Range(0..100));
+        check("bytes=50-18446744073709551615", Wanted::Range(50..100));
+        check("bytes=50-99999999999999999999999", Wanted::Range(50..100));
+        check("bytes=100-", Wanted::Unsatisfiable);
+        check("bytes=99999999999999999999999-", Wanted::Unsatisfiable);
+        check("bytes=-0", Wanted::Unsatisfiable);
+        for whole in [
+            "bytes=5-4",
+            "bytes=a-b",
+            "bytes=-",
+            "bytes=",
+            "items=0-1",
+            "bytes=0-1,5-6",
+            "bytes=--1",
+            "bytes=+1-2",
+        ] {
+            check(whole, Wanted::Whole);
+        }
+        assert_eq!(wanted("bytes=-5", None, 0), Wanted::Unsatisfiable);
+    }
+
+    #[test]
+    fn if_range_must_match_strongly() {
+        assert_eq!(wanted("bytes=0-1", Some("\"e1\""), 100), Wanted::Range(0..2));
+        assert_eq!(wanted("bytes=0-1", Some("\"e2\""), 100), Wanted::Whole);
+        assert_eq!(wanted("bytes=0-1", Some("W/\"e1\""), 100), Wanted::Whole);
+    }
+
+    #[test]
+    fn gzip_is_negotiated() {
+        let check = |value: &str, expected: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_str(value).unwrap());
+            assert_eq!(accepts_gzip(&headers), expected, "{value}");
+        };
+        check("gzip, deflate, br", true);
+        check("br;q=1.0, GZIP;q=0.8", true);
+        check("*", true);
+        check("gzip;q=0", false);
+        check("identity", false);
+    }
+}

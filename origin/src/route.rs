@@ -1,0 +1,341 @@
+//! Which resource a request names: method, path and query in, [`Route`] out. Pure.
+//!
+//! Identifiers are names, never paths: nothing of a URL ever reaches the file system.
+
+#![expect(
+    missing_docs,
+    reason = "each variant's line shows the path that its fields come from"
+)]
+
+use packager::form::Form;
+
+/// Longest path that is looked at.
+const PATH_SIZE_BYTES_MAX: usize = 1_024;
+
+/// A resource of the origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `/healthz`
+    Health,
+    /// `/metrics`
+    Metrics,
+    /// `/`: what the library holds, for people.
+    Index,
+    /// `/v/{id}`
+    Page { media: String },
+    /// `/embed/{id}`
+    Embed { media: String },
+    /// `/player/{version}/{file}`
+    PlayerFile { version: String, file: String },
+    /// `/vod/{id}/…`
+    Vod { media: String, resource: VodResource },
+}
+
+/// Something below `/vod/{id}/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VodResource {
+    /// `master.m3u8`, `ts/master.m3u8`
+    Multivariant { form: Form },
+    /// `manifest.mpd`
+    Mpd { addressing: Addressing, text: TextCoding },
+    /// `v{version}/{form}/{representation}/{file}`
+    File {
+        version: String,
+        form: Form,
+        representation: String,
+        file: RepresentationFile,
+    },
+}
+
+/// How an MPD names segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Addressing {
+    /// SegmentTimeline with `$Number$`: shares its URLs with HLS.
+    #[default]
+    TimelineNumber,
+    /// SegmentTimeline with `$Time$`.
+    TimelineTime,
+    /// `$Number$` with `@duration`.
+    Number,
+    /// SegmentBase over one virtual file a representation.
+    OnDemand,
+}
+
+/// How an MPD carries text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TextCoding {
+    /// WebVTT in CMAF.
+    #[default]
+    Wvtt,
+    /// TTML in CMAF.
+    Stpp,
+    /// One whole WebVTT file.
+    WebVtt,
+}
+
+/// A file of one representation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepresentationFile {
+    /// `index.m3u8`
+    MediaPlaylist,
+    /// `iframes.m3u8`
+    TrickPlaylist,
+    /// `init.mp4`
+    Init,
+    /// `{number}.{ext}`
+    Segment { number: u32 },
+    /// `t{time}.m4s`: the segment that starts at `time` ticks.
+    SegmentAt { time: u64 },
+    /// `iframe-{number}.{ext}`
+    TrickFrame { number: u32 },
+    /// `{number}.vtt`
+    TextSegment { number: u32 },
+    /// `text.vtt`: all cues.
+    WholeText,
+    /// `media.mp4`: header, `sidx` and all fragments as one file.
+    OnDemand,
+}
+
+/// The resource that `path` (as on the wire) and `query` name, or `None`: unknown, or not an answerable name.
+pub fn parse(path: &str, query: Option<&str>) -> Option<Route> {
+    if path.len() > PATH_SIZE_BYTES_MAX || !path.is_ascii() {
+        return None;
+    }
+    let mut parts = path.strip_prefix('/')?.split('/');
+    let route = match parts.next()? {
+        "" => Route::Index,
+        "healthz" => Route::Health,
+        "metrics" => Route::Metrics,
+        "v" => Route::Page {
+            media: name(parts.next()?)?,
+        },
+        "embed" => Route::Embed {
+            media: name(parts.next()?)?,
+        },
+        "player" => Route::PlayerFile {
+            version: name(parts.next()?)?,
+            file: name(parts.next()?)?,
+        },
+        "vod" => {
+            let media = name(parts.next()?)?;
+            Route::Vod {
+                media,
+                resource: vod(&mut parts, query.unwrap_or_default())?,
+            }
+        }
+        _ => return None,
+    };
+    parts.next().is_none().then_some(route)
+}
+
+fn vod<'a>(parts: &mut impl Iterator<Item = &'a str>, query: &str) -> Option<VodResource> {
+    match parts.next()? {
+        "master.m3u8" => Some(VodResource::Multivariant { form: Form::Cmaf }),
+        "ts" => (parts.next()? == "master.m3u8").then_some(VodResource::Multivariant { form: Form::Ts }),
+        "manifest.mpd" => Some(VodResource::Mpd {
+            addressing: addressing(query),
+            text: text_coding(query),
+        }),
+        version => {
+            let version = version.strip_prefix('v').filter(|hex| hex.len() == 16)?;
+            let version = version
+                .bytes()
+                .all(|b| b.is_ascii_hexdigit())
+                .then(|| version.to_owned())?;
+            let form = Form::from_name(parts.next()?)?;
+            let representation = name(parts.next()?)?;
+            let file = representation_file(parts.next()?)?;
+            Some(VodResource::File {
+                version,
+                form,
+                representation,
+                file,
+            })
+        }
+    }
+}
+
+/// Value of the query parameter `key`; unknown parameters never matter.
+fn parameter<'a>(query: &'a str, key: &str) -> Option<&'a str> {
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
+}
+
+fn addressing(query: &str) -> Addressing {
+    match parameter(query, "addressing") {
+        Some("time") => Addressing::TimelineTime,
+        Some("number") => Addressing::Number,
+        Some("ondemand") => Addressing::OnDemand,
+        _ => Addressing::TimelineNumber,
+    }
+}
+
+fn text_coding(query: &str) -> TextCoding {
+    match parameter(query, "text") {
+        Some("stpp") => TextCoding::Stpp,
+        Some("vtt") => TextCoding::WebVtt,
+        _ => TextCoding::Wvtt,
+    }
+}
+
+/// A name of at most 128 letters, digits, `-`, `_` and inner dots.
+fn name(part: &str) -> Option<String> {
+    let plain = part
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    (plain && !part.is_empty() && part.len() <= 128 && !part.starts_with('.')).then(|| part.to_owned())
+}
+
+fn representation_file(file: &str) -> Option<RepresentationFile> {
+    match file {
+        "index.m3u8" => return Some(RepresentationFile::MediaPlaylist),
+        "iframes.m3u8" => return Some(RepresentationFile::TrickPlaylist),
+        "init.mp4" => return Some(RepresentationFile::Init),
+        "media.mp4" => return Some(RepresentationFile::OnDemand),
+        "text.vtt" => return Some(RepresentationFile::WholeText),
+        _ => {}
+    }
+    let (stem, extension) = file.split_once('.')?;
+    let media = matches!(extension, "m4s" | "ts" | "aac" | "mp3" | "ac3" | "ec3");
+    if let Some(number) = stem.strip_prefix("iframe-") {
+        return media.then_some(RepresentationFile::TrickFrame {
+            number: decimal(number)?,
+        });
+    }
+    if let Some(time) = stem.strip_prefix('t') {
+        return (extension == "m4s").then_some(RepresentationFile::SegmentAt { time: decimal(time)? });
+    }
+    let number = decimal(stem)?;
+    match extension {
+        "vtt" => Some(RepresentationFile::TextSegment { number }),
+        _ if media => Some(RepresentationFile::Segment { number }),
+        _ => None,
+    }
+}
+
+/// A number in its only spelling: no sign, no leading zero, so that one segment has one URL.
+fn decimal<T: std::str::FromStr>(digits: &str) -> Option<T> {
+    let canonical = digits == "0" || !digits.starts_with('0');
+    (canonical && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(file: RepresentationFile) -> Option<Route> {
+        let resource = VodResource::File {
+            version: "0123456789abcdef".into(),
+            form: Form::Cmaf,
+            representation: "v1".into(),
+            file,
+        };
+        Some(Route::Vod {
+            media: "film".into(),
+            resource,
+        })
+    }
+
+    #[test]
+    fn names_lead_to_resources() {
+        let check = |path: &str, expected: Option<Route>| assert_eq!(parse(path, None), expected, "{path}");
+        let vod = |resource| {
+            Some(Route::Vod {
+                media: "film".into(),
+                resource,
+            })
+        };
+        check("/", Some(Route::Index));
+        check("/v/film", Some(Route::Page { media: "film".into() }));
+        check(
+            "/vod/film/master.m3u8",
+            vod(VodResource::Multivariant { form: Form::Cmaf }),
+        );
+        check(
+            "/vod/film/ts/master.m3u8",
+            vod(VodResource::Multivariant { form: Form::Ts }),
+        );
+        let base = "/vod/film/v0123456789abcdef/cmaf/v1/";
+        check(&format!("{base}index.m3u8"), file(RepresentationFile::MediaPlaylist));
+        check(
+            &format!("{base}17.m4s"),
+            file(RepresentationFile::Segment { number: 17 }),
+        );
+        check(
+            &format!("{base}t900.m4s"),
+            file(RepresentationFile::SegmentAt { time: 900 }),
+        );
+        check(
+            &format!("{base}iframe-3.m4s"),
+            file(RepresentationFile::TrickFrame { number: 3 }),
+        );
+        check(
+            &format!("{base}3.vtt"),
+            file(RepresentationFile::TextSegment { number: 3 }),
+        );
+    }
+
+    #[test]
+    fn anything_else_is_unknown() {
+        let base = "/vod/film/v0123456789abcdef/cmaf/v1/";
+        let unknown = [
+            "",
+            "v/film",
+            "/v",
+            "/v/",
+            "/v/a/b",
+            "/vod/film",
+            "/vod/film/",
+            "/vod/film/ts",
+            "/vod/film/ts/x",
+            "/vod/../etc/passwd",
+            "/vod/%2e%2e/master.m3u8",
+            "/vod/.hidden/master.m3u8",
+            "/v/a%00b",
+            "/v/a b",
+            "/vod/film/v0123/cmaf/v1/1.m4s",
+            "/vod/film/v0123456789abcdeg/cmaf/v1/1.m4s",
+            "/vod/film/v0123456789abcdef/flv/v1/1.m4s",
+            "//vod/film/master.m3u8",
+            "/vod/film/master.m3u8/",
+        ];
+        for path in unknown {
+            assert_eq!(parse(path, None), None, "{path}");
+        }
+        for name in [
+            "01.m4s",
+            "+1.m4s",
+            "-1.m4s",
+            "1.exe",
+            "1",
+            ".m4s",
+            "99999999999.m4s",
+            "t1.ts",
+            "1.m4s.vtt",
+            "init.mp4/x",
+        ] {
+            assert_eq!(parse(&format!("{base}{name}"), None), None, "{name}");
+        }
+        assert_eq!(parse(&format!("/v/{}", "a".repeat(2000)), None), None);
+    }
+
+    #[test]
+    fn unknown_query_parameters_do_not_matter() {
+        let mpd = |query| match parse("/vod/film/manifest.mpd", Some(query)) {
+            Some(Route::Vod {
+                resource: VodResource::Mpd { addressing, text },
+                ..
+            }) => (addressing, text),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            mpd("addressing=time&CMCD=x"),
+            (Addressing::TimelineTime, TextCoding::Wvtt)
+        );
+        assert_eq!(
+            mpd("x=addressing=time&text=stpp"),
+            (Addressing::TimelineNumber, TextCoding::Stpp)
+        );
+    }
+}

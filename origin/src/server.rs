@@ -1,0 +1,242 @@
+//! Listeners, connections, and the one function that every request passes through from top to bottom.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::Origin;
+use crate::body::Body;
+use crate::error::{Blame, ServeError};
+use crate::route::{self, Route};
+use crate::vod::{Answer, CachePolicy};
+use crate::{page, respond};
+
+/// Connections the kernel holds for us before they are accepted.
+const LISTEN_BACKLOG: i32 = 4_096;
+
+/// A listening socket that every serving thread has one of: the kernel spreads connections over them.
+pub fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts and serves connections on this thread's runtime until `shutdown` turns true, then lets running answers end.
+pub async fn serve(
+    origin: Arc<Origin>,
+    listener: std::net::TcpListener,
+    mut shutdown: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(origin.config().header_timeout)
+        .max_buf_size(64 << 10)
+        .keep_alive(true);
+    // Bounds against stream floods (reset and CONTINUATION attacks): few streams, small heads, few pending resets.
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(128)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(Some(256))
+        .max_header_list_size(16 << 10)
+        .keep_alive_interval(Some(std::time::Duration::from_secs(30)));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let permit = tokio::select! {
+            permit = origin.connections.clone().acquire_owned() => permit.map_err(std::io::Error::other)?,
+            _ = shutdown.wait_for(|stop| *stop) => break,
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = shutdown.wait_for(|stop| *stop) => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, or a client that is gone already: neither is a reason to stop listening.
+                tracing::warn!(%error, "accept failed");
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        let service_origin = origin.clone();
+        let service = hyper::service::service_fn(move |request| handle(service_origin.clone(), request));
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = graceful.watch(connection);
+        origin.metrics.connection_count.fetch_add(1, Ordering::Relaxed);
+        let origin = origin.clone();
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended early");
+            }
+            origin.metrics.connection_count.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(origin.config().drain_timeout, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("connections were still open when the drain time ended");
+    }
+    Ok(())
+}
+
+/// Every request, from top to bottom.
+async fn handle(origin: Arc<Origin>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let method = request.method().clone();
+    if method == Method::OPTIONS {
+        return Ok(respond::preflight());
+    }
+    let parsed = route::parse(request.uri().path(), request.uri().query());
+    let resource = parsed.as_ref().map_or("unknown", resource_label);
+    let served = match (&method, parsed) {
+        (&Method::GET | &Method::HEAD, Some(route)) => serve_route(&origin, &request, route).await,
+        (&Method::GET | &Method::HEAD, None) => Err(ServeError::NotFound),
+        _ => Err(ServeError::MethodNotAllowed),
+    };
+    let response = served.unwrap_or_else(|error| {
+        let (status, blame, outcome) = error.outcome();
+        origin.metrics.count(resource, outcome);
+        let path = request.uri().path();
+        match blame {
+            Blame::Client => tracing::debug!(status = status.as_u16(), path, %error, "refused"),
+            Blame::Capacity => tracing::warn!(status = status.as_u16(), path, %error, "overloaded"),
+            Blame::Us => tracing::error!(status = status.as_u16(), path, %error, "failed"),
+        }
+        respond::failure(&method, &error)
+    });
+    if response.status().is_success() || response.status().is_redirection() {
+        origin.metrics.count(resource, "ok");
+    }
+    let size = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
+    origin.metrics.sent_bytes.fetch_add(size, Ordering::Relaxed);
+    Ok(response)
+}
+
+fn resource_label(route: &Route) -> &'static str {
+    use crate::route::{RepresentationFile, VodResource};
+    match route {
+        Route::Health => "health",
+        Route::Metrics => "metrics",
+        Route::Index | Route::Page { .. } | Route::Embed { .. } => "page",
+        Route::PlayerFile { .. } => "player_file",
+        Route::Vod { resource, .. } => match resource {
+            VodResource::Multivariant { .. } => "multivariant",
+            VodResource::Mpd { .. } => "mpd",
+            VodResource::File { file, .. } => match file {
+                RepresentationFile::MediaPlaylist | RepresentationFile::TrickPlaylist => "media_playlist",
+                RepresentationFile::Init => "init",
+                _ => "segment",
+            },
+        },
+    }
+}
+
+async fn serve_route(
+    origin: &Arc<Origin>,
+    request: &Request<Incoming>,
+    route: Route,
+) -> Result<Response<Body>, ServeError> {
+    let method = request.method();
+    let wanted = respond::Request {
+        method,
+        headers: request.headers(),
+    };
+    match route {
+        Route::Health => Ok(respond::text(method, StatusCode::OK, "text/plain", "ok\n".into())),
+        Route::Metrics => {
+            let text = origin.metrics.render(origin.store.usage());
+            let text = text.map_err(|error| ServeError::Storage {
+                what: error.to_string(),
+            })?;
+            Ok(respond::text(
+                method,
+                StatusCode::OK,
+                "text/plain; version=0.0.4",
+                text.into(),
+            ))
+        }
+        Route::Index => {
+            let store = origin.clone();
+            let entries = blocking(move || {
+                store.store.entries().map_err(|error| ServeError::Storage {
+                    what: error.to_string(),
+                })
+            });
+            Ok(html(method, page::index(entries.await?.iter(), origin.player.as_ref())))
+        }
+        Route::Page { media } => {
+            let asset = origin.open(&media).await?;
+            let library = origin.player.as_ref().ok_or(ServeError::NoPlayer)?;
+            Ok(html(method, page::player(&asset, library)))
+        }
+        Route::Embed { media } => {
+            let asset = origin.open(&media).await?;
+            let library = origin.player.as_ref().ok_or(ServeError::NoPlayer)?;
+            Ok(html(method, page::embed(&asset, library)))
+        }
+        Route::PlayerFile { version, file } => {
+            let library = origin.player.as_ref().ok_or(ServeError::NoPlayer)?;
+            let (bytes, content_type) = library.file(&version, &file)?;
+            let etag = format!("{version}-{file}");
+            let cache = CachePolicy::Immutable;
+            Ok(respond::answer(
+                wanted,
+                Answer {
+                    content: bytes.into(),
+                    content_type,
+                    etag,
+                    cache,
+                    gzip: None,
+                },
+            ))
+        }
+        Route::Vod { media, resource } => {
+            let asset = origin.open(&media).await?;
+            let answer = origin.answer(&asset, resource).await?;
+            Ok(respond::answer(wanted, answer))
+        }
+    }
+}
+
+fn html(method: &Method, page: page::Page) -> Response<Body> {
+    let mut response = respond::text(method, StatusCode::OK, "text/html; charset=utf-8", page.body);
+    let headers = response.headers_mut();
+    respond::set(headers, header::CONTENT_SECURITY_POLICY, &page.security_policy);
+    respond::set(headers, header::REFERRER_POLICY, "same-origin");
+    respond::set(headers, header::CACHE_CONTROL, "no-cache");
+    response
+}
+
+/// Runs `work` where blocking is allowed.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServeError> + Send + 'static,
+) -> Result<T, ServeError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ServeError::Storage {
+        what: format!("work was cut short: {error}"),
+    })?
+}

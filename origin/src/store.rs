@@ -1,0 +1,159 @@
+//! Opened presentations by media id: scanned from the library, opened once however many ask, kept within a weight.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+use moka::sync::Cache;
+
+use crate::asset::Asset;
+use crate::config::Config;
+use crate::error::ServeError;
+use crate::library::{self, Entry, LibraryError};
+use crate::open::{self, OpenError};
+
+/// A request for an unknown id looks at the folder again, but not more often than this.
+const RESCAN_INTERVAL: Duration = Duration::from_secs(2);
+/// An opened presentation's files are looked at again when it is asked for, but not more often than this.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A kept presentation, and when its files were last looked at.
+struct Kept {
+    asset: Arc<Asset>,
+    checked: Mutex<Instant>,
+}
+
+/// The library's presentations.
+pub struct Store {
+    config: Config,
+    entries: RwLock<(Arc<BTreeMap<String, Entry>>, Option<Instant>)>,
+    scanning: Mutex<()>,
+    kept: Cache<String, Arc<Kept>>,
+}
+
+impl Store {
+    /// An empty store over the library of `config`; the first question scans it.
+    pub fn new(config: Config) -> Store {
+        let kept = Cache::builder()
+            .max_capacity(config.index_memory_bytes_max)
+            .weigher(|_, kept: &Arc<Kept>| u32::try_from(kept.asset.weight_bytes()).unwrap_or(u32::MAX))
+            .build();
+        Store {
+            config,
+            entries: RwLock::new((Arc::default(), None)),
+            scanning: Mutex::new(()),
+            kept,
+        }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Memory held by opened presentations, in bytes, and how many there are.
+    pub fn usage(&self) -> (u64, u64) {
+        self.kept.run_pending_tasks();
+        (self.kept.weighted_size(), self.kept.entry_count())
+    }
+
+    /// Looks at the library folder now. Blocking.
+    pub fn scan(&self) -> Result<Arc<BTreeMap<String, Entry>>, LibraryError> {
+        let entries = Arc::new(library::scan(&self.config.library)?);
+        let mut current = self.entries.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *current = (entries.clone(), Some(Instant::now()));
+        Ok(entries)
+    }
+
+    /// What the library holds, as of at most [`RESCAN_INTERVAL`] ago. Blocking.
+    pub fn entries(&self) -> Result<Arc<BTreeMap<String, Entry>>, LibraryError> {
+        let read = || {
+            self.entries
+                .read()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .clone()
+        };
+        let fresh = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < RESCAN_INTERVAL);
+        let (entries, at) = read();
+        if fresh(at) {
+            return Ok(entries);
+        }
+        // One scans, the others take what it found.
+        let _scanning = self.scanning.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match read() {
+            (entries, at) if fresh(at) => Ok(entries),
+            _ => self.scan(),
+        }
+    }
+
+    fn entry(&self, media_id: &str) -> Result<Entry, ServeError> {
+        let known = self
+            .entries
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .0
+            .get(media_id)
+            .cloned();
+        if let Some(entry) = known {
+            return Ok(entry);
+        }
+        let entries = self.entries().map_err(|error| ServeError::Storage {
+            what: error.to_string(),
+        })?;
+        entries.get(media_id).cloned().ok_or(ServeError::NotFound)
+    }
+
+    /// The presentation `media_id` if it is open and its files were looked at lately: an answer without any I/O.
+    pub fn opened(&self, media_id: &str) -> Option<Arc<Asset>> {
+        let kept = self.kept.get(media_id)?;
+        let checked = *kept.checked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        (checked.elapsed() < CHECK_INTERVAL).then(|| kept.asset.clone())
+    }
+
+    /// The presentation `media_id`, opened now if need be. Blocking; one opens, the others wait.
+    pub fn open(&self, media_id: &str) -> Result<Arc<Asset>, ServeError> {
+        if let Some(kept) = self.kept.get(media_id) {
+            let mut checked = kept.checked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if checked.elapsed() < CHECK_INTERVAL {
+                return Ok(kept.asset.clone());
+            }
+            if kept.asset.is_current() {
+                *checked = Instant::now();
+                return Ok(kept.asset.clone());
+            }
+            drop(checked);
+            self.kept.invalidate(media_id);
+        }
+        let entry = self.entry(media_id)?;
+        let opened = self.kept.try_get_with(media_id.to_owned(), || {
+            let started = Instant::now();
+            let asset = open::open(&self.config, media_id, &entry)?;
+            tracing::debug!(
+                media.id = media_id,
+                duration_ms = started.elapsed().as_millis() as u64,
+                "opened"
+            );
+            Ok(Arc::new(Kept {
+                asset: Arc::new(asset),
+                checked: Mutex::new(Instant::now()),
+            }))
+        });
+        match opened {
+            Ok(kept) => Ok(kept.asset.clone()),
+            Err(error) => Err(self.refusal(media_id, &error)),
+        }
+    }
+
+    fn refusal(&self, media_id: &str, error: &OpenError) -> ServeError {
+        match error {
+            OpenError::Storage { .. } => ServeError::Storage {
+                what: error.to_string(),
+            },
+            OpenError::Gone => ServeError::NotFound,
+            OpenError::Unplayable { reason } => ServeError::Unplayable {
+                media: media_id.to_owned(),
+                reason: reason.clone(),
+            },
+        }
+    }
+}

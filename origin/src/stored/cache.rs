@@ -1,0 +1,82 @@
+//! Scattered sources of the library, stored anew once and found again by what they were made of.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use packager::demux::Demuxer;
+use sha2::{Digest, Sha256};
+
+use super::{StoreError, StoredPresentation, write_demuxed};
+use crate::config::Config;
+use crate::open::OpenError;
+use crate::read::SourceFile;
+
+/// The stored form of `source`, made now unless the cache has it.
+pub fn import_cached(
+    config: &Config,
+    path: &Path,
+    source: &Arc<SourceFile>,
+    demuxer: Box<dyn Demuxer>,
+) -> Result<StoredPresentation, OpenError> {
+    let storage = |reason: String| OpenError::Storage {
+        path: path.to_owned(),
+        reason,
+    };
+    // Nothing of the fingerprint may be forgotten: a file that was replaced must be taken apart again.
+    let what = format!("{}\n{:?}", path.display(), source.fingerprint());
+    let name: String = Sha256::digest(what.as_bytes())
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    std::fs::create_dir_all(&config.cache).map_err(|error| storage(format!("{}: {error}", config.cache.display())))?;
+    let folder = config.cache.join(&name);
+    if !folder.exists() {
+        make_room(
+            &config.cache,
+            config
+                .cache_size_bytes_max
+                .saturating_sub(packager::source::ReadAt::size(source.as_ref())),
+        )
+        .map_err(|error| storage(error.to_string()))?;
+        match write_demuxed(source, demuxer, "", config.target, &folder) {
+            Ok(()) => {}
+            // Somebody else was faster; what they stored is the same.
+            Err(StoreError::Exists(_)) => {}
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+            Err(StoreError::Source(reason)) => {
+                return Err(OpenError::Unplayable {
+                    reason: format!("{}: {reason}", path.display()),
+                });
+            }
+            Err(error) => return Err(storage(error.to_string())),
+        }
+    }
+    super::open(&config.cache, Path::new(&name))
+}
+
+/// Removes the presentations made longest ago until at most `size_bytes_max` are kept. Open files live on until closed.
+fn make_room(cache: &Path, size_bytes_max: u64) -> std::io::Result<()> {
+    let mut kept: Vec<(std::time::SystemTime, u64, PathBuf)> = Vec::new();
+    for folder in std::fs::read_dir(cache)? {
+        let folder = folder?;
+        if !folder.file_type()?.is_dir() || folder.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        let mut size = 0;
+        for file in std::fs::read_dir(folder.path())? {
+            size += file?.metadata()?.len();
+        }
+        kept.push((folder.metadata()?.modified()?, size, folder.path()));
+    }
+    kept.sort();
+    let mut total: u64 = kept.iter().map(|(_, size, _)| size).sum();
+    for (_, size, folder) in kept {
+        if total <= size_bytes_max {
+            break;
+        }
+        std::fs::remove_dir_all(&folder)?;
+        total -= size;
+    }
+    Ok(())
+}

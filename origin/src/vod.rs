@@ -1,0 +1,293 @@
+//! Answers for stored presentations: playlists, MPDs, headers, segments.
+//!
+//! What can be said without reading media is said at once ([`Planned::Ready`]); what must be built from samples
+//! (MPEG-TS, packed audio) is handed back as work for the blocking pool ([`Planned::Build`]). The commands that package
+//! ahead of time run the very same functions.
+
+mod cmaf;
+pub mod listing;
+mod ts;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use packager::codec::MediaKind;
+use packager::form::Form;
+use packager::presentation::{Content as RepresentationContent, Representation};
+use packager::{dash, hls};
+use sha2::{Digest, Sha256};
+
+use crate::asset::Asset;
+use crate::content::Content;
+use crate::error::ServeError;
+use crate::route::{Addressing, RepresentationFile, TextCoding, VodResource};
+
+/// How long caches may keep an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CachePolicy {
+    /// The URL carries the version: the bytes never change.
+    Immutable,
+    /// An entry point, which a new version of the media replaces.
+    Entry,
+    /// Not to be kept.
+    NoStore,
+}
+
+/// Something a client may have.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The bytes.
+    pub content: Content,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// Strong validator, without quotes; empty for none.
+    pub etag: String,
+    /// How long caches may keep it.
+    pub cache: CachePolicy,
+    /// The bytes with gzip, where that is worth it.
+    pub gzip: Option<Bytes>,
+}
+
+/// An answer, or the work that leads to it.
+pub enum Planned {
+    /// Known without reading media.
+    Ready(Answer),
+    /// Text or a header to be rendered once and kept: the key's last part, and the work.
+    Render(Rendering),
+    /// Must read media: run it where blocking is allowed.
+    Build(Box<dyn FnOnce() -> Result<Answer, ServeError> + Send>),
+}
+
+/// Text or a header that is rendered once and kept.
+pub struct Rendering {
+    /// What it is, unique within one version of one presentation.
+    pub key: RenderKey,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// How long caches may keep it.
+    pub cache: CachePolicy,
+    /// Worth compressing.
+    pub compress: bool,
+    /// Makes the bytes.
+    pub render: Box<dyn FnOnce() -> Result<Bytes, ServeError> + Send>,
+}
+
+/// Names a rendering within a presentation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RenderKey {
+    /// Multivariant playlist.
+    Multivariant(Form),
+    /// MPD.
+    Mpd(Addressing, TextCoding),
+    /// Media playlist of a representation.
+    MediaPlaylist(Form, String),
+    /// I-frame playlist of a representation.
+    TrickPlaylist(Form, String),
+    /// CMAF header of a representation.
+    Init(String),
+    /// Whole WebVTT file of a representation.
+    WholeText(String),
+}
+
+const HLS: &str = "application/vnd.apple.mpegurl";
+const DASH: &str = "application/dash+xml";
+
+/// What answers `resource` of `asset`.
+pub fn plan(asset: &Arc<Asset>, resource: VodResource) -> Result<Planned, ServeError> {
+    match resource {
+        VodResource::Multivariant { form } => multivariant(asset, form),
+        VodResource::Mpd { addressing, text } => mpd(asset, addressing, text),
+        VodResource::File {
+            version,
+            form,
+            representation,
+            file,
+        } => {
+            if version != asset.presentation.version {
+                return Err(ServeError::NotFound);
+            }
+            // `t1-stpp` is text track `t1` in its other coding.
+            let (id, text) = match representation.strip_suffix("-stpp") {
+                Some(id) => (id, TextCoding::Stpp),
+                None => (representation.as_str(), TextCoding::Wvtt),
+            };
+            let found = asset
+                .presentation
+                .representation(id)
+                .filter(|found| carried(found, form));
+            let found = found.filter(|found| text == TextCoding::Wvtt || found.kind() == MediaKind::Text);
+            let at = found.map(|found| At {
+                asset: asset.clone(),
+                id: found.id.clone(),
+                form,
+                text,
+            });
+            representation_file(at.ok_or(ServeError::NotFound)?, file)
+        }
+    }
+}
+
+fn carried(representation: &Representation, form: Form) -> bool {
+    representation
+        .track()
+        .is_none_or(|track| form.carries(&track.description).is_ok())
+}
+
+/// A representation of an asset, in a form.
+#[derive(Clone)]
+struct At {
+    asset: Arc<Asset>,
+    id: String,
+    form: Form,
+    text: TextCoding,
+}
+
+impl At {
+    fn representation(&self) -> Result<&Representation, ServeError> {
+        self.asset
+            .presentation
+            .representation(&self.id)
+            .ok_or(ServeError::NotFound)
+    }
+
+    /// The validator of one of its files: everything that decides the bytes is in the name.
+    fn etag(&self, file: &str) -> String {
+        let text = if self.text == TextCoding::Stpp { "-stpp" } else { "" };
+        format!(
+            "{}-{}-{}{text}-{file}",
+            self.asset.presentation.version,
+            self.form.name(),
+            self.id
+        )
+    }
+}
+
+fn multivariant(asset: &Arc<Asset>, form: Form) -> Result<Planned, ServeError> {
+    if !asset.presentation.playable_in(form) {
+        return Err(ServeError::NotFound);
+    }
+    let asset = asset.clone();
+    Ok(Planned::Render(Rendering {
+        key: RenderKey::Multivariant(form),
+        content_type: HLS,
+        cache: CachePolicy::Entry,
+        compress: true,
+        render: Box::new(move || {
+            let version = &asset.presentation.version;
+            let base = match form {
+                Form::Cmaf => format!("v{version}/cmaf/"),
+                Form::Ts => format!("../v{version}/ts/"),
+            };
+            Ok(hls::multivariant::render(&asset.presentation, form, &base).into())
+        }),
+    }))
+}
+
+fn mpd(asset: &Arc<Asset>, addressing: Addressing, text: TextCoding) -> Result<Planned, ServeError> {
+    if !asset.presentation.playable_in(Form::Cmaf) {
+        return Err(ServeError::NotFound);
+    }
+    let asset = asset.clone();
+    Ok(Planned::Render(Rendering {
+        key: RenderKey::Mpd(addressing, text),
+        content_type: DASH,
+        cache: CachePolicy::Entry,
+        compress: true,
+        render: Box::new(move || {
+            let base = format!("v{}/cmaf/", asset.presentation.version);
+            let options = dash::mpd::Options {
+                addressing: match addressing {
+                    Addressing::TimelineNumber => dash::mpd::Addressing::TimelineNumber,
+                    Addressing::TimelineTime => dash::mpd::Addressing::TimelineTime,
+                    Addressing::Number => dash::mpd::Addressing::Number,
+                    Addressing::OnDemand => dash::mpd::Addressing::OnDemand,
+                },
+                text: match text {
+                    TextCoding::Wvtt => dash::mpd::TextCoding::Wvtt,
+                    TextCoding::Stpp => dash::mpd::TextCoding::Stpp,
+                    TextCoding::WebVtt => dash::mpd::TextCoding::WebVtt,
+                },
+            };
+            Ok(dash::mpd::render(&asset.presentation, &base, &options).into())
+        }),
+    }))
+}
+
+fn representation_file(at: At, file: RepresentationFile) -> Result<Planned, ServeError> {
+    let kind = at.representation()?.kind();
+    let form = at.form;
+    match (file, form, kind) {
+        (RepresentationFile::MediaPlaylist, ..) => {
+            let key = RenderKey::MediaPlaylist(form, at.id.clone());
+            Ok(rendering(key, HLS, true, move || {
+                Ok(hls::media::render(at.representation()?, form).into())
+            }))
+        }
+        (RepresentationFile::TrickPlaylist, _, MediaKind::Video) => {
+            let key = RenderKey::TrickPlaylist(form, at.id.clone());
+            Ok(rendering(key, HLS, true, move || {
+                Ok(hls::media::render_trick(at.representation()?, form).into())
+            }))
+        }
+        (RepresentationFile::TextSegment { number }, _, MediaKind::Text) => text_segment(&at, number),
+        (RepresentationFile::WholeText, _, MediaKind::Text) => {
+            let key = RenderKey::WholeText(at.id.clone());
+            Ok(rendering(key, "text/vtt; charset=utf-8", true, move || {
+                match &at.representation()?.content {
+                    RepresentationContent::Cues(text) => Ok(packager::text::webvtt::write(text)),
+                    RepresentationContent::Samples(_) => Err(ServeError::NotFound),
+                }
+            }))
+        }
+        (file, Form::Cmaf, _) => cmaf::plan(at, file),
+        (RepresentationFile::Segment { number }, Form::Ts, _) => ts::segment(at, number),
+        (RepresentationFile::TrickFrame { number }, Form::Ts, MediaKind::Video) => ts::trick_frame(at, number),
+        _ => Err(ServeError::NotFound),
+    }
+}
+
+fn rendering(
+    key: RenderKey,
+    content_type: &'static str,
+    compress: bool,
+    render: impl FnOnce() -> Result<Bytes, ServeError> + Send + 'static,
+) -> Planned {
+    Planned::Render(Rendering {
+        key,
+        content_type,
+        cache: CachePolicy::Immutable,
+        compress,
+        render: Box::new(render),
+    })
+}
+
+fn text_segment(at: &At, number: u32) -> Result<Planned, ServeError> {
+    use packager::text::webvtt;
+    let representation = at.representation()?;
+    let (RepresentationContent::Cues(text), Some(segment)) =
+        (&representation.content, representation.segments.get(number))
+    else {
+        return Err(ServeError::NotFound);
+    };
+    let mpegts = match at.form {
+        Form::Cmaf => 0,
+        Form::Ts => ts::TIME_BASE_90K as u64,
+    };
+    let map = webvtt::TimestampMap { mpegts, local_ms: 0 };
+    Ok(Planned::Ready(Answer {
+        content: webvtt::segment(text, segment.start, segment.end(), map).into(),
+        content_type: "text/vtt; charset=utf-8",
+        etag: at.etag(&format!("{number}.vtt")),
+        cache: CachePolicy::Immutable,
+        gzip: None,
+    }))
+}
+
+/// A strong validator of bytes: the first 16 hexadecimal digits of their hash.
+pub fn etag_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

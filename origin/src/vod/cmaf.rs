@@ -1,0 +1,179 @@
+//! CMAF files of a representation: header, segments, trick-play frames, and all of it as one virtual file.
+
+use std::sync::Arc;
+
+use packager::codec::MediaKind;
+use packager::index::TrackIndex;
+use packager::isobmff::fragment::{self, SegmentPosition};
+use packager::isobmff::on_demand::{self, OnDemandLayout, TextSamples};
+use packager::presentation::Content as RepresentationContent;
+use packager::segment::Segment;
+
+use super::{Answer, At, CachePolicy, Planned, RenderKey, rendering};
+use crate::content::{Content, Layout, Piece};
+use crate::error::ServeError;
+use crate::read::SourceFile;
+use crate::route::{RepresentationFile, TextCoding};
+
+pub(super) fn plan(at: At, file: RepresentationFile) -> Result<Planned, ServeError> {
+    match file {
+        RepresentationFile::Init => {
+            let key = RenderKey::Init(format!(
+                "{}{}",
+                at.id,
+                if at.text == TextCoding::Stpp { "-stpp" } else { "" }
+            ));
+            let content_type = content_type(at.representation()?.kind());
+            Ok(rendering(key, content_type, false, move || {
+                Ok(on_demand::header(at.representation()?, text_samples(&at)))
+            }))
+        }
+        RepresentationFile::Segment { number } => segment(&at, number, &format!("{number}.m4s")),
+        RepresentationFile::SegmentAt { time } => {
+            let number = at
+                .representation()?
+                .segments
+                .number_at(time)
+                .ok_or(ServeError::NotFound)?;
+            segment(&at, number, &format!("t{time}.m4s"))
+        }
+        RepresentationFile::TrickFrame { number } => trick_frame(&at, number),
+        RepresentationFile::OnDemand => on_demand_file(at),
+        _ => Err(ServeError::NotFound),
+    }
+}
+
+fn content_type(kind: MediaKind) -> &'static str {
+    match kind {
+        MediaKind::Video => "video/mp4",
+        MediaKind::Audio => "audio/mp4",
+        MediaKind::Text => "application/mp4",
+    }
+}
+
+fn text_samples(at: &At) -> TextSamples {
+    match at.text {
+        TextCoding::Stpp => TextSamples::Stpp,
+        TextCoding::Wvtt | TextCoding::WebVtt => TextSamples::Wvtt,
+    }
+}
+
+fn answer(at: &At, content: Content, name: &str) -> Result<Planned, ServeError> {
+    Ok(Planned::Ready(Answer {
+        content,
+        content_type: content_type(at.representation()?.kind()),
+        etag: at.etag(name),
+        cache: CachePolicy::Immutable,
+        gzip: None,
+    }))
+}
+
+fn segment(at: &At, number: u32, name: &str) -> Result<Planned, ServeError> {
+    let representation = at.representation()?;
+    let segment = representation.segments.get(number).ok_or(ServeError::NotFound)?;
+    let pieces = match &representation.content {
+        RepresentationContent::Samples(track) => {
+            let file = at.asset.file(representation).ok_or(ServeError::NotFound)?;
+            sample_pieces(
+                &track.index,
+                file,
+                segment,
+                number,
+                on_demand::position(representation, number),
+            )
+        }
+        RepresentationContent::Cues(text) => {
+            let fragment = on_demand::text_fragment(representation, text, text_samples(at), segment, number);
+            let damaged = |error| ServeError::Damaged {
+                what: format!("{}: {error}", at.id),
+            };
+            vec![Piece::Memory(fragment.map_err(damaged)?)]
+        }
+    };
+    answer(at, Content::Pieces(pieces), name)
+}
+
+fn sample_pieces(
+    index: &TrackIndex,
+    file: &Arc<SourceFile>,
+    segment: &Segment,
+    number: u32,
+    position: SegmentPosition,
+) -> Vec<Piece> {
+    let header = fragment::header(index, segment.samples.clone(), number, position);
+    let extents = index.extents(segment.samples.clone());
+    let media = extents.iter().map(|extent| Piece::File {
+        file: file.clone(),
+        offset: extent.offset,
+        size: extent.size,
+    });
+    std::iter::once(Piece::Memory(header)).chain(media).collect()
+}
+
+fn trick_frame(at: &At, number: u32) -> Result<Planned, ServeError> {
+    let representation = at.representation()?;
+    let track = representation.track().ok_or(ServeError::NotFound)?;
+    let file = at.asset.file(representation).ok_or(ServeError::NotFound)?;
+    let frames = &representation.trick_frames;
+    let at_index = number.checked_sub(1).ok_or(ServeError::NotFound)? as usize;
+    let frame = frames.get(at_index).ok_or(ServeError::NotFound)?;
+    let position = if at_index + 1 == frames.len() {
+        SegmentPosition::Last
+    } else {
+        SegmentPosition::Inner
+    };
+    let header = fragment::trick_play_header(&track.index, frame, number, position);
+    let extents = track.index.extents(frame.sample_index..frame.sample_index + 1);
+    let media = extents.iter().map(|extent| Piece::File {
+        file: file.clone(),
+        offset: extent.offset,
+        size: extent.size,
+    });
+    let pieces = std::iter::once(Piece::Memory(header)).chain(media).collect();
+    answer(at, Content::Pieces(pieces), &format!("iframe-{number}.m4s"))
+}
+
+/// The virtual file; its segments are made when an answer gets to them.
+struct OnDemand {
+    at: At,
+    layout: OnDemandLayout,
+}
+
+fn on_demand_file(at: At) -> Result<Planned, ServeError> {
+    let layout = on_demand::layout(at.representation()?, text_samples(&at)).map_err(|error| ServeError::Damaged {
+        what: format!("{}: {error}", at.id),
+    })?;
+    let content = Content::Virtual(Arc::new(OnDemand { at: at.clone(), layout }));
+    answer(&at, content, "media.mp4")
+}
+
+impl Layout for OnDemand {
+    fn size(&self) -> u64 {
+        self.layout.starts.last().copied().unwrap_or(0)
+    }
+
+    fn section_count(&self) -> usize {
+        self.layout.starts.len()
+    }
+
+    fn section_at(&self, offset: u64) -> (usize, u64) {
+        match self.layout.starts.partition_point(|start| *start <= offset) {
+            0 => (0, 0),
+            section => (section, self.layout.starts.get(section - 1).copied().unwrap_or(0)),
+        }
+    }
+
+    fn section(&self, section: usize) -> Vec<Piece> {
+        let Some(number) = u32::try_from(section).ok().filter(|number| *number > 0) else {
+            return vec![Piece::Memory(self.layout.head.clone())];
+        };
+        // The representation was there when the layout was made, and assets never change.
+        match segment(&self.at, number, "") {
+            Ok(Planned::Ready(Answer {
+                content: Content::Pieces(pieces),
+                ..
+            })) => pieces,
+            _ => Vec::new(),
+        }
+    }
+}

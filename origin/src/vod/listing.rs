@@ -1,0 +1,113 @@
+//! Every file that the entry points of a presentation lead to: what packaging ahead of time writes.
+
+use packager::codec::MediaKind;
+use packager::form::Form;
+use packager::hls::{muxed_audio, segment_extension};
+use packager::presentation::Representation;
+
+use crate::asset::Asset;
+use crate::route::{Addressing, RepresentationFile, TextCoding, VodResource};
+
+/// A file below `/vod/{id}/` and the resource behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Path relative to `/vod/{id}/`.
+    pub path: String,
+    /// What answers it.
+    pub resource: VodResource,
+}
+
+/// Entry points and everything below them, in `forms`, with the MPD in `addressing`.
+pub fn list(asset: &Asset, forms: &[Form], addressing: Addressing) -> Vec<Listed> {
+    let mut listed = Vec::new();
+    for form in forms
+        .iter()
+        .copied()
+        .filter(|form| asset.presentation.playable_in(*form))
+    {
+        let path = match form {
+            Form::Cmaf => "master.m3u8",
+            Form::Ts => "ts/master.m3u8",
+        };
+        listed.push(Listed {
+            path: path.into(),
+            resource: VodResource::Multivariant { form },
+        });
+        if form == Form::Cmaf {
+            let resource = VodResource::Mpd {
+                addressing,
+                text: TextCoding::Wvtt,
+            };
+            listed.push(Listed {
+                path: "manifest.mpd".into(),
+                resource,
+            });
+        }
+        let muxed = muxed_audio(&asset.presentation, form).map(|audio| audio.id.as_str());
+        for kind in [MediaKind::Video, MediaKind::Audio, MediaKind::Text] {
+            for representation in asset.presentation.carried(form, kind) {
+                if muxed != Some(representation.id.as_str()) {
+                    list_representation(asset, form, addressing, representation, &mut listed);
+                }
+            }
+        }
+    }
+    listed
+}
+
+fn list_representation(
+    asset: &Asset,
+    form: Form,
+    addressing: Addressing,
+    representation: &Representation,
+    listed: &mut Vec<Listed>,
+) {
+    let (version, id) = (&asset.presentation.version, &representation.id);
+    let mut add = |name: String, file: RepresentationFile| {
+        listed.push(Listed {
+            path: format!("v{version}/{}/{id}/{name}", form.name()),
+            resource: VodResource::File {
+                version: version.clone(),
+                form,
+                representation: id.clone(),
+                file,
+            },
+        });
+    };
+    let kind = representation.kind();
+    let extension = segment_extension(representation, form);
+    add("index.m3u8".into(), RepresentationFile::MediaPlaylist);
+    if form == Form::Cmaf {
+        add("init.mp4".into(), RepresentationFile::Init);
+    }
+    for (segment, number) in representation.segments.segments().iter().zip(1u32..) {
+        match kind {
+            MediaKind::Text => add(format!("{number}.vtt"), RepresentationFile::TextSegment { number }),
+            _ => add(format!("{number}.{extension}"), RepresentationFile::Segment { number }),
+        }
+        if form == Form::Cmaf && kind == MediaKind::Text {
+            add(format!("{number}.m4s"), RepresentationFile::Segment { number });
+        }
+        if form == Form::Cmaf && addressing == Addressing::TimelineTime {
+            add(
+                format!("t{}.m4s", segment.start),
+                RepresentationFile::SegmentAt { time: segment.start },
+            );
+        }
+    }
+    if form == Form::Cmaf && addressing == Addressing::OnDemand {
+        add("media.mp4".into(), RepresentationFile::OnDemand);
+    }
+    if kind == MediaKind::Text {
+        add("text.vtt".into(), RepresentationFile::WholeText);
+    }
+    if !representation.trick_frames.is_empty() {
+        add("iframes.m3u8".into(), RepresentationFile::TrickPlaylist);
+        for (_, number) in representation.trick_frames.iter().zip(1u32..) {
+            add(
+                format!("iframe-{number}.{extension}"),
+                RepresentationFile::TrickFrame { number },
+            );
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What kind of file a source is, told by its first bytes and never by its name.
+
+use crate::demux::Demuxer;
+use crate::isobmff::movie;
+use crate::source::{ReadAt, SourceTracks};
+
+/// Bytes from the start of a file that [`recognise`] looks at.
+pub const HEAD_SIZE_BYTES: usize = 64 << 10;
+
+/// Kinds of files that can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Container {
+    /// MP4, MOV, CMAF: ISO/IEC 14496-12 and QuickTime.
+    IsoBmff,
+    /// Matroska and WebM.
+    Matroska,
+    /// MPEG-2 transport stream.
+    MpegTs,
+    /// Ogg.
+    Ogg,
+    /// AAC in ADTS.
+    Adts,
+    /// MPEG-1/2 audio.
+    MpegAudio,
+    /// AC-3 or E-AC-3 frames.
+    Ac3,
+    /// FLAC.
+    Flac,
+    /// Text of one coding.
+    Text(TextFile),
+}
+
+/// Codings of text files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TextFile {
+    /// WebVTT.
+    WebVtt,
+    /// SubRip.
+    Srt,
+    /// TTML in all its profiles.
+    Ttml,
+}
+
+/// How a source becomes tracks.
+pub enum Indexed {
+    /// Its samples lie in one piece each: they are served from where they are. The error says what and where.
+    InPlace(Result<SourceTracks, String>),
+    /// Its samples are scattered: they must be stored anew.
+    Streamed(Box<dyn Demuxer>),
+    /// It is text, read whole.
+    Text(TextFile),
+}
+
+/// The kind of a file that begins with `head` (up to [`HEAD_SIZE_BYTES`] of it), or `None`.
+pub fn recognise(head: &[u8]) -> Option<Container> {
+    const TOP_LEVEL: [&[u8; 4]; 12] = [
+        b"ftyp", b"moov", b"moof", b"styp", b"sidx", b"mdat", b"free", b"skip", b"wide", b"pnot", b"emsg", b"uuid",
+    ];
+    let fourcc = head.get(4..8);
+    if fourcc.is_some_and(|fourcc| TOP_LEVEL.iter().any(|known| known.as_slice() == fourcc)) {
+        return Some(Container::IsoBmff);
+    }
+    if let Some(text) = recognise_text(head) {
+        return Some(Container::Text(text));
+    }
+    None
+}
+
+fn recognise_text(head: &[u8]) -> Option<TextFile> {
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    if head.starts_with(b"WEBVTT") {
+        return Some(TextFile::WebVtt);
+    }
+    let start: String = match head {
+        [0xff, 0xfe, rest @ ..] | [0xfe, 0xff, rest @ ..] => rest
+            .iter()
+            .filter(|byte| **byte != 0)
+            .take(2048)
+            .map(|byte| char::from(*byte))
+            .collect(),
+        _ => head.iter().take(2048).map(|byte| char::from(*byte)).collect(),
+    };
+    let trimmed = start.trim_start();
+    if trimmed.starts_with('<') && (trimmed.contains("<tt") || trimmed.contains(":tt")) {
+        return Some(TextFile::Ttml);
+    }
+    let arrow_early = trimmed.lines().take(8).any(|line| line.contains("-->"));
+    arrow_early.then_some(TextFile::Srt)
+}
+
+impl Container {
+    /// Starts reading `source`, which is of this kind.
+    pub fn index(self, source: &dyn ReadAt) -> Indexed {
+        fn text<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {
+            result.map_err(|error| error.to_string())
+        }
+        match self {
+            Container::IsoBmff => Indexed::InPlace(text(movie::read(source))),
+            Container::Text(coding) => Indexed::Text(coding),
+            _ => Indexed::InPlace(Err("not yet".into())),
+        }
+    }
+
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Container::IsoBmff => "ISO base media file",
+            Container::Matroska => "Matroska",
+            Container::MpegTs => "MPEG transport stream",
+            Container::Ogg => "Ogg",
+            Container::Adts => "AAC (ADTS)",
+            Container::MpegAudio => "MPEG audio",
+            Container::Ac3 => "AC-3",
+            Container::Flac => "FLAC",
+            Container::Text(TextFile::WebVtt) => "WebVTT",
+            Container::Text(TextFile::Srt) => "SubRip",
+            Container::Text(TextFile::Ttml) => "TTML",
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! DASH media presentation descriptions (ISO/IEC 23009-1) written from a presentation.
+
+pub mod mpd;
+mod timeline;
+mod xml;

@@ -1,0 +1,15 @@
+//! `headwater check-config`: the checks that a start would make, without starting.
+
+use std::process::ExitCode;
+
+use crate::cli::CheckConfigArguments;
+use crate::config;
+
+/// Checks the file and prints what is in force.
+pub fn run(arguments: CheckConfigArguments) -> anyhow::Result<ExitCode> {
+    let file = config::read(&arguments.config)?;
+    let origin = file.origin.check()?;
+    println!("{}: good", arguments.config.display());
+    println!("{origin:#?}");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,160 @@
+//! Commands and their arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Streaming origin and just-in-time packager: stored files out as HLS and DASH, cut and wrapped when asked for.
+#[derive(Debug, Parser)]
+#[command(name = "headwater", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// How log lines are written to standard error. HEADWATER_LOG sets what is logged, e.g. `debug`.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What headwater can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a library over HTTP.
+    Origin(OriginArguments),
+    /// Explain files: tracks, codecs, GOPs, edits, what would be left out and why.
+    Inspect(InspectArguments),
+    /// Write what the origin would serve for files, byte for byte, into a folder.
+    Package(PackageArguments),
+    /// Publish files in the stored form (one track a file, index beside it), without re-encoding.
+    Import(ImportArguments),
+    /// List a library: every file with its media id, entry URLs and what was left out.
+    Library(LibraryArguments),
+    /// Check a configuration file and print what is in force.
+    CheckConfig(CheckConfigArguments),
+}
+
+/// `headwater origin`
+#[derive(Debug, Args)]
+pub struct OriginArguments {
+    /// Configuration file (TOML). Arguments win over it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder whose playable files and ladder folders are served.
+    #[arg(long, value_name = "DIR")]
+    pub library: Option<PathBuf>,
+    /// Address and port to listen on [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<String>,
+    /// Folder with the player library's files.
+    #[arg(long, value_name = "DIR")]
+    pub player: Option<PathBuf>,
+    /// Folder for what is made of sources that can not be served in place [default: .headwater-cache in the library].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ReportFormat {
+    /// One JSON object a line instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `headwater inspect`
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// Media files, text files or ladder folders.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// How the report is written.
+    #[command(flatten)]
+    pub format: ReportFormat,
+}
+
+/// `headwater package`
+#[derive(Debug, Args)]
+pub struct PackageArguments {
+    /// Media files or ladder folders.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Folder to write to; each presentation gets a folder named by its media id.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Forms to write.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "cmaf,ts")]
+    pub form: Vec<FormName>,
+    /// How manifest.mpd names segments.
+    #[arg(long, value_enum, default_value = "timeline-number")]
+    pub addressing: AddressingName,
+    /// Wanted segment duration in milliseconds, 1000 to 20000.
+    #[arg(long, value_name = "MS", default_value_t = 4000)]
+    pub segment_duration_ms: u32,
+}
+
+/// A form on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormName {
+    /// CMAF fragments, for HLS and DASH.
+    Cmaf,
+    /// MPEG-TS segments and packed audio, for HLS.
+    Ts,
+}
+
+/// DASH addressing on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AddressingName {
+    /// SegmentTimeline with $Number$.
+    TimelineNumber,
+    /// SegmentTimeline with $Time$.
+    TimelineTime,
+    /// $Number$ with @duration.
+    Number,
+    /// SegmentBase over one file a representation.
+    Ondemand,
+}
+
+/// `headwater import`
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// Media files or ladder folders.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Library to publish to; each presentation gets a folder there.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Wanted segment duration in milliseconds, 1000 to 20000.
+    #[arg(long, value_name = "MS", default_value_t = 4000)]
+    pub segment_duration_ms: u32,
+}
+
+/// `headwater library`
+#[derive(Debug, Args)]
+pub struct LibraryArguments {
+    /// The library.
+    #[arg(value_name = "DIR")]
+    pub library: PathBuf,
+    /// Folder for what is made of sources that can not be served in place [default: .headwater-cache in the library].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// How the list is written.
+    #[command(flatten)]
+    pub format: ReportFormat,
+}
+
+/// `headwater check-config`
+#[derive(Debug, Args)]
+pub struct CheckConfigArguments {
+    /// Configuration file (TOML).
+    #[arg(value_name = "FILE", default_value = "headwater.toml")]
+    pub config: PathBuf,
+}

@@ -1,0 +1,19 @@
+//! `headwater.toml`: one file, a section a role, unknown keys are errors.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+/// The whole file.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// The data plane.
+    pub origin: origin::config::Section,
+}
+
+/// Reads `path`.
+pub fn read(path: &Path) -> anyhow::Result<File> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    toml::from_str(&text).with_context(|| path.display().to_string())
+}

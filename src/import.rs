@@ -1,0 +1,24 @@
+//! `headwater import`: publishes files in the stored form, without re-encoding.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::cli::ImportArguments;
+use crate::sources::Named;
+
+/// Writes each file's tracks, one a file, into a folder of the library; each folder appears whole or not at all.
+pub fn run(arguments: ImportArguments) -> anyhow::Result<ExitCode> {
+    for path in &arguments.files {
+        let named = Named::find(path, arguments.segment_duration_ms)?;
+        let asset = named.open()?;
+        let folder = arguments.output.join(named.entry.title().replace(['/', ' '], "_"));
+        origin::stored::write(&asset, &folder)
+            .with_context(|| format!("{} to {}", path.display(), folder.display()))?;
+        for refusal in &asset.presentation.refused {
+            eprintln!("{}: left out {}: {}", path.display(), refusal.what, refusal.why);
+        }
+        println!("{}", folder.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}

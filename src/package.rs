@@ -1,0 +1,90 @@
+//! `headwater package`: writes ahead of time what the origin would serve.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Component, Path};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use origin::Origin;
+use origin::content::{Content, Piece};
+use origin::route::Addressing;
+use origin::vod::listing;
+use packager::form::Form;
+
+use crate::cli::{AddressingName, FormName, PackageArguments};
+use crate::sources::Named;
+
+/// Bytes of media copied at once.
+const COPY_SIZE_BYTES: u64 = 1 << 20;
+
+/// Writes each presentation below the output folder, in the shape of its URLs.
+pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
+    let forms: Vec<Form> = arguments
+        .form
+        .iter()
+        .map(|name| match name {
+            FormName::Cmaf => Form::Cmaf,
+            FormName::Ts => Form::Ts,
+        })
+        .collect();
+    let addressing = match arguments.addressing {
+        AddressingName::TimelineNumber => Addressing::TimelineNumber,
+        AddressingName::TimelineTime => Addressing::TimelineTime,
+        AddressingName::Number => Addressing::Number,
+        AddressingName::Ondemand => Addressing::OnDemand,
+    };
+    for path in &arguments.files {
+        let named = Named::find(path, arguments.segment_duration_ms)?;
+        let asset = Arc::new(named.open()?);
+        let origin = Origin::new(named.config.clone())?;
+        let folder = arguments.output.join(&asset.media_id);
+        if folder.exists() {
+            bail!("{} exists already", folder.display());
+        }
+        for listed in listing::list(&asset, &forms, addressing) {
+            let answer = origin.answer_blocking(&asset, listed.resource);
+            let answer = answer.with_context(|| format!("{}: {}", path.display(), listed.path))?;
+            let target = folder.join(&listed.path);
+            write(&target, answer.content).with_context(|| target.display().to_string())?;
+        }
+        for form in &forms {
+            for refusal in asset.presentation.left_out(*form) {
+                eprintln!("{}: left out {}: {}", path.display(), refusal.what, refusal.why);
+            }
+        }
+        for refusal in &asset.presentation.refused {
+            eprintln!("{}: left out {}: {}", path.display(), refusal.what, refusal.why);
+        }
+        println!("{}", folder.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(target: &Path, content: Content) -> anyhow::Result<()> {
+    // Names come from our own listing; a parent step in one would be a bug there.
+    debug_assert!(!target.components().any(|part| part == Component::ParentDir));
+    if let Some(parent) = target.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let mut out = BufWriter::new(File::create_new(target)?);
+    let size = content.size();
+    for piece in content.range(0..size) {
+        match piece {
+            Piece::Memory(bytes) => out.write_all(&bytes)?,
+            Piece::File { file, mut offset, size } => {
+                let end = offset + size;
+                let mut buffer = vec![0; size.min(COPY_SIZE_BYTES) as usize];
+                while offset < end {
+                    let now = (end - offset).min(COPY_SIZE_BYTES) as usize;
+                    file.read_exact_at(&mut buffer[..now], offset)?;
+                    out.write_all(&buffer[..now])?;
+                    offset += now as u64;
+                }
+            }
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
