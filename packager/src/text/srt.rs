@@ -5,7 +5,7 @@
 use super::lines::Lines;
 use super::markup::{self, Color, Ink, Palette};
 use super::timestamp::digits;
-use super::{Cue, DropReason, Parsed, TextError, TextTrack, check_size, encoding, push_cue, times_fault};
+use super::{Cue, DropReason, HeaderBlock, Parsed, TextError, TextTrack, check_size, encoding, push_cue, times_fault};
 
 /// Tags open at once in one cue; more are stripped. Each may have to be closed and opened again for another.
 const OPEN_TAG_COUNT_MAX: usize = 8;
@@ -65,6 +65,26 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, TextError> {
     finish_cue(&mut pending, &mut cues, &mut palette, &mut parsed)?;
     parsed.track = TextTrack::new(palette.into_header(), cues);
     Ok(parsed)
+}
+
+/// Makes WebVTT cue text of SubRip text whose times stand elsewhere, such as in Matroska blocks.
+#[derive(Default)]
+pub(crate) struct CueTexts {
+    palette: Palette,
+}
+
+impl CueTexts {
+    /// Settings and payload of the text of one cue; the payload is empty when there is nothing to show.
+    pub(crate) fn convert(&mut self, text: &str) -> (&'static str, String) {
+        let mut lines = Lines::new(text);
+        let lines: Vec<&str> = std::iter::from_fn(|| lines.next_line()).collect();
+        cue_text(&lines, &mut self.palette)
+    }
+
+    /// The blocks that what was converted refers to.
+    pub(crate) fn into_header(self) -> Vec<HeaderBlock> {
+        self.palette.into_header()
+    }
 }
 
 /// What the lines since the last times belong to.
