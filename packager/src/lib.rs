@@ -13,6 +13,7 @@ pub mod hls;
 pub mod index;
 pub mod isobmff;
 pub mod limits;
+pub mod matroska;
 pub mod mpegts;
 pub mod presentation;
 pub mod segment;

@@ -7,7 +7,7 @@
 mod edit;
 mod fragment;
 mod header;
-mod language;
+pub(crate) mod language;
 mod samples;
 mod table;
 mod walk;

@@ -72,7 +72,7 @@ pub(super) fn from_packed(packed: u16) -> String {
 
 /// The tag of an `elng` box or another text field, if it looks like one (RFC 5646 2.1: letters, digits and hyphens,
 /// subtags of 1 to 8). A lone three-letter code is shortened where it can be.
-pub(super) fn from_tag(text: &str) -> Option<String> {
+pub(crate) fn from_tag(text: &str) -> Option<String> {
     let text = text.trim_matches(['\0', ' ']);
     let mut subtags = text.split('-');
     let primary = subtags.next()?;
