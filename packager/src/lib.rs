@@ -8,6 +8,7 @@ pub mod codec;
 pub mod container;
 pub mod dash;
 pub mod demux;
+pub mod elementary;
 pub mod form;
 pub mod hls;
 pub mod index;
