@@ -16,6 +16,7 @@ pub mod isobmff;
 pub mod limits;
 pub mod matroska;
 pub mod mpegts;
+pub mod ogg;
 pub mod presentation;
 pub mod segment;
 pub mod source;
