@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use packager::codec::Codec;
-use packager::container;
+use packager::container::{self, Container};
 use packager::limits::TEXT_SIZE_BYTES_MAX;
-use packager::presentation::{Content, HlsDescription, NewPresentation, NewRepresentation, Presentation};
+use packager::matroska;
+use packager::presentation::{Content, HlsDescription, NewPresentation, NewRepresentation, Presentation, Role};
 use packager::segment::SegmentTarget;
 use packager::source::{ReadAt, Refusal, SourceTracks};
 use packager::text::{self, TextSample, TextTrack};
@@ -78,6 +79,10 @@ pub struct OpenedTrack {
     pub language: String,
     /// Name for people, if the file has one.
     pub label: Option<String>,
+    /// Purposes, as far as the file says.
+    pub roles: Vec<Role>,
+    /// The file asks for it to be chosen.
+    pub default: bool,
     /// The file that holds the samples: the source itself, or what was stored of it.
     pub file: Arc<SourceFile>,
 }
@@ -158,7 +163,7 @@ pub fn open(config: &Config, media_id: &str, entry: &Entry) -> Result<Asset, Ope
 struct Said {
     language: Option<String>,
     label: Option<String>,
-    roles: Vec<packager::presentation::Role>,
+    roles: Vec<Role>,
     default: bool,
 }
 
@@ -209,8 +214,12 @@ impl<'a> Assembly<'a> {
                 content: track.content,
                 language: said.language.clone().unwrap_or(track.language),
                 label: said.label.clone().or(track.label),
-                roles: said.roles.clone(),
-                default: said.default,
+                roles: if said.roles.is_empty() {
+                    track.roles
+                } else {
+                    said.roles.clone()
+                },
+                default: said.default || track.default,
             };
             self.tracks.push(new);
         }
@@ -260,7 +269,7 @@ pub fn open_file(config: &Config, path: &Path, file: &Arc<SourceFile>) -> Result
     let head_size = file.size().min(container::HEAD_SIZE_BYTES as u64) as usize;
     let head = file.read_at(0, head_size).map_err(|error| wrong(&error))?;
     let container = container::recognise(&head).ok_or_else(|| wrong(&"not a media file that is known here"))?;
-    match container.index(file.as_ref()) {
+    let opened = match container.index(file.as_ref()) {
         container::Indexed::InPlace(tracks) => {
             let tracks = tracks.map_err(|error| wrong(&error))?;
             from_tracks(path, file, tracks)
@@ -276,13 +285,16 @@ pub fn open_file(config: &Config, path: &Path, file: &Arc<SourceFile>) -> Result
                         content: track.content,
                         language: track.language,
                         label: track.label,
+                        roles: track.roles,
+                        default: track.default,
                         file: track.file,
                     })
                     .collect(),
                 refused: stored.refused,
             })
         }
-    }
+    }?;
+    add_embedded_text(path, file, container, opened)
 }
 
 fn from_tracks(path: &Path, file: &Arc<SourceFile>, found: SourceTracks) -> Result<OpenedFile, OpenError> {
@@ -315,6 +327,8 @@ fn from_tracks(path: &Path, file: &Arc<SourceFile>, found: SourceTracks) -> Resu
             content,
             language,
             label,
+            roles: Vec::new(),
+            default: false,
             file: file.clone(),
         });
     }
@@ -378,10 +392,46 @@ fn from_text(path: &Path, file: &Arc<SourceFile>, coding: container::TextFile) -
         content: Content::Cues(parsed.track),
         language: parsed.language.unwrap_or_else(|| "und".into()),
         label: None,
+        roles: Vec::new(),
+        default: false,
         file: file.clone(),
     };
     Ok(OpenedFile {
         tracks: vec![track],
         refused,
     })
+}
+
+/// Text that a container holds beside its media.
+fn add_embedded_text(
+    path: &Path,
+    file: &Arc<SourceFile>,
+    container: Container,
+    mut opened: OpenedFile,
+) -> Result<OpenedFile, OpenError> {
+    if container != Container::Matroska {
+        return Ok(opened);
+    }
+    let wrong = |error: matroska::MatroskaError| OpenError::unplayable(path, error);
+    for entry in matroska::text_entries(file.as_ref()).map_err(wrong)? {
+        match matroska::read_text(file.as_ref(), entry.number) {
+            Ok(cues) => opened.tracks.push(OpenedTrack {
+                content: Content::Cues(cues),
+                language: entry.language,
+                label: entry.label,
+                roles: match (entry.is_forced, entry.is_hearing_impaired) {
+                    (true, _) => vec![Role::ForcedSubtitle],
+                    (false, true) => vec![Role::Caption],
+                    (false, false) => Vec::new(),
+                },
+                default: entry.is_default,
+                file: file.clone(),
+            }),
+            Err(error) => opened.refused.push(Refusal {
+                what: format!("track {} ({})", entry.number, entry.format),
+                why: error.to_string(),
+            }),
+        }
+    }
+    Ok(opened)
 }

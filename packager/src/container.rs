@@ -1,8 +1,11 @@
 //! What kind of file a source is, told by its first bytes and never by its name.
 
 use crate::demux::Demuxer;
+use crate::elementary::{ac3, adts, flac, mpeg_audio};
 use crate::isobmff::movie;
+use crate::ogg::OggDemuxer;
 use crate::source::{ReadAt, SourceTracks};
+use crate::{matroska, ogg};
 
 /// Bytes from the start of a file that [`recognise`] looks at.
 pub const HEAD_SIZE_BYTES: usize = 64 << 10;
@@ -60,10 +63,25 @@ pub fn recognise(head: &[u8]) -> Option<Container> {
     if fourcc.is_some_and(|fourcc| TOP_LEVEL.iter().any(|known| known.as_slice() == fourcc)) {
         return Some(Container::IsoBmff);
     }
+    if matroska::recognises(head) {
+        return Some(Container::Matroska);
+    }
+    if ogg::recognises(head) {
+        return Some(Container::Ogg);
+    }
+    if flac::recognises(head) {
+        return Some(Container::Flac);
+    }
     if let Some(text) = recognise_text(head) {
         return Some(Container::Text(text));
     }
-    None
+    if ac3::recognises(head) {
+        return Some(Container::Ac3);
+    }
+    if adts::recognises(head) {
+        return Some(Container::Adts);
+    }
+    mpeg_audio::recognises(head).then_some(Container::MpegAudio)
 }
 
 fn recognise_text(head: &[u8]) -> Option<TextFile> {
@@ -96,8 +114,14 @@ impl Container {
         }
         match self {
             Container::IsoBmff => Indexed::InPlace(text(movie::read(source))),
+            Container::Matroska => Indexed::InPlace(text(matroska::read(source))),
+            Container::Adts => Indexed::InPlace(text(adts::read(source))),
+            Container::MpegAudio => Indexed::InPlace(text(mpeg_audio::read(source))),
+            Container::Ac3 => Indexed::InPlace(text(ac3::read(source))),
+            Container::Flac => Indexed::InPlace(text(flac::read(source))),
+            Container::MpegTs => Indexed::InPlace(Err("MPEG-TS sources are not read yet".into())),
+            Container::Ogg => Indexed::Streamed(Box::new(OggDemuxer::new())),
             Container::Text(coding) => Indexed::Text(coding),
-            _ => Indexed::InPlace(Err("not yet".into())),
         }
     }
 
@@ -116,5 +140,30 @@ impl Container {
             Container::Text(TextFile::Srt) => "SubRip",
             Container::Text(TextFile::Ttml) => "TTML",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_told_by_bytes() {
+        let check = |head: &[u8], expected: Option<Container>| assert_eq!(recognise(head), expected, "{head:?}");
+        check(b"\0\0\0\x18ftypisom", Some(Container::IsoBmff));
+        check(b"\x1a\x45\xdf\xa3\x93\x42\x82\x88matroska", Some(Container::Matroska));
+        check(b"fLaC\0\0\0\x22", Some(Container::Flac));
+        check(b"\xef\xbb\xbfWEBVTT\n", Some(Container::Text(TextFile::WebVtt)));
+        check(
+            b"1\r\n00:00:01,000 --> 00:00:02,000\r\nhello",
+            Some(Container::Text(TextFile::Srt)),
+        );
+        check(
+            b"<?xml version=\"1.0\"?>\n<tt xmlns=\"http://www.w3.org/ns/ttml\">",
+            Some(Container::Text(TextFile::Ttml)),
+        );
+        check(b"", None);
+        check(b"PK\x03\x04", None);
+        check(b"%PDF-1.4 this is a document without any media in it", None);
     }
 }
