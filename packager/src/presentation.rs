@@ -6,6 +6,7 @@ mod description;
 use sha2::{Digest, Sha256};
 
 pub use self::bandwidth::Bandwidth;
+use self::bandwidth::Bandwidths;
 pub use self::description::{Define, HlsDescription, LadderDescription, LadderTrack, Role, SessionData, Start};
 use crate::codec::{Codec, MediaKind, VideoRange};
 use crate::form::Form;
@@ -62,6 +63,8 @@ pub struct Representation {
     pub segments: SegmentTable,
     /// Frames of the trick-play track; empty unless video.
     pub trick_frames: Vec<TrickFrame>,
+    /// Measured once: every playlist and MPD asks.
+    bandwidths: Bandwidths,
 }
 
 impl Representation {
@@ -139,12 +142,15 @@ impl Representation {
 
     /// Measured peak and average bit rate as served in `form`.
     pub fn bandwidth(&self, form: Form) -> Bandwidth {
-        bandwidth::measure(self, form)
+        match form {
+            Form::Cmaf => self.bandwidths.cmaf,
+            Form::Ts => self.bandwidths.ts,
+        }
     }
 
     /// Peak and average bit rate of the trick-play frames; `None` without any.
     pub fn trick_bandwidth(&self) -> Option<Bandwidth> {
-        bandwidth::measure_trick(self)
+        self.bandwidths.trick
     }
 }
 
@@ -380,6 +386,7 @@ fn representation(
     } else {
         new.roles
     };
+    let bandwidths = Bandwidths::measure(&new.content, &segments, &trick_frames);
     Representation {
         id,
         source: new.source,
@@ -390,6 +397,7 @@ fn representation(
         default: new.default,
         segments,
         trick_frames,
+        bandwidths,
     }
 }
 

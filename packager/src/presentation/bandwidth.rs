@@ -1,9 +1,9 @@
 //! Peak and average bit rate of a representation, measured from its index as each form carries it.
 
-use super::{Content, Representation};
+use super::Content;
 use crate::form::Form;
 use crate::isobmff::fragment::{self, SegmentPosition};
-use crate::segment::Segment;
+use crate::segment::{Segment, SegmentTable, TrickFrame};
 use crate::text::webvtt;
 use crate::time::Timescale;
 use crate::track::Track;
@@ -18,29 +18,45 @@ pub struct Bandwidth {
     pub average_bps: u64,
 }
 
-pub(super) fn measure(representation: &Representation, form: Form) -> Bandwidth {
-    let table = &representation.segments;
-    let rows: Vec<(u64, u64)> = table
-        .segments()
-        .iter()
-        .map(|segment| (segment.duration, segment_size_bytes(representation, segment, form)))
-        .collect();
-    over_rows(&rows, table.timescale())
+/// All bit rates of one representation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bandwidths {
+    pub(super) cmaf: Bandwidth,
+    pub(super) ts: Bandwidth,
+    pub(super) trick: Option<Bandwidth>,
 }
 
-/// Bit rates of the trick-play frames of a video.
-pub(super) fn measure_trick(representation: &Representation) -> Option<Bandwidth> {
-    let track = representation.track()?;
-    let rows: Vec<(u64, u64)> = representation
-        .trick_frames
-        .iter()
-        .map(|frame| {
-            let range = frame.sample_index..frame.sample_index + 1;
-            let header = fragment::header_size(&track.index, range.clone(), SegmentPosition::Inner) as u64;
-            (frame.duration, header + track.index.size_bytes(range))
-        })
-        .collect();
-    (!rows.is_empty()).then(|| over_rows(&rows, track.index.timescale()))
+impl Bandwidths {
+    pub(super) fn measure(content: &Content, table: &SegmentTable, trick_frames: &[TrickFrame]) -> Bandwidths {
+        let in_form = |form| {
+            let segments = table.segments().iter();
+            let rows: Vec<(u64, u64)> = segments
+                .map(|segment| (segment.duration, segment_size_bytes(content, segment, form)))
+                .collect();
+            over_rows(&rows, table.timescale())
+        };
+        let trick = match content {
+            Content::Samples(track) if !trick_frames.is_empty() => {
+                let rows: Vec<(u64, u64)> = trick_frames
+                    .iter()
+                    .map(|frame| (frame.duration, trick_size_bytes(track, frame)))
+                    .collect();
+                Some(over_rows(&rows, table.timescale()))
+            }
+            _ => None,
+        };
+        Bandwidths {
+            cmaf: in_form(Form::Cmaf),
+            ts: in_form(Form::Ts),
+            trick,
+        }
+    }
+}
+
+fn trick_size_bytes(track: &Track, frame: &TrickFrame) -> u64 {
+    let range = frame.sample_index..frame.sample_index + 1;
+    let header = fragment::header_size(&track.index, range.clone(), SegmentPosition::Inner) as u64;
+    header + track.index.size_bytes(range)
 }
 
 /// Peak and average over (duration in ticks, bytes) rows.
@@ -77,8 +93,8 @@ fn over_rows(rows: &[(u64, u64)], timescale: Timescale) -> Bandwidth {
     Bandwidth { peak_bps, average_bps }
 }
 
-fn segment_size_bytes(representation: &Representation, segment: &Segment, form: Form) -> u64 {
-    match &representation.content {
+fn segment_size_bytes(content: &Content, segment: &Segment, form: Form) -> u64 {
+    match content {
         Content::Samples(track) => match form {
             Form::Cmaf => {
                 let header =
