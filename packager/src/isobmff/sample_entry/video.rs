@@ -66,13 +66,13 @@ impl Entry<'_> {
             return Err(unusable(format!("{name} pictures of {width}x{height}")));
         }
         let color = merge(self.color, facts.color);
+        let coded_aspect_ratio = self
+            .sample_aspect_ratio
+            .map_or((1, 1), |ratio| (u32::from(ratio.width), u32::from(ratio.height)));
         let sample_aspect_ratio = facts
             .sample_aspect_ratio
             .filter(|(horizontal, vertical)| *horizontal > 0 && *vertical > 0)
-            .or(self
-                .sample_aspect_ratio
-                .map(|ratio| (u32::from(ratio.width), u32::from(ratio.height))))
-            .unwrap_or((1, 1));
+            .unwrap_or(coded_aspect_ratio);
         let base_range = color.map_or(VideoRange::Sdr, |color| color.video_range());
         let dolby_vision = self.dolby_vision.as_ref();
         let entry = write_entry(self.fourcc, |w| {
@@ -93,7 +93,11 @@ impl Entry<'_> {
             if let Some(color) = color {
                 write_color(w, color);
             }
-            if sample_aspect_ratio.0 != sample_aspect_ratio.1 {
+            // Square samples need no word, unless the bit stream says otherwise.
+            if [sample_aspect_ratio, coded_aspect_ratio]
+                .iter()
+                .any(|ratio| ratio.0 != ratio.1)
+            {
                 w.write_box(b"pasp", |w| {
                     w.u32(sample_aspect_ratio.0);
                     w.u32(sample_aspect_ratio.1);
@@ -326,4 +330,37 @@ fn vp(
         dolby_vision: None,
     }
     .describe(track, video)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::time::Timescale;
+
+    #[test]
+    fn aspect_ratio_of_the_container_overrides_the_bit_stream() {
+        // The SPS says 27:64.
+        let avcc =
+            b"\x01d\0\r\xff\xe1\0\x1dgd\0\r\xac\xd9AA\xfb\xff\0\x1b\0@\x10\0\0\x03\0\x10\0\0\x03\x03\xc0\xf1B\x99`\
+            \x01\0\x06h\xeb\xe3\xcb\"\xc0";
+        let check = |sample_aspect_ratio, expected: &[u8]| {
+            let track = TrackFacts {
+                source_track_id: 1,
+                timescale: Timescale::MILLIS,
+                language: "und".into(),
+                label: None,
+            };
+            let video = VideoFacts {
+                sample_aspect_ratio,
+                ..VideoFacts::default()
+            };
+            let entry = avc(&track, avcc, &video).unwrap().sample_entry;
+            assert!(entry.ends_with(expected), "{entry:?}");
+        };
+        check(None, b"\0\0\0\x10pasp\0\0\0\x1b\0\0\0\x40");
+        check(Some((1, 1)), b"\0\0\0\x10pasp\0\0\0\x01\0\0\0\x01");
+        check(Some((4, 3)), b"\0\0\0\x10pasp\0\0\0\x04\0\0\0\x03");
+        check(Some((0, 3)), b"\0\0\0\x10pasp\0\0\0\x1b\0\0\0\x40");
+    }
 }
