@@ -46,7 +46,9 @@ traits_of() {
     avc) echo 16384 v:h264 ;;
     boxes) echo 262144 mp4 m4s m4a mov bmff ;;
     hevc) echo 16384 v:hevc ;;
+    movie) echo 65536 mp4 m4s m4a mov bmff ;;
     srt) echo 8192 srt ;;
+    ttml) echo 8192 xml ttml ;;
     webvtt) echo 8192 vtt ;;
     *) echo 4096 ;;
   esac

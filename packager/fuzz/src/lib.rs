@@ -2,6 +2,7 @@
 
 mod memory;
 
+pub mod presentation;
 pub mod text;
 
 /// A box that was read and written can be read again, and is then written the same way.
