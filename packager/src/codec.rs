@@ -202,6 +202,9 @@ pub enum CodecError {
 }
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 #[allow(clippy::indexing_slicing, clippy::expect_used)]
 pub(crate) mod tests {
     use super::*;

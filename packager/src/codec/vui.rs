@@ -4,7 +4,7 @@
 use super::bits::BitReader;
 use super::{CodecError, ColorInfo};
 
-/// Sample (pixel) aspect ratio; both sides above zero.
+/// Sample (pixel) aspect ratio in lowest terms; both sides above zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SampleAspectRatio {
     /// Horizontal size, arbitrary units.
@@ -51,7 +51,13 @@ impl SampleAspectRatio {
         match reader.read_u8(8)? {
             255 => {
                 let (width, height) = (reader.read_u16(16)?, reader.read_u16(16)?);
-                Ok((width > 0 && height > 0).then_some(SampleAspectRatio { width, height }))
+                // In lowest terms: encoders exist that write 65535:65535.
+                Ok(
+                    common_divisor(u64::from(width), u64::from(height)).map(|divisor| SampleAspectRatio {
+                        width: (u64::from(width) / divisor) as u16,
+                        height: (u64::from(height) / divisor) as u16,
+                    }),
+                )
             }
             idc => Ok(Self::from_idc(idc)),
         }
@@ -73,16 +79,21 @@ impl FrameRate {
     /// `num / den` in lowest terms; `None` when either is zero.
     #[must_use]
     pub fn new(num: u64, den: u64, fixed: bool) -> Option<Self> {
-        let (mut greater, mut lesser) = (num, den);
-        while lesser != 0 {
-            (greater, lesser) = (lesser, greater % lesser);
-        }
-        (num > 0 && den > 0).then(|| FrameRate {
-            num: num / greater,
-            den: den / greater,
+        common_divisor(num, den).map(|divisor| FrameRate {
+            num: num / divisor,
+            den: den / divisor,
             fixed,
         })
     }
+}
+
+/// Greatest common divisor; `None` when either number is zero.
+fn common_divisor(one: u64, other: u64) -> Option<u64> {
+    let (mut greater, mut lesser) = (one, other);
+    while lesser != 0 {
+        (greater, lesser) = (lesser, greater % lesser);
+    }
+    (one > 0 && other > 0).then_some(greater)
 }
 
 /// Reads `video_signal_type_present_flag` and what follows it.
@@ -133,6 +144,7 @@ mod tests {
         assert_eq!(SampleAspectRatio::from_idc(17), None);
         for ((width, height), sar) in [
             ((64, 33), Some(SampleAspectRatio { width: 64, height: 33 })),
+            ((0xffff, 0xffff), Some(SampleAspectRatio::SQUARE)),
             ((0, 33), None),
             ((64, 0), None),
         ] {
