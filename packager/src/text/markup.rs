@@ -159,7 +159,7 @@ impl Color {
             let [r, g, b, a] = match hex.len() {
                 3 => {
                     let [high, low] = [(value >> 8) & 0xf, value & 0xff];
-                    (((high << 24) | ((low >> 4) << 16) | ((low & 0xf) << 8)) * 0x11 | 0xff).to_be_bytes()
+                    ((((high << 24) | ((low >> 4) << 16) | ((low & 0xf) << 8)) * 0x11) | 0xff).to_be_bytes()
                 }
                 6 => ((value << 8) | 0xff).to_be_bytes(),
                 8 => value.to_be_bytes(),

@@ -372,12 +372,12 @@ fn cue_text(lines: &[&str], palette: &mut Palette) -> (&'static str, String) {
             let (before, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
             shown |= !before.trim().is_empty();
             text.push_text(before);
-            rest = match from.strip_prefix("{\\").and_then(|from| split_tag(from, b'}')) {
+            rest = match from.strip_prefix("{\\").and_then(|from| split_tag(from, '{', '}')) {
                 Some((codes, after)) => {
                     text.override_codes(codes);
                     after
                 }
-                None => match from.strip_prefix('<').and_then(|from| split_tag(from, b'>')) {
+                None => match from.strip_prefix('<').and_then(|from| split_tag(from, '<', '>')) {
                     Some((tag, after)) if text.html_tag(tag, palette) => after,
                     _ => {
                         let (bracket, after) = from.split_at_checked(1).unwrap_or((from, ""));
@@ -401,10 +401,11 @@ fn cue_text(lines: &[&str], palette: &mut Palette) -> (&'static str, String) {
     }
 }
 
-/// A tag's content and what follows its closing bracket.
-fn split_tag(text: &str, close: u8) -> Option<(&str, &str)> {
-    let length = text.bytes().take(TAG_SIZE_BYTES_MAX).position(|byte| byte == close)?;
-    Some((text.get(..length)?, text.get(length.checked_add(1)?..)?))
+/// A tag's content and what follows its closing bracket; a tag that another begins in is none.
+fn split_tag(text: &str, open: char, close: char) -> Option<(&str, &str)> {
+    let length = text.find([open, close]).filter(|length| *length < TAG_SIZE_BYTES_MAX)?;
+    let (tag, from) = text.split_at_checked(length)?;
+    Some((tag, from.strip_prefix(close)?))
 }
 
 /// The class of `color="…"`; white is what cues are without one.
