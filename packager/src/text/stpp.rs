@@ -439,3 +439,209 @@ fn escape_into(out: &mut String, text: &str) {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn cue(start_ms: u64, end_ms: u64, settings: &str, payload: &str) -> Cue {
+        Cue {
+            start_ms,
+            end_ms,
+            id: String::new(),
+            settings: settings.into(),
+            payload: payload.into(),
+        }
+    }
+
+    fn document(cues: &[Cue], start_ms: u64, end_ms: u64) -> String {
+        let track = TextTrack::new(Vec::new(), cues.to_vec());
+        String::from_utf8(sample(&track, start_ms, end_ms, "en").bytes.to_vec()).unwrap()
+    }
+
+    const TT: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<tt xmlns=\"http://www.w3.org/ns/ttml\" \
+        xmlns:ttp=\"http://www.w3.org/ns/ttml#parameter\" xmlns:tts=\"http://www.w3.org/ns/ttml#styling\" \
+        ttp:profile=\"http://www.w3.org/ns/ttml/profile/imsc1/text\" ttp:timeBase=\"media\" xml:space=\"preserve\" \
+        xml:lang=\"en\">\n";
+
+    #[test]
+    fn a_document_has_the_cues_of_its_window_with_their_whole_times() {
+        let cues = [cue(1_000, 5_000, "", "a\nb"), cue(6_000, 7_000, "", "c")];
+        let expected = "<head>\n<layout>\n<region xml:id=\"r0\" tts:origin=\"10% 10%\" tts:extent=\"80% 80%\" \
+            tts:displayAlign=\"after\" tts:textAlign=\"center\" tts:overflow=\"visible\"/>\n</layout>\n</head>\n<body>\n\
+            <div>\n<p begin=\"00:00:01.000\" end=\"00:00:05.000\" region=\"r0\">a<br/>b</p>\n</div>\n</body>\n</tt>\n";
+        assert_eq!(document(&cues, 4_000, 6_000), format!("{TT}{expected}"));
+        assert_eq!(document(&cues, 5_000, 6_000), format!("{TT}<head/>\n<body/>\n</tt>\n"));
+    }
+
+    #[test]
+    fn markup_becomes_spans() {
+        let check = |payload: &str, expected: &str| {
+            let document = document(&[cue(1_000, 5_000, "", payload)], 0, 6_000);
+            let found = document
+                .split_once("region=\"r0\">")
+                .unwrap()
+                .1
+                .split_once("</p>")
+                .unwrap()
+                .0;
+            assert_eq!(found, expected, "{payload}");
+        };
+        check("a &amp; &lt;b&gt; \"c\"", "a &amp; &lt;b&gt; &quot;c&quot;");
+        check("<i>a</i>b", "<span tts:fontStyle=\"italic\">a</span>b");
+        check(
+            "<b>a<i>b</b>c",
+            "<span tts:fontWeight=\"bold\">a</span><span tts:fontStyle=\"italic\" tts:fontWeight=\"bold\">b</span>c",
+        );
+        check(
+            "<c.yellow.bg_blue>a</c>",
+            "<span tts:color=\"#ffff00\" tts:backgroundColor=\"#0000ff\">a</span>",
+        );
+        check("<c.rgb_ff8800.other>a</c>", "<span tts:color=\"#ff8800\">a</span>");
+        check(
+            "<v Esme><u>a</u></v>",
+            "<span tts:textDecoration=\"underline\">a</span>",
+        );
+        check("a<00:00:02.500>b", "a<span begin=\"00:00:01.500\">b</span>");
+        check("<ruby>x<rt>y</rt></ruby>", "x(y)");
+        check("a\u{1}b\tc", "a\u{fffd}b&#9;c");
+    }
+
+    #[test]
+    fn settings_become_regions_and_back() {
+        let check = |settings: &str, place: &str, back: &str| {
+            let cues = [cue(1_000, 5_000, settings, "a")];
+            let document = document(&cues, 0, 6_000);
+            assert!(document.contains(place), "{settings}: {document}");
+            let track = TextTrack::new(Vec::new(), cues.to_vec());
+            let read = parse(&[sample(&track, 0, 6_000, "")]).unwrap();
+            assert_eq!(read.track.cues(), [cue(1_000, 5_000, back, "a")], "{settings}");
+        };
+        check(
+            "",
+            "origin=\"10% 10%\" tts:extent=\"80% 80%\" tts:displayAlign=\"after\" tts:textAlign=\"center\"",
+            "",
+        );
+        check(
+            "line:0",
+            "origin=\"10% 5.33%\" tts:extent=\"80% 94.67%\" tts:displayAlign=\"before\"",
+            "line:5.33%",
+        );
+        check(
+            "line:-1",
+            "origin=\"10% 0%\" tts:extent=\"80% 94.67%\" tts:displayAlign=\"after\"",
+            "",
+        );
+        check(
+            "line:40%,end",
+            "origin=\"10% 0%\" tts:extent=\"80% 40%\" tts:displayAlign=\"after\"",
+            "line:40%,end",
+        );
+        check(
+            "line:75%,center",
+            "origin=\"10% 50%\" tts:extent=\"80% 50%\" tts:displayAlign=\"center\"",
+            "line:75%,center",
+        );
+        check(
+            "line:20%",
+            "origin=\"10% 20%\" tts:extent=\"80% 80%\" tts:displayAlign=\"before\"",
+            "line:20%",
+        );
+        let left = "origin=\"20% 10%\" tts:extent=\"30.5% 80%\" tts:displayAlign=\"after\" tts:textAlign=\"start\"";
+        check(
+            "position:20% size:30.5% align:start",
+            &left.replace("30.5", "30.50"),
+            "line:90%,end position:20% size:30.5% align:start",
+        );
+        let right = "origin=\"0% 10%\" tts:extent=\"50% 80%\" tts:displayAlign=\"after\" tts:textAlign=\"end\"";
+        check(
+            "position:50% align:end",
+            right,
+            "line:90%,end position:50% size:50% align:end",
+        );
+        check(
+            "position:30% align:center",
+            "origin=\"0% 10%\" tts:extent=\"60% 80%\"",
+            "line:90%,end position:30% size:60%",
+        );
+        check("vertical:rl", "tts:writingMode=\"tbrl\"", "vertical:rl");
+        check(
+            "line:x position:200% size:-1% align:odd",
+            "origin=\"10% 10%\" tts:extent=\"80% 80%\"",
+            "",
+        );
+        check("line:-99999999999 position:,", "origin=\"10% 10%\"", "");
+        check("line:2147483647", "origin=\"10% 90.61%\"", "line:90.61%");
+        check("line:-2147483648", "tts:extent=\"80% 9.39%\"", "line:9.39%,end");
+    }
+
+    #[test]
+    fn cues_are_whole_whether_samples_repeat_or_cut_them() {
+        let sample = |start_ms: u64, end_ms: u64, body: &str| TextSample {
+            start_ms,
+            duration_ms: end_ms - start_ms,
+            bytes: format!("<tt xmlns='http://www.w3.org/ns/ttml'><body><div>{body}</div></body></tt>").into(),
+        };
+        let check = |samples: &[TextSample], expected: &[(u64, u64, &str)], dropped_count: usize| {
+            let parsed = parse(samples).unwrap();
+            let cues = parsed.track.cues().iter();
+            assert_eq!(
+                cues.map(|c| (c.start_ms, c.end_ms, c.payload.as_str()))
+                    .collect::<Vec<_>>(),
+                expected
+            );
+            assert_eq!(parsed.dropped_count, dropped_count);
+        };
+        let whole = "<p begin='1s' end='5s'>a</p>";
+        check(
+            &[
+                sample(0, 2_000, whole),
+                sample(2_000, 4_000, whole),
+                sample(4_000, 6_000, whole),
+            ],
+            &[(1_000, 5_000, "a")],
+            0,
+        );
+        let cut = [
+            sample(0, 2_000, "<p begin='1s' end='2s'>a</p>"),
+            sample(2_000, 4_000, "<p begin='2s' end='4s'>a</p>"),
+            sample(4_000, 6_000, "<p begin='4s' end='5s'>a</p>"),
+        ];
+        check(&cut, &[(1_000, 5_000, "a")], 0);
+        check(
+            &[cut[0].clone(), cut[2].clone()],
+            &[(1_000, 2_000, "a"), (4_000, 5_000, "a")],
+            0,
+        );
+        // Content without times shows as long as its sample.
+        check(
+            &[sample(0, 2_000, "<p>a</p>"), sample(2_000, 4_000, "<p>a</p>")],
+            &[(0, 4_000, "a")],
+            0,
+        );
+        check(&[sample(0, 2_000, "<p begin='500ms'>a</p>")], &[(500, 2_000, "a")], 0);
+        let twice = "<p begin='0s' end='2s'>a</p><p begin='0s' end='2s'>a</p>";
+        check(
+            &[sample(0, 1_000, twice), sample(1_000, 2_000, twice)],
+            &[(0, 2_000, "a"), (0, 2_000, "a")],
+            0,
+        );
+        check(&[sample(10_000, 12_000, whole)], &[], 1);
+        check(
+            &[TextSample {
+                start_ms: 0,
+                duration_ms: 1_000,
+                bytes: Bytes::new(),
+            }],
+            &[],
+            0,
+        );
+    }
+
+    #[test]
+    fn the_sample_entry_names_the_namespace() {
+        let expected = b"\0\0\0\x2cstpp\0\0\0\0\0\0\0\x01http://www.w3.org/ns/ttml\0\0\0";
+        assert_eq!(sample_entry(), &expected[..]);
+    }
+}

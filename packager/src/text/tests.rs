@@ -1,7 +1,8 @@
 //! Tests across formats: real files, other people's readers, random tracks, broken input.
 
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use proptest::prelude::*;
 
@@ -10,12 +11,12 @@ use crate::text::webvtt::TimestampMap;
 
 /// A file of the media folder; `None`, said aloud, when the folder is not there.
 #[allow(clippy::disallowed_methods)]
-fn media(name: &str) -> Option<(PathBuf, Vec<u8>)> {
+fn media(name: &str) -> Option<Vec<u8>> {
     let root = std::env::var("HEADWATER_MEDIA")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/media").to_owned());
     let path = PathBuf::from(root).join("subs").join(name);
     match std::fs::read(&path) {
-        Ok(bytes) => Some((path, bytes)),
+        Ok(bytes) => Some(bytes),
         Err(error) => {
             eprintln!("SKIPPED: {}: {error}", path.display());
             None
@@ -24,31 +25,24 @@ fn media(name: &str) -> Option<(PathBuf, Vec<u8>)> {
 }
 
 /// Times of the cues ffmpeg reads, in milliseconds; `None`, said aloud, when there is no ffmpeg.
-fn ffmpeg_times(path: &PathBuf, options: &[&str]) -> Option<Vec<(u64, u64)>> {
+fn ffmpeg_times(input: &[u8], format: &str, options: &[&str]) -> Option<Vec<(u64, u64)>> {
     let mut command = Command::new("ffmpeg");
     command
-        .args(["-v", "error"])
+        .args(["-v", "error", "-f", format])
         .args(options)
-        .arg("-i")
-        .arg(path)
-        .args(["-f", "webvtt", "-"]);
-    match command.output() {
-        Ok(output) => {
-            let parsed = webvtt::parse(&output.stdout).expect("ffmpeg writes WebVTT");
-            Some(
-                parsed
-                    .track
-                    .cues()
-                    .iter()
-                    .map(|cue| (cue.start_ms, cue.end_ms))
-                    .collect(),
-            )
-        }
+        .args(["-i", "pipe:0", "-f", "webvtt", "pipe:1"]);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = match child {
+        Ok(child) => child,
         Err(error) => {
             eprintln!("SKIPPED: ffmpeg: {error}");
-            None
+            return None;
         }
-    }
+    };
+    // Inputs are smaller than what ffmpeg reads before it writes.
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let parsed = webvtt::parse(&child.wait_with_output().unwrap().stdout).expect("ffmpeg writes WebVTT");
+    Some(times(&parsed))
 }
 
 fn times(parsed: &Parsed) -> Vec<(u64, u64)> {
@@ -96,7 +90,7 @@ const FILES: [(&str, usize, usize, bool); 17] = [
 #[test]
 fn real_files_are_read_as_others_read_them() {
     for (name, cue_count, dropped_count, as_ffmpeg) in FILES {
-        let Some((path, bytes)) = media(name) else { continue };
+        let Some(bytes) = media(name) else { continue };
         let parsed = read_any(name, &bytes).unwrap();
         assert_eq!(
             (parsed.track.cues().len(), parsed.dropped_count),
@@ -108,19 +102,25 @@ fn real_files_are_read_as_others_read_them() {
         } else {
             &[]
         };
-        if as_ffmpeg && let Some(found) = ffmpeg_times(&path, charset) {
+        let format = if name.ends_with(".srt") { "srt" } else { "webvtt" };
+        if as_ffmpeg && let Some(found) = ffmpeg_times(&bytes, format, charset) {
             assert_eq!(times(&parsed), found, "{name}");
         }
-        // What we write of it, ffmpeg and we ourselves read again.
         let written = webvtt::write(&parsed.track);
         assert_eq!(webvtt::parse(&written).unwrap().track, parsed.track, "{name}");
+        let segment = webvtt::segment(&parsed.track, 0, u64::MAX, MAP);
+        for written in [written, segment] {
+            if let Some(found) = ffmpeg_times(&written, "webvtt", &[]) {
+                assert_eq!(times(&parsed), found, "{name}, as we write it");
+            }
+        }
     }
 }
 
 #[test]
 fn real_text_is_kept() {
     let check = |name: &str, index: usize, settings: &str, payload: &str| {
-        let Some((_, bytes)) = media(name) else { return };
+        let Some(bytes) = media(name) else { return };
         let parsed = read_any(name, &bytes).unwrap();
         let cue = &parsed.track.cues()[index];
         assert_eq!(
@@ -167,7 +167,7 @@ fn real_text_is_kept() {
     for (payload, index) in ruby.into_iter().zip(0..) {
         check("androidx__rubies.xml", index, "", payload);
     }
-    let Some((_, bytes)) = media("androidx__frame_rate.xml") else {
+    let Some(bytes) = media("androidx__frame_rate.xml") else {
         return;
     };
     // 50 * 1000/1001 frames and 100 ticks a second.
@@ -180,7 +180,7 @@ fn real_text_is_kept() {
 #[test]
 fn invalid_files_are_refused_clearly() {
     let check = |name: &str, read: fn(&[u8]) -> Result<Parsed, TextError>, expected: &str| {
-        let Some((_, bytes)) = media(name) else { return };
+        let Some(bytes) = media(name) else { return };
         assert_eq!(read(&bytes).unwrap_err().to_string(), expected, "{name}");
     };
     check(
@@ -218,7 +218,7 @@ fn samples_of(bytes: &[u8], index: &[(u64, u64, usize, usize)]) -> Vec<TextSampl
 
 #[test]
 fn real_wvtt_samples_are_read() {
-    if let Some((_, bytes)) = media("androidx__webvtt-in-mp4_sample.text.mp4") {
+    if let Some(bytes) = media("androidx__webvtt-in-mp4_sample.text.mp4") {
         let index = [
             (0, 234, 903, 43),
             (234, 345, 946, 8),
@@ -235,7 +235,7 @@ fn real_wvtt_samples_are_read() {
             samples_of(&bytes, &index)
         );
     }
-    if let Some((_, bytes)) = media("mp4ff__multi_vttc.mp4") {
+    if let Some(bytes) = media("mp4ff__multi_vttc.mp4") {
         let parsed = wvtt::parse("", &samples_of(&bytes, &[(0, 2_560, 188, 230)])).unwrap();
         let found: Vec<_> = parsed
             .track
@@ -260,7 +260,7 @@ fn real_wvtt_samples_are_read() {
 #[test]
 fn real_stpp_samples_are_read() {
     let check = |name: &str, index: &[(u64, u64, usize, usize)], expected: &[(u64, u64, &str, &str)]| {
-        let Some((_, bytes)) = media(name) else { return };
+        let Some(bytes) = media(name) else { return };
         let parsed = stpp::parse(&samples_of(&bytes, index)).unwrap();
         let cues = parsed.track.cues().iter();
         let found: Vec<_> = cues

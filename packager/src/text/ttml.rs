@@ -4,39 +4,28 @@
 //! Elements and attributes of other namespaces, animation and metadata are passed over. XML is read without a document
 //! type, so there are no entities to expand. Times are rounded to the nearest millisecond once they are absolute.
 
+mod attributes;
 mod paragraph;
 mod style;
 mod time;
+mod timing;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use quick_xml::Reader;
-use quick_xml::XmlVersion;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::Event;
 
+use self::attributes::{Attributes, Namespaces, image, is_ttml};
 use self::paragraph::{Content, Look, Paragraph, RubyPlace, Run};
 use self::style::{Ruby, Style, Styles, Units};
-use self::time::{Clock, to_ms};
+use self::time::Clock;
+use self::timing::Timing;
 use super::markup::Palette;
-use super::{Cue, DropReason, Parsed, TextError, TextTrack, check_size, encoding, push_cue, times_fault};
+use super::{Cue, DropReason, Parsed, TextError, TextTrack, check_size, encoding, push_cue};
 
 /// Nesting of elements; real documents use about ten levels.
 const DEPTH_MAX: usize = 64;
-
-/// Attributes of one element; real ones have up to about twenty.
-const ATTRIBUTE_COUNT_MAX: usize = 128;
-
-/// Namespace of the elements of TTML1 and TTML2.
-const DEFAULT_NAMESPACE: &str = "http://www.w3.org/ns/ttml";
-
-/// Namespaces of TTML's elements: today's, and those of drafts that files still use.
-const NAMESPACES: [&str; 4] = [
-    DEFAULT_NAMESPACE,
-    "http://www.w3.org/2006/10/ttaf1",
-    "http://www.w3.org/2006/04/ttaf1",
-    "http://www.w3.org/2004/11/ttaf1",
-];
 
 /// Reads a TTML document. Content that never ends is dropped.
 ///
@@ -68,117 +57,6 @@ pub(super) fn parse_within(bytes: &[u8], within: Option<(u64, u64)>) -> Result<P
     Ok(parsed)
 }
 
-/// Attributes of one element, values normalised.
-struct Attributes<'e> {
-    /// Prefix, local name and value.
-    list: Vec<(Option<&'e str>, &'e str, Cow<'e, str>)>,
-}
-
-impl<'e> Attributes<'e> {
-    fn new(element: &'e BytesStart<'_>) -> Result<Self, Cow<'static, str>> {
-        let mut list = Vec::new();
-        for attribute in element.attributes().with_checks(false) {
-            let attribute = attribute.map_err(|error| error.to_string())?;
-            let (name, prefix) = attribute.key.decompose();
-            let (name, prefix) = (name.into_inner(), prefix.map(|prefix| prefix.into_inner()));
-            if list.len() >= ATTRIBUTE_COUNT_MAX {
-                return Err("element has too many attributes".into());
-            }
-            let value = attribute
-                .normalized_value(XmlVersion::Implicit1_0)
-                .map_err(|error| error.to_string())?;
-            list.push((prefix, name, value));
-        }
-        Ok(Self { list })
-    }
-
-    /// An attribute without prefix.
-    fn own(&self, name: &str) -> Option<&str> {
-        self.list
-            .iter()
-            .find(|(prefix, n, _)| prefix.is_none() && *n == name)
-            .map(|(_, _, value)| value.as_ref())
-    }
-
-    /// An attribute of the XML namespace, whose prefix is always the same.
-    fn xml(&self, name: &str) -> Option<&str> {
-        self.list
-            .iter()
-            .find(|(prefix, n, _)| *prefix == Some("xml") && *n == name)
-            .map(|(_, _, value)| value.as_ref())
-    }
-
-    /// An attribute of whatever prefix: that of TTML's parameters and styles differs by edition.
-    fn any(&self, name: &str) -> Option<&str> {
-        self.list
-            .iter()
-            .find(|(prefix, n, _)| !is_reserved(*prefix) && *n == name)
-            .map(|(_, _, value)| value.as_ref())
-    }
-
-    /// Attributes that may be style properties.
-    fn styling(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.list
-            .iter()
-            .filter(|(prefix, _, _)| !is_reserved(*prefix))
-            .map(|(_, name, value)| (*name, value.as_ref()))
-    }
-}
-
-/// Whether XML itself says what attributes of this prefix mean.
-fn is_reserved(prefix: Option<&str>) -> bool {
-    matches!(prefix, Some("xml" | "xmlns"))
-}
-
-/// Namespace declarations in scope, innermost last.
-///
-/// Kept here, since the XML reader's own refuses documents that give the XML namespace a second prefix, which players
-/// read.
-#[derive(Debug, Default)]
-struct Namespaces {
-    /// Depth of the element that declares, prefix (empty for none) and name.
-    bindings: Vec<(usize, String, String)>,
-}
-
-impl Namespaces {
-    /// Declarations in scope at once; real documents have about ten.
-    const BINDING_COUNT_MAX: usize = 128;
-
-    /// Adds the declarations of an element at `depth`; those of elements that have ended are forgotten.
-    fn declare(&mut self, depth: usize, attributes: &Attributes<'_>) -> Result<(), &'static str> {
-        while self
-            .bindings
-            .last()
-            .is_some_and(|(declared_at, _, _)| *declared_at >= depth)
-        {
-            self.bindings.pop();
-        }
-        for (prefix, name, value) in &attributes.list {
-            let declared = match prefix {
-                Some("xmlns") => *name,
-                None if *name == "xmlns" => "",
-                _ => continue,
-            };
-            if self.bindings.len() >= Self::BINDING_COUNT_MAX {
-                return Err("too many namespaces are declared");
-            }
-            self.bindings.push((depth, declared.to_owned(), value.to_string()));
-        }
-        Ok(())
-    }
-
-    /// The namespace of an element. Documents without any exist; their elements are taken for TTML's. A prefix that is
-    /// not declared means no namespace that is known.
-    fn resolve(&self, prefix: &str) -> &str {
-        let declared = self.bindings.iter().rev().find(|(_, declared, _)| declared == prefix);
-        match declared {
-            Some((_, _, name)) => name,
-            None if prefix.is_empty() => DEFAULT_NAMESPACE,
-            None => "",
-        }
-    }
-}
-
 /// What an open element means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -196,36 +74,12 @@ enum Kind {
     Passed,
 }
 
-/// `timeContainer`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Container {
-    #[default]
-    Par,
-    Seq,
-}
-
-/// When an element shows, in nanoseconds on the document's timeline.
-#[derive(Debug, Clone, Copy, Default)]
-struct Span {
-    begin_ns: u128,
-    /// Earliest end that it or an ancestor states; `None` when none does.
-    end_ns: Option<u128>,
-    /// Whether that end is its own.
-    states_end: bool,
-    /// Whether it or an ancestor states a begin.
-    has_begin: bool,
-}
-
 /// An open element.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     kind: Kind,
-    span: Span,
-    container: Container,
-    /// When the next child of a `seq` begins: at the end of the one before; `None` when that never ends.
-    next_begin_ns: Option<u128>,
-    /// Latest end of a child; what a `par` without a stated end lasts to. `None` when a child never ends.
-    children_end_ns: Option<u128>,
+    /// `None` when it is not known: times that cannot be read, or a sibling before it in a sequence that never ends.
+    timing: Option<Timing>,
     /// What is specified here or inherited.
     style: Style,
     /// What the region it is shown in specifies.
@@ -233,27 +87,21 @@ struct Frame {
     preserved: bool,
     ruby: Option<RubyPlace>,
     ruby_container: Option<u64>,
-    /// Not shown: times that cannot be read, a sibling that never ends, `display="none"`.
+    /// Not shown, whatever its times.
     is_hidden: bool,
-    /// Whether `span` is known.
-    is_timed: bool,
 }
 
 impl Frame {
     fn new(kind: Kind) -> Self {
         Self {
             kind,
-            span: Span::default(),
-            container: Container::Par,
-            next_begin_ns: Some(0),
-            children_end_ns: Some(0),
+            timing: Some(Timing::ROOT),
             style: Style::default(),
             region: None,
             preserved: false,
             ruby: None,
             ruby_container: None,
             is_hidden: false,
-            is_timed: true,
         }
     }
 }
@@ -472,9 +320,10 @@ impl Document<'_> {
         } else {
             None
         };
-        let span = match element_span(parent, attributes, &self.clock) {
-            Ok(span) => span,
-            Err(reason) => {
+        let timing = match parent.timing.map(|timing| timing.child(attributes, &self.clock)) {
+            None => None,
+            Some(Ok(timing)) => timing,
+            Some(Err(reason)) => {
                 if !parent.is_hidden {
                     self.parsed.drop_at(self.line.1, reason);
                 }
@@ -482,12 +331,7 @@ impl Document<'_> {
             }
         };
         let mut frame = Frame {
-            span: span.unwrap_or_default(),
-            container: if attributes.own("timeContainer") == Some("seq") {
-                Container::Seq
-            } else {
-                Container::Par
-            },
+            timing,
             style: Style { background, ..style },
             region: attributes
                 .own("region")
@@ -495,14 +339,11 @@ impl Document<'_> {
             preserved: attributes
                 .xml("space")
                 .map_or(parent.preserved, |space| space == "preserve"),
-            is_hidden: parent.is_hidden || span.is_none() || own.displayed == Some(false),
-            is_timed: span.is_some(),
+            is_hidden: parent.is_hidden || timing.is_none() || own.displayed == Some(false),
             ruby: parent.ruby,
             ruby_container: parent.ruby_container,
             ..Frame::new(kind)
         };
-        frame.next_begin_ns = Some(frame.span.begin_ns);
-        frame.children_end_ns = Some(frame.span.begin_ns);
         self.place_in_ruby(&mut frame, own.ruby);
         if kind == Kind::P {
             self.start_paragraph(&frame, attributes);
@@ -570,9 +411,8 @@ impl Document<'_> {
         if frame.ruby_container.is_some() && frame.ruby.is_none() && is_blank {
             return Ok(());
         }
-        if !is_blank && let Some(frame) = self.frames.last_mut() {
-            // Bare text lasts as long as what holds it.
-            frame.children_end_ns = None;
+        if !is_blank && let Some(timing) = self.frames.last_mut().and_then(|frame| frame.timing.as_mut()) {
+            timing.hold_text();
         }
         self.push_run(
             &frame,
@@ -589,10 +429,9 @@ impl Document<'_> {
         let region = frame.region.unwrap_or_default();
         let style = self.styles.initial.overlaid(region).inherited().overlaid(frame.style);
         let is_hidden = frame.is_hidden || style.visible == Some(false) || region.displayed == Some(false);
-        // In a sequence bare text lasts no time at all (TTML2 12.2.3, implicit duration of anonymous spans).
-        if is_hidden || frame.container == Container::Seq {
+        let Some(timing) = frame.timing.filter(|timing| timing.shows_text() && !is_hidden) else {
             return Ok(());
-        }
+        };
         let is_blank = match &content {
             Content::Text { text, .. } => text.chars().all(char::is_whitespace),
             Content::Break => true,
@@ -601,7 +440,7 @@ impl Document<'_> {
         let Some(paragraph) = &mut self.paragraph else {
             return Ok(());
         };
-        let (start_ms, end_ms) = match span_ms(frame.span, self.within) {
+        let (start_ms, end_ms) = match timing.span_ms(self.within) {
             Ok(span) => span,
             Err(reason) => {
                 if !is_blank && !std::mem::replace(&mut paragraph.is_reported, true) {
@@ -656,70 +495,13 @@ impl Document<'_> {
             _ => {}
         }
         if matches!(frame.kind, Kind::Body | Kind::Div | Kind::P | Kind::Span)
-            && frame.is_timed
-            && let Some(parent) = self.frames.last_mut()
+            && let Some(parent) = self.frames.last_mut().and_then(|parent| parent.timing.as_mut())
+            && let Some(timing) = &frame.timing
         {
-            let end_ns = implied_end_ns(&frame).map(|end_ns| end_ns.max(frame.span.begin_ns));
-            parent.next_begin_ns = end_ns;
-            parent.children_end_ns = parent.children_end_ns.zip(end_ns).map(|(a, b)| a.max(b));
+            parent.end_child(timing);
         }
         Ok(())
     }
-}
-
-/// When an element that is over has ended: as stated, else when all it holds had.
-fn implied_end_ns(frame: &Frame) -> Option<u128> {
-    let content_end_ns = match frame.container {
-        Container::Par => frame.children_end_ns,
-        Container::Seq => frame.next_begin_ns,
-    };
-    match (frame.span.end_ns, content_end_ns) {
-        (Some(end_ns), Some(content_end_ns)) if !frame.span.states_end => Some(end_ns.min(content_end_ns)),
-        (Some(end_ns), _) => Some(end_ns),
-        (None, content_end_ns) => content_end_ns,
-    }
-}
-
-/// When a child of `parent` shows (TTML2 12.2); `None` when a sibling before it in a sequence never ends.
-fn element_span(parent: &Frame, attributes: &Attributes<'_>, clock: &Clock) -> Result<Option<Span>, DropReason> {
-    let time = |name: &str| match attributes.own(name) {
-        None => Ok(None),
-        Some(text) => clock.parse(text).map(Some).ok_or(DropReason::BadTimes),
-    };
-    let (begin, end, dur) = (time("begin")?, time("end")?, time("dur")?);
-    let reference_ns = match parent.container {
-        Container::Par => Some(parent.span.begin_ns),
-        Container::Seq => parent.next_begin_ns,
-    };
-    let Some(reference_ns) = reference_ns else {
-        return Ok(None);
-    };
-    let add = |a: u128, b: u128| a.checked_add(b).ok_or(DropReason::TimeOutOfRange);
-    let begin_ns = add(reference_ns, begin.unwrap_or(0))?;
-    let stated = [
-        end.map(|end| add(reference_ns, end)).transpose()?,
-        dur.map(|dur| add(begin_ns, dur)).transpose()?,
-    ];
-    let stated_end_ns = stated.into_iter().flatten().min();
-    Ok(Some(Span {
-        begin_ns,
-        end_ns: stated_end_ns.into_iter().chain(parent.span.end_ns).min(),
-        states_end: stated_end_ns.is_some(),
-        has_begin: parent.span.has_begin || begin.is_some(),
-    }))
-}
-
-/// Start and end in milliseconds.
-fn span_ms(span: Span, within: Option<(u64, u64)>) -> Result<(u64, u64), DropReason> {
-    let out_of_range = DropReason::TimeOutOfRange;
-    let start_ms = to_ms(span.begin_ns).ok_or(out_of_range)?;
-    let (start_ms, end_ms) = match (span.end_ns, within) {
-        (Some(end_ns), _) => (start_ms, to_ms(end_ns).ok_or(out_of_range)?),
-        (None, Some((_, sample_end_ms))) if span.has_begin => (start_ms, sample_end_ms),
-        (None, Some((sample_start_ms, sample_end_ms))) => (sample_start_ms, sample_end_ms),
-        (None, None) => return Err(DropReason::NoEnd),
-    };
-    times_fault(start_ms, end_ms).map_or(Ok((start_ms, end_ms)), Err)
 }
 
 /// What an element of TTML is where it stands; elements in the wrong place are passed over.
@@ -736,33 +518,6 @@ fn kind(parent: Kind, name: &str) -> Kind {
         (Kind::P | Kind::Span, "br") => Kind::Br,
         _ => Kind::Passed,
     }
-}
-
-/// What tells that a document has pictures for text (IMSC1 image profile, SMPTE-TT).
-fn image(name: &str, namespace: &str, attributes: &Attributes<'_>) -> Option<&'static str> {
-    let is_image_profile = |profiles: &str| {
-        profiles
-            .split_ascii_whitespace()
-            .any(|profile| profile.contains("/imsc1") && profile.ends_with("/image"))
-    };
-    let designators = ["profile", "contentProfiles", "processorProfiles", "use"];
-    if name == "image" && (is_ttml(namespace) || namespace.contains("smpte-tt")) {
-        Some("image element")
-    } else if attributes.any("backgroundImage").is_some() {
-        Some("backgroundImage attribute")
-    } else if designators
-        .into_iter()
-        .filter_map(|name| attributes.any(name))
-        .any(is_image_profile)
-    {
-        Some("image profile")
-    } else {
-        None
-    }
-}
-
-fn is_ttml(namespace: &str) -> bool {
-    NAMESPACES.contains(&namespace)
 }
 
 /// The character of an entity that XML itself defines.

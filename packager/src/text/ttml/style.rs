@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::markup::Color;
-use super::Attributes;
+use super::attributes::Attributes;
 
 /// Longest chain of styles that refer to one another.
 const REFERENCE_DEPTH_MAX: usize = 32;
