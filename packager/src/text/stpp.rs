@@ -320,8 +320,6 @@ struct Look {
     underline: bool,
     color: Option<Color>,
     background: Option<Color>,
-    /// Shows this much later than the cue.
-    delay_ms: u64,
 }
 
 /// Tags open at once in one cue; those nested deeper change nothing.
@@ -340,7 +338,8 @@ fn write_paragraph(out: &mut String, cue: &Cue, region_index: usize) {
     for token in markup::tokens(&cue.payload) {
         match token {
             Token::Text(text) => write_text(out, &text, look),
-            Token::Timestamp(time_ms) => look.delay_ms = time_ms.saturating_sub(cue.start_ms),
+            // Inner times only tell past from future text; without a style for that, all of it shows at once.
+            Token::Timestamp(_) => {}
             Token::Start { .. } if open.len() >= OPEN_TAG_COUNT_MAX => {
                 ignored_count = ignored_count.saturating_add(1);
             }
@@ -368,11 +367,7 @@ fn write_paragraph(out: &mut String, cue: &Cue, region_index: usize) {
                     }
                     let outside = open.get(index).map(|(_, outside)| *outside).unwrap_or_default();
                     open.truncate(index);
-                    // Time goes on whatever tag ends.
-                    look = Look {
-                        delay_ms: look.delay_ms,
-                        ..outside
-                    };
+                    look = outside;
                 }
             }
         }
@@ -387,11 +382,6 @@ fn write_text(out: &mut String, text: &str, look: Look) {
     let is_plain = look == Look::default();
     if !is_plain {
         out.push_str("<span");
-        if look.delay_ms > 0 {
-            out.push_str(" begin=\"");
-            timestamp::write(out, look.delay_ms);
-            out.push('"');
-        }
         let fixed = [
             (look.italic, "tts:fontStyle", "italic"),
             (look.bold, "tts:fontWeight", "bold"),
@@ -503,7 +493,7 @@ mod tests {
             "<v Esme><u>a</u></v>",
             "<span tts:textDecoration=\"underline\">a</span>",
         );
-        check("a<00:00:02.500>b", "a<span begin=\"00:00:01.500\">b</span>");
+        check("a<00:00:02.500>b", "ab");
         check("<ruby>x<rt>y</rt></ruby>", "x(y)");
         check("a\u{1}b\tc", "a\u{fffd}b&#9;c");
     }

@@ -372,6 +372,9 @@ fn plain(payload: &str) -> String {
 }
 
 proptest! {
+    // A failing case is printed; nothing is written beside the sources.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_written_file_is_read_back(track in track()) {
         let parsed = webvtt::parse(&webvtt::write(&track)).unwrap();
@@ -413,15 +416,11 @@ proptest! {
         let samples: Vec<_> = borders.windows(2).map(|w| stpp::sample(&track, w[0], w[1], "en")).collect();
         let parsed = stpp::parse(&samples).unwrap();
         prop_assert_eq!(parsed.dropped_count, 0);
-        // Text that appears within a cue cuts it, so only cues without inner times are counted.
         let whole = |track: &TextTrack| -> Vec<(u64, u64, String)> {
-            let cues = track.cues().iter().filter(|cue| !markup::has_timestamps(&cue.payload));
+            let cues = track.cues().iter();
             cues.map(|cue| (cue.start_ms, cue.end_ms, plain(&cue.payload))).filter(|cue| !cue.2.is_empty()).collect()
         };
-        let found = whole(&parsed.track);
-        for cue in whole(&track) {
-            prop_assert_eq!(found.iter().filter(|found| **found == cue).count(), 1, "{:?} in {:?}", cue, found);
-        }
+        prop_assert_eq!(whole(&parsed.track), whole(&track));
     }
 }
 
