@@ -83,17 +83,50 @@ pub enum RepresentationFile {
     /// `init.mp4`
     Init,
     /// `{number}.{ext}`
-    Segment { number: u32 },
+    Segment { number: u32, extension: Extension },
     /// `t{time}.m4s`: the segment that starts at `time` ticks.
     SegmentAt { time: u64 },
     /// `iframe-{number}.{ext}`
-    TrickFrame { number: u32 },
+    TrickFrame { number: u32, extension: Extension },
     /// `{number}.vtt`
     TextSegment { number: u32 },
     /// `text.vtt`: all cues.
     WholeText,
     /// `media.mp4`: header, `sidx` and all fragments as one file.
     OnDemand,
+}
+
+/// File extension of a media segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    M4s,
+    Ts,
+    Aac,
+    Mp3,
+    Ac3,
+    Ec3,
+}
+
+impl Extension {
+    /// As it stands in a URL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Extension::M4s => "m4s",
+            Extension::Ts => "ts",
+            Extension::Aac => "aac",
+            Extension::Mp3 => "mp3",
+            Extension::Ac3 => "ac3",
+            Extension::Ec3 => "ec3",
+        }
+    }
+
+    /// The extension that a URL names.
+    pub fn from_name(name: &str) -> Option<Extension> {
+        use Extension::{Aac, Ac3, Ec3, M4s, Mp3, Ts};
+        [M4s, Ts, Aac, Mp3, Ac3, Ec3]
+            .into_iter()
+            .find(|extension| extension.name() == name)
+    }
 }
 
 /// The resource that `path` (as on the wire) and `query` name, or `None`: unknown, or not an answerable name.
@@ -197,20 +230,23 @@ fn representation_file(file: &str) -> Option<RepresentationFile> {
         _ => {}
     }
     let (stem, extension) = file.split_once('.')?;
-    let media = matches!(extension, "m4s" | "ts" | "aac" | "mp3" | "ac3" | "ec3");
+    let media = Extension::from_name(extension);
     if let Some(number) = stem.strip_prefix("iframe-") {
-        return media.then_some(RepresentationFile::TrickFrame {
+        return Some(RepresentationFile::TrickFrame {
             number: decimal(number)?,
+            extension: media?,
         });
     }
     if let Some(time) = stem.strip_prefix('t') {
-        return (extension == "m4s").then_some(RepresentationFile::SegmentAt { time: decimal(time)? });
+        return (media == Some(Extension::M4s)).then_some(RepresentationFile::SegmentAt { time: decimal(time)? });
     }
     let number = decimal(stem)?;
     match extension {
         "vtt" => Some(RepresentationFile::TextSegment { number }),
-        _ if media => Some(RepresentationFile::Segment { number }),
-        _ => None,
+        _ => Some(RepresentationFile::Segment {
+            number,
+            extension: media?,
+        }),
     }
 }
 
@@ -260,7 +296,10 @@ mod tests {
         check(&format!("{base}index.m3u8"), file(RepresentationFile::MediaPlaylist));
         check(
             &format!("{base}17.m4s"),
-            file(RepresentationFile::Segment { number: 17 }),
+            file(RepresentationFile::Segment {
+                number: 17,
+                extension: Extension::M4s,
+            }),
         );
         check(
             &format!("{base}t900.m4s"),
@@ -268,7 +307,10 @@ mod tests {
         );
         check(
             &format!("{base}iframe-3.m4s"),
-            file(RepresentationFile::TrickFrame { number: 3 }),
+            file(RepresentationFile::TrickFrame {
+                number: 3,
+                extension: Extension::M4s,
+            }),
         );
         check(
             &format!("{base}3.vtt"),

@@ -216,6 +216,16 @@ fn mpd(asset: &Arc<Asset>, addressing: Addressing, text: TextCoding) -> Result<P
 fn representation_file(at: At, file: RepresentationFile) -> Result<Planned, ServeError> {
     let kind = at.representation()?.kind();
     let form = at.form;
+    // One segment has one URL: its extension follows from form and coding.
+    if let RepresentationFile::Segment { extension, .. } | RepresentationFile::TrickFrame { extension, .. } = file {
+        let expected = match (form, kind) {
+            (Form::Cmaf, _) => "m4s",
+            (Form::Ts, _) => hls::segment_extension(at.representation()?, form),
+        };
+        if extension.name() != expected {
+            return Err(ServeError::NotFound);
+        }
+    }
     match (file, form, kind) {
         (RepresentationFile::MediaPlaylist, ..) => {
             let key = RenderKey::MediaPlaylist(form, at.id.clone());
@@ -240,8 +250,8 @@ fn representation_file(at: At, file: RepresentationFile) -> Result<Planned, Serv
             }))
         }
         (file, Form::Cmaf, _) => cmaf::plan(at, file),
-        (RepresentationFile::Segment { number }, Form::Ts, _) => ts::segment(at, number),
-        (RepresentationFile::TrickFrame { number }, Form::Ts, MediaKind::Video) => ts::trick_frame(at, number),
+        (RepresentationFile::Segment { number, .. }, Form::Ts, _) => ts::segment(at, number),
+        (RepresentationFile::TrickFrame { number, .. }, Form::Ts, MediaKind::Video) => ts::trick_frame(at, number),
         _ => Err(ServeError::NotFound),
     }
 }

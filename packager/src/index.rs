@@ -12,7 +12,7 @@ mod column;
 
 use bytes::Bytes;
 
-use self::column::{Column, ColumnWriter};
+use self::column::{BLOCK, Column, ColumnWriter};
 use crate::limits::{SAMPLE_COUNT_MAX, SAMPLE_SIZE_BYTES_MAX};
 use crate::time::{MediaTime, Timescale};
 
@@ -235,7 +235,7 @@ impl IndexWriter {
         for anchor in &self.decode_anchors {
             bytes.extend_from_slice(&anchor.to_le_bytes());
         }
-        for column in [&self.sizes, &self.durations, &self.compositions] {
+        for column in [self.sizes, self.durations, self.compositions] {
             column.write(&mut bytes);
         }
         TrackIndex::open(Bytes::from(bytes))
@@ -258,7 +258,7 @@ struct Header {
     extent_count: u32,
 }
 
-const MAGIC: [u8; 8] = *b"hwindex1";
+const MAGIC: [u8; 8] = *b"hwindex2";
 const HEADER_SIZE: usize = 64;
 
 impl Header {
@@ -514,28 +514,33 @@ impl TrackIndex {
         let first = range.start.min(end);
         let mut samples = Samples {
             index: self,
-            next: first - first % EXTENT_SAMPLE_COUNT_MAX,
+            next: first,
             end,
             decode_time: 0,
             extent_index: 0,
+            next_extent_at: u32::MAX,
             offset: 0,
             next_sync: 0,
+            next_sync_at: u32::MAX,
+            sizes: [0; BLOCK],
+            durations: [0; BLOCK],
+            compositions: [0; BLOCK],
         };
         if first >= end {
-            samples.next = end;
             return samples;
         }
-        let anchor = (samples.next / EXTENT_SAMPLE_COUNT_MAX) as usize;
-        samples.decode_time = u64_at(&self.bytes, self.anchor_at + anchor * 8) + self.header.first_decode_time;
-        samples.decode_time += self.durations.iter(samples.next, first).map(u64::from).sum::<u64>();
+        let anchor = first / EXTENT_SAMPLE_COUNT_MAX;
+        samples.decode_time = u64_at(&self.bytes, self.anchor_at + anchor as usize * 8) + self.header.first_decode_time;
+        samples.decode_time += self.durations.sum(anchor * EXTENT_SAMPLE_COUNT_MAX, first);
         samples.extent_index = self.extent_of(first);
-        let extent_first = self.extent_first_sample(samples.extent_index);
         samples.offset = self.extent_offset(samples.extent_index);
-        samples.offset += self.sizes.iter(extent_first, first).map(u64::from).sum::<u64>();
-        samples.next = first;
+        samples.offset += self.sizes.sum(self.extent_first_sample(samples.extent_index), first);
+        samples.next_extent_at = self.extent_end(samples.extent_index);
         if !self.header.all_sync {
             samples.next_sync = self.sync_position(first);
+            samples.next_sync_at = self.sync_sample(samples.next_sync);
         }
+        samples.fill();
         samples
     }
 
@@ -552,23 +557,45 @@ impl TrackIndex {
     /// Bytes of all samples in `range` together.
     pub fn size_bytes(&self, range: std::ops::Range<u32>) -> u64 {
         let end = range.end.min(self.header.sample_count);
-        self.sizes.iter(range.start.min(end), end).map(u64::from).sum()
+        self.sizes.sum(range.start.min(end), end)
     }
 
     /// The source bytes of samples `range`, in decode order, neighbours merged.
     pub fn extents(&self, range: std::ops::Range<u32>) -> Vec<Extent> {
+        let end = range.end.min(self.header.sample_count);
+        let mut first = range.start.min(end);
         let mut extents: Vec<Extent> = Vec::new();
-        for sample in self.samples(range) {
+        let mut extent_index = self.extent_of(first);
+        while first < end {
+            let extent_first = self.extent_first_sample(extent_index);
+            let last = self.extent_end(extent_index).min(end);
+            let offset = self.extent_offset(extent_index) + self.sizes.sum(extent_first, first);
+            let size = self.sizes.sum(first, last);
             match extents.last_mut() {
-                Some(last) if last.offset + last.size == sample.offset => last.size += u64::from(sample.size),
-                _ if sample.size == 0 => {}
-                _ => extents.push(Extent {
-                    offset: sample.offset,
-                    size: u64::from(sample.size),
-                }),
+                Some(before) if before.offset + before.size == offset => before.size += size,
+                _ if size == 0 => {}
+                _ => extents.push(Extent { offset, size }),
             }
+            first = last;
+            extent_index += 1;
         }
         extents
+    }
+
+    /// First sample after the extent.
+    fn extent_end(&self, extent_index: u32) -> u32 {
+        match extent_index + 1 < self.header.extent_count {
+            true => self.extent_first_sample(extent_index + 1),
+            false => self.header.sample_count,
+        }
+    }
+
+    /// Sync sample number `sync_index`, or a number no sample has.
+    fn sync_sample(&self, sync_index: u32) -> u32 {
+        match sync_index < self.header.sync_count {
+            true => u32_at(&self.bytes, self.sync_at + sync_index as usize * 4),
+            false => u32::MAX,
+        }
     }
 
     /// The last extent that starts at or before `sample_index`.
@@ -606,8 +633,23 @@ pub struct Samples<'a> {
     end: u32,
     decode_time: u64,
     extent_index: u32,
+    next_extent_at: u32,
     offset: u64,
     next_sync: u32,
+    next_sync_at: u32,
+    /// Columns of the block that `next` lies in.
+    sizes: [u32; BLOCK],
+    durations: [u32; BLOCK],
+    compositions: [u32; BLOCK],
+}
+
+impl Samples<'_> {
+    fn fill(&mut self) {
+        let block = self.next as usize / BLOCK;
+        self.index.sizes.block(block, &mut self.sizes);
+        self.index.durations.block(block, &mut self.durations);
+        self.index.compositions.block(block, &mut self.compositions);
+    }
 }
 
 impl Iterator for Samples<'_> {
@@ -618,32 +660,32 @@ impl Iterator for Samples<'_> {
             return None;
         }
         let index = self.index;
-        let header = &index.header;
-        let sample_index = self.next;
-        if self.extent_index + 1 < header.extent_count
-            && index.extent_first_sample(self.extent_index + 1) <= sample_index
-        {
+        if self.next == self.next_extent_at {
             self.extent_index += 1;
             self.offset = index.extent_offset(self.extent_index);
+            self.next_extent_at = index.extent_end(self.extent_index);
         }
-        let sync = header.all_sync
-            || self.next_sync < header.sync_count
-                && u32_at(&index.bytes, index.sync_at + self.next_sync as usize * 4) == sample_index;
-        if sync && !header.all_sync {
+        let is_sync_listed = self.next == self.next_sync_at;
+        if is_sync_listed {
             self.next_sync += 1;
+            self.next_sync_at = index.sync_sample(self.next_sync);
         }
-        let composition = i64::from(index.compositions.get(sample_index)) + header.composition_bias;
+        let in_block = self.next as usize % BLOCK;
+        let composition = i64::from(self.compositions[in_block]) + index.header.composition_bias;
         let sample = Sample {
             offset: self.offset,
-            size: index.sizes.get(sample_index),
+            size: self.sizes[in_block],
             decode_time: self.decode_time,
-            duration: index.durations.get(sample_index),
+            duration: self.durations[in_block],
             composition_offset: composition.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32,
-            sync,
+            sync: index.header.all_sync || is_sync_listed,
         };
         self.offset += u64::from(sample.size);
         self.decode_time += u64::from(sample.duration);
         self.next += 1;
+        if in_block + 1 == BLOCK && self.next < self.end {
+            self.fill();
+        }
         Some(sample)
     }
 

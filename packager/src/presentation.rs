@@ -18,6 +18,7 @@ use crate::track::{Track, VideoDescription};
 
 /// What a representation is made of.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a presentation has a few dozen of these")]
 pub enum Content {
     /// Samples of a source file.
     Samples(Track),

@@ -28,7 +28,7 @@ pub(super) fn plan(at: At, file: RepresentationFile) -> Result<Planned, ServeErr
                 Ok(on_demand::header(at.representation()?, text_samples(&at)))
             }))
         }
-        RepresentationFile::Segment { number } => segment(&at, number, &format!("{number}.m4s")),
+        RepresentationFile::Segment { number, .. } => segment(&at, number, &format!("{number}.m4s")),
         RepresentationFile::SegmentAt { time } => {
             let number = at
                 .representation()?
@@ -37,7 +37,7 @@ pub(super) fn plan(at: At, file: RepresentationFile) -> Result<Planned, ServeErr
                 .ok_or(ServeError::NotFound)?;
             segment(&at, number, &format!("t{time}.m4s"))
         }
-        RepresentationFile::TrickFrame { number } => trick_frame(&at, number),
+        RepresentationFile::TrickFrame { number, .. } => trick_frame(&at, number),
         RepresentationFile::OnDemand => on_demand_file(at),
         _ => Err(ServeError::NotFound),
     }

@@ -6,7 +6,7 @@ use packager::hls::{muxed_audio, segment_extension};
 use packager::presentation::Representation;
 
 use crate::asset::Asset;
-use crate::route::{Addressing, RepresentationFile, TextCoding, VodResource};
+use crate::route::{Addressing, Extension, RepresentationFile, TextCoding, VodResource};
 
 /// A file below `/vod/{id}/` and the resource behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,8 @@ fn list_representation(
         });
     };
     let kind = representation.kind();
-    let extension = segment_extension(representation, form);
+    // Text has no media extension of its own: its segments are named below.
+    let extension = Extension::from_name(segment_extension(representation, form)).unwrap_or(Extension::M4s);
     add("index.m3u8".into(), RepresentationFile::MediaPlaylist);
     if form == Form::Cmaf {
         add("init.mp4".into(), RepresentationFile::Init);
@@ -83,10 +84,16 @@ fn list_representation(
     for (segment, number) in representation.segments.segments().iter().zip(1u32..) {
         match kind {
             MediaKind::Text => add(format!("{number}.vtt"), RepresentationFile::TextSegment { number }),
-            _ => add(format!("{number}.{extension}"), RepresentationFile::Segment { number }),
+            _ => add(
+                format!("{number}.{}", extension.name()),
+                RepresentationFile::Segment { number, extension },
+            ),
         }
         if form == Form::Cmaf && kind == MediaKind::Text {
-            add(format!("{number}.m4s"), RepresentationFile::Segment { number });
+            add(
+                format!("{number}.m4s"),
+                RepresentationFile::Segment { number, extension },
+            );
         }
         if form == Form::Cmaf && addressing == Addressing::TimelineTime {
             add(
@@ -105,8 +112,8 @@ fn list_representation(
         add("iframes.m3u8".into(), RepresentationFile::TrickPlaylist);
         for (_, number) in representation.trick_frames.iter().zip(1u32..) {
             add(
-                format!("iframe-{number}.{extension}"),
-                RepresentationFile::TrickFrame { number },
+                format!("iframe-{number}.{}", extension.name()),
+                RepresentationFile::TrickFrame { number, extension },
             );
         }
     }

@@ -1,0 +1,534 @@
+//! The origin over a loopback socket, asked in raw HTTP bytes.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use origin::Origin;
+use origin::config::Section;
+use tokio::sync::watch;
+
+/// A running origin over a library of its own; stops and removes everything when dropped.
+struct House {
+    folder: PathBuf,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl House {
+    /// `None`, loudly, where ffmpeg can not make the film.
+    fn open(name: &str) -> Option<House> {
+        let folder = std::env::temp_dir().join(format!("headwater-http-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("library")).unwrap();
+        if !make_film(&folder.join("library/film.mp4"), 12) {
+            eprintln!("SKIPPED {name}: ffmpeg is not installed or can not encode H.264 and AAC");
+            std::fs::remove_dir_all(&folder).unwrap();
+            return None;
+        }
+        std::fs::write(
+            folder.join("library/film.en.vtt"),
+            "WEBVTT\n\n00:01.000 --> 00:09.000\nhello\n",
+        )
+        .unwrap();
+        std::fs::write(folder.join("secret.mp4"), "secret").unwrap();
+        let section = Section {
+            library: Some(folder.join("library")),
+            listen: "127.0.0.1:0".into(),
+            header_timeout_s: 1,
+            drain_timeout_s: 5,
+            threads: 2,
+            ..Section::default()
+        };
+        let origin = Origin::new(section.check().unwrap()).unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || origin.serve(stopped, |address| tell.send(address).unwrap()).unwrap());
+        let address = told.recv_timeout(Duration::from_secs(10)).unwrap();
+        Some(House {
+            folder,
+            address,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &[&str]) -> Reply {
+        let mut stream = self.connect();
+        ask_on(&mut stream, method, path, headers)
+    }
+
+    fn get(&self, path: &str) -> Reply {
+        self.ask("GET", path, &[])
+    }
+
+    fn media(&self) -> String {
+        format!("/vod/{}", self.id())
+    }
+
+    fn id(&self) -> String {
+        let entries = origin::library::scan(&self.folder.join("library")).unwrap();
+        entries.into_keys().next().unwrap()
+    }
+
+    /// Every URL that the playlists of `entry` lead to.
+    fn listed(&self, entry: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut wanted = vec![entry.to_owned()];
+        while let Some(path) = wanted.pop() {
+            let reply = self.get(&path);
+            assert_eq!(reply.status, 200, "{path}");
+            let folder = &path[..path.rfind('/').unwrap() + 1];
+            let text = String::from_utf8(reply.body).unwrap();
+            let quoted = text
+                .lines()
+                .filter_map(|line| line.split("URI=\"").nth(1)?.split('"').next());
+            let plain = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+            for uri in quoted.chain(plain) {
+                let url = resolve(folder, uri);
+                if url.ends_with(".m3u8") {
+                    wanted.push(url)
+                } else {
+                    found.push(url)
+                }
+            }
+        }
+        found.sort();
+        found.dedup();
+        found
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+fn resolve(folder: &str, uri: &str) -> String {
+    let mut parts: Vec<&str> = folder.trim_end_matches('/').split('/').collect();
+    for part in uri.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+fn make_film(path: &Path, seconds: u32) -> bool {
+    let made = Command::new("ffmpeg")
+        .args([
+            "-v",
+            "error",
+            "-y",
+            "-f",
+            "lavfi",
+            "-i",
+            &format!("testsrc2=size=320x180:rate=25:duration={seconds}"),
+        ])
+        .args([
+            "-f",
+            "lavfi",
+            "-i",
+            &format!("sine=frequency=440:sample_rate=48000:duration={seconds}"),
+        ])
+        .args([
+            "-c:v",
+            "libx264",
+            "-preset",
+            "veryfast",
+            "-g",
+            "50",
+            "-bf",
+            "2",
+            "-c:a",
+            "aac",
+            "-shortest",
+        ])
+        .arg(path)
+        .status();
+    made.is_ok_and(|status| status.success())
+}
+
+struct Reply {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+fn ask_on(stream: &mut TcpStream, method: &str, path: &str, headers: &[&str]) -> Reply {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
+    for header in headers {
+        request.push_str(header);
+        request.push_str("\r\n");
+    }
+    request.push_str("\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    read_reply(stream, method == "HEAD")
+}
+
+fn read_reply(stream: &mut TcpStream, head_only: bool) -> Reply {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        assert_eq!(
+            stream.read(&mut byte).unwrap(),
+            1,
+            "closed after {:?}",
+            String::from_utf8_lossy(&head)
+        );
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers: BTreeMap<String, String> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
+    let bodyless = head_only || status == 304 || status == 204;
+    let size = headers.get("content-length").map_or(0, |size| size.parse().unwrap());
+    let mut body = vec![0; if bodyless { 0 } else { size }];
+    stream.read_exact(&mut body).unwrap();
+    Reply { status, headers, body }
+}
+
+#[test]
+fn every_listed_url_answers_with_exact_length_range_and_validator() {
+    let Some(house) = House::open("listed") else { return };
+    let media = house.media();
+    let mut urls = house.listed(&format!("{media}/master.m3u8"));
+    urls.extend(house.listed(&format!("{media}/ts/master.m3u8")));
+    assert!(urls.len() > 20, "{urls:?}");
+    let mut seed = 7u64;
+    for url in &urls {
+        let whole = house.get(url);
+        assert_eq!(whole.status, 200, "{url}");
+        assert!(!whole.body.is_empty(), "{url}");
+        assert!(whole.header("cache-control").contains("immutable"), "{url}");
+        assert_eq!(whole.header("access-control-allow-origin"), "*");
+        let head = house.ask("HEAD", url, &[]);
+        assert_eq!(
+            (head.status, head.header("content-length")),
+            (200, whole.body.len().to_string().as_str()),
+            "{url}"
+        );
+        let etag = format!("if-none-match: {}", whole.header("etag"));
+        assert_eq!(house.ask("GET", url, &[&etag]).status, 304, "{url}");
+        for _ in 0..4 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
+            let start = (seed >> 33) as usize % whole.body.len();
+            let end = (start + (seed >> 20) as usize % 4000).min(whole.body.len() - 1);
+            let part = house.ask("GET", url, &[&format!("range: bytes={start}-{end}")]);
+            assert_eq!(part.status, 206, "{url}");
+            assert_eq!(part.body, whole.body[start..=end], "{url} {start}-{end}");
+            assert_eq!(
+                part.header("content-range"),
+                format!("bytes {start}-{end}/{}", whole.body.len())
+            );
+        }
+        let past = house.ask("GET", url, &[&format!("range: bytes={}-", whole.body.len())]);
+        assert_eq!(
+            (past.status, past.header("content-range")),
+            (416, format!("bytes */{}", whole.body.len()).as_str())
+        );
+    }
+}
+
+#[test]
+fn the_virtual_file_is_header_index_and_segments() {
+    let Some(house) = House::open("ondemand") else { return };
+    let media = house.media();
+    let urls = house.listed(&format!("{media}/master.m3u8"));
+    let of_video = |name: &str| {
+        urls.iter()
+            .find(|url| url.ends_with(name) && url.contains("/v1/"))
+            .unwrap()
+            .clone()
+    };
+    let init_url = of_video("init.mp4");
+    let folder = init_url.trim_end_matches("init.mp4").to_owned();
+    let file = house.get(&format!("{folder}media.mp4")).body;
+    let init = house.get(&init_url).body;
+    assert_eq!(file[..init.len()], init);
+    let sidx_size = u32::from_be_bytes(file[init.len()..init.len() + 4].try_into().unwrap()) as usize;
+    assert_eq!(&file[init.len() + 4..init.len() + 8], b"sidx");
+    let mut segments = Vec::new();
+    for number in 1.. {
+        let reply = house.get(&format!("{folder}{number}.m4s"));
+        if reply.status == 404 {
+            break;
+        }
+        segments.extend(reply.body);
+    }
+    assert!(
+        file[init.len() + sidx_size..] == segments,
+        "segments differ from the virtual file"
+    );
+    let mpd = String::from_utf8(house.get(&format!("{media}/manifest.mpd?addressing=ondemand")).body).unwrap();
+    let range = format!("indexRange=\"{}-{}\"", init.len(), init.len() + sidx_size - 1);
+    assert!(mpd.contains(&range), "{range} not in {mpd}");
+    for (start, size) in [
+        (0, 10),
+        (init.len() - 3, 40),
+        (file.len() - 100, 100),
+        (file.len() / 2, 300_000),
+    ] {
+        let end = (start + size).min(file.len()) - 1;
+        let part = house.ask(
+            "GET",
+            &format!("{folder}media.mp4"),
+            &[&format!("range: bytes={start}-{end}")],
+        );
+        assert!(part.body == file[start..=end], "{start}-{end}");
+    }
+}
+
+#[test]
+fn text_is_compressed_for_those_who_ask() {
+    let Some(house) = House::open("gzip") else { return };
+    let url = format!("{}/master.m3u8", house.media());
+    let plain = house.get(&url);
+    let packed = house.ask("GET", &url, &["accept-encoding: gzip"]);
+    assert_eq!(packed.header("content-encoding"), "gzip");
+    assert_eq!(packed.header("vary"), "accept-encoding");
+    assert_ne!(packed.header("etag"), plain.header("etag"));
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(packed.body.as_slice())
+        .read_to_end(&mut unpacked)
+        .unwrap();
+    assert_eq!(unpacked, plain.body);
+}
+
+#[test]
+fn requests_in_a_row_on_one_connection_are_answered_in_order() {
+    let Some(house) = House::open("pipeline") else { return };
+    let urls = house.listed(&format!("{}/master.m3u8", house.media()));
+    let alone: Vec<Vec<u8>> = urls.iter().map(|url| house.get(url).body).collect();
+    let mut stream = house.connect();
+    let all: String = urls
+        .iter()
+        .map(|url| format!("GET {url} HTTP/1.1\r\nhost: test\r\n\r\n"))
+        .collect();
+    let mut writer = stream.try_clone().unwrap();
+    let writing = std::thread::spawn(move || writer.write_all(all.as_bytes()).unwrap());
+    for (url, body) in urls.iter().zip(alone) {
+        assert!(read_reply(&mut stream, false).body == body, "{url}");
+    }
+    writing.join().unwrap();
+}
+
+#[test]
+fn what_is_not_there_is_refused_with_a_reason() {
+    let Some(house) = House::open("refused") else { return };
+    let media = house.media();
+    let version = house.listed(&format!("{media}/master.m3u8"))[0]
+        .split('/')
+        .nth(3)
+        .unwrap()
+        .to_owned();
+    let check = |method: &str, path: &str, status: u16| {
+        let reply = house.ask(method, path, &[]);
+        assert_eq!(reply.status, status, "{method} {path}");
+        if status >= 400 {
+            let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+            assert!(
+                body["error"]["code"].is_string() && body["error"]["message"].is_string(),
+                "{body}"
+            );
+            assert_eq!(reply.header("cache-control"), "no-store");
+        }
+    };
+    check("GET", "/vod/absent/master.m3u8", 404);
+    check("GET", &format!("{media}/{version}/cmaf/v1/0.m4s"), 404);
+    check("GET", &format!("{media}/{version}/cmaf/v1/9999.m4s"), 404);
+    check("GET", &format!("{media}/{version}/cmaf/v9/1.m4s"), 404);
+    check("GET", &format!("{media}/v0000000000000000/cmaf/v1/1.m4s"), 404);
+    check("GET", &format!("{media}/{version}/cmaf/t1/1.ts"), 404);
+    check("POST", &format!("{media}/master.m3u8"), 405);
+    check("DELETE", "/", 405);
+    check("OPTIONS", "/anything", 204);
+    check("GET", &format!("/v/{}", house.id()), 503);
+    let steps = [
+        "..",
+        "%2e%2e",
+        "..%2f",
+        "%2e%2e%2f",
+        "....//",
+        "..;",
+        "%252e%252e",
+        "..%5c",
+        "%c0%ae%c0%ae",
+        ".%00.",
+    ];
+    for step in steps {
+        for depth in 1..7 {
+            for tail in ["secret.mp4", "etc/passwd", "library/film.mp4"] {
+                let path = format!("/vod/{}{tail}", format!("{step}/").repeat(depth));
+                let reply = house.get(&path);
+                assert!(matches!(reply.status, 400 | 404), "{path}: {}", reply.status);
+                assert!(!reply.body.windows(6).any(|window| window == b"secret"), "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn malformed_requests_end_their_connection_and_nothing_else() {
+    let Some(house) = House::open("malformed") else { return };
+    let cases: [&[u8]; 9] = [
+        b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+        b"GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/1.1\r\nhost : a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n folded: a\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
+    ];
+    for case in cases {
+        let mut stream = house.connect();
+        stream.write_all(case).unwrap();
+        let mut out = Vec::new();
+        let started = Instant::now();
+        // An answer or a reset, but within the header timeout, and never two answers to one request.
+        let _ = stream.read_to_end(&mut out);
+        assert!(
+            started.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            String::from_utf8_lossy(case)
+        );
+        let text = String::from_utf8_lossy(&out);
+        assert!(
+            text.matches("HTTP/1.1 200").count() <= 1,
+            "{:?}: {text}",
+            String::from_utf8_lossy(case)
+        );
+        assert!(!text.contains("HTTP/1.1 5"), "{text}");
+        assert_eq!(house.get("/healthz").status, 200);
+    }
+}
+
+#[test]
+fn slow_and_vanishing_clients_hold_nothing() {
+    let Some(house) = House::open("slow") else { return };
+    let mut slow: Vec<TcpStream> = (0..100).map(|_| house.connect()).collect();
+    for stream in &mut slow {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nx: ").unwrap();
+    }
+    let segment = house
+        .listed(&format!("{}/master.m3u8", house.media()))
+        .into_iter()
+        .find(|url| url.contains("/v1/") && url.ends_with("/1.m4s"))
+        .unwrap();
+    for _ in 0..50 {
+        // Asks for a segment and leaves without reading it.
+        let mut stream = house.connect();
+        stream
+            .write_all(format!("GET {segment} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes())
+            .unwrap();
+    }
+    assert_eq!(house.get("/healthz").status, 200);
+    for stream in &mut slow {
+        let started = Instant::now();
+        let mut out = Vec::new();
+        let _ = stream.read_to_end(&mut out);
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "a client without a request head was kept"
+        );
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let metrics = String::from_utf8(house.get("/metrics").body).unwrap();
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("headwater_origin_connections "))
+            .unwrap()
+            .to_owned();
+        // The one that asks is a connection too; its predecessor may not have been counted out yet.
+        if line.split(' ').nth(1).unwrap().parse::<u32>().unwrap() <= 2 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{line}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_replaced_file_is_a_new_version() {
+    let Some(house) = House::open("replaced") else { return };
+    let entry = format!("{}/master.m3u8", house.media());
+    let old = house.listed(&entry);
+    let before = house.get(&entry).body;
+    let film = house.folder.join("library/film.mp4");
+    let next = house.folder.join("next.mp4");
+    assert!(make_film(&next, 6));
+    std::fs::rename(&next, &film).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while house.get(&entry).body == before {
+        assert!(Instant::now() < deadline, "the old version is still served");
+        std::thread::yield_now();
+    }
+    let new = house.listed(&entry);
+    assert!(
+        new.iter().all(|url| !old.contains(url)),
+        "a URL was used again for other bytes"
+    );
+    assert_eq!(house.get(&old[0]).status, 404);
+}
+
+#[test]
+fn many_who_ask_at_once_get_the_same_bytes() {
+    let Some(house) = House::open("together") else { return };
+    let url = format!("{}/master.m3u8", house.media());
+    let bodies: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..40).map(|_| scope.spawn(|| house.get(&url).body)).collect();
+        asking.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(bodies.iter().all(|body| *body == bodies[0] && !body.is_empty()));
+}
+
+#[test]
+fn a_stop_lets_a_running_answer_end() {
+    let Some(house) = House::open("drain") else { return };
+    let urls = house.listed(&format!("{}/master.m3u8", house.media()));
+    let url = urls
+        .iter()
+        .find(|url| url.contains("/v1/") && url.ends_with("/1.m4s"))
+        .unwrap();
+    let whole = house.get(url).body;
+    let mut stream = house.connect();
+    stream
+        .write_all(format!("GET {url} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes())
+        .unwrap();
+    let mut first = [0; 1];
+    stream.read_exact(&mut first).unwrap();
+    house.stop.send(true).unwrap();
+    let mut rest = first.to_vec();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(&whole), "the answer was cut short");
+}
