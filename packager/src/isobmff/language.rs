@@ -10,6 +10,12 @@ pub(super) fn pack(tag: &str) -> u16 {
         .fold(0, |packed, letter| packed << 5 | u16::from(letter - 0x60))
 }
 
+/// The two-letter code of a terminological three-letter one, which BCP 47 prefers (RFC 5646 2.2.1).
+pub(super) fn two_letters(three: &[u8; 3]) -> Option<&'static str> {
+    let (two, _) = ISO_639_1.iter().find(|(_, code)| *code == three)?;
+    std::str::from_utf8(*two).ok()
+}
+
 /// Only what may appear in a BCP 47 tag, so that it can stand in a box as a C string.
 pub(super) fn is_tag(tag: &str) -> bool {
     !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

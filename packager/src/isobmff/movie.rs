@@ -15,7 +15,7 @@ mod walk;
 use bytes::Bytes;
 
 use self::edit::{EditContext, EditedTrack};
-use self::fragment::{FragmentedTrack, Fragments};
+use self::fragment::{FragmentedTrack, Fragments, NO_SAMPLE_PRESENT};
 use self::header::{MovieHeader, TrackHeader};
 use self::samples::RawSamples;
 use self::table::SampleTable;
@@ -294,7 +294,7 @@ impl<'s> Reader<'s> {
         let header = &candidate.header;
         let name = track_name(header, &candidate.entries);
         if samples.iter().next().is_none() {
-            self.refuse(name, "truncated: none of its samples lies in the file");
+            self.refuse(name, NO_SAMPLE_PRESENT);
             return None;
         }
         let description = match self.describe(candidate, samples) {
@@ -422,6 +422,9 @@ fn sample_entries(mut stbl: BoxReader<'_>) -> Result<Vec<BoxReader<'_>>, BoxErro
 
 /// The one sample entry that all samples use; entries that differ only in being written twice count as one.
 fn used_entry<'a>(entries: &[BoxReader<'a>], descriptions: &[u32]) -> Result<BoxReader<'a>, String> {
+    if entries.is_empty() {
+        return Err("no sample entry (stsd)".to_owned());
+    }
     let mut used: Option<BoxReader<'a>> = None;
     for index in descriptions {
         let entry = (*index as usize).checked_sub(1).and_then(|index| entries.get(index));

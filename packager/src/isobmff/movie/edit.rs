@@ -127,9 +127,11 @@ struct Choice {
 /// within the first second, else at least this part of a second and two frames.
 const PRIMING_DIVISOR: i64 = 10;
 
-/// The samples that the first part needs: from the last sync sample at or before its start.
-fn choose_first(samples: &RawSamples<'_>, part: &Part, trimmed: bool, context: &EditContext) -> Choice {
+/// The samples that the first part needs, from the last sync sample at or before its start; and where the last picture
+/// or frame of the track ends on the media timeline.
+fn choose_first(samples: &RawSamples<'_>, part: &Part, trimmed: bool, context: &EditContext) -> (Choice, i64) {
     let second = i64::from(context.timescale.get());
+    let mut media_end = i64::MIN;
     let mut first_sync = None;
     let mut start = None;
     let mut choice = Choice {
@@ -155,6 +157,7 @@ fn choose_first(samples: &RawSamples<'_>, part: &Part, trimmed: bool, context: &
         if composition_time < part.media_end {
             choice.end = sample_index + 1;
         }
+        media_end = media_end.max(composition_time + i64::from(sample.duration));
         decode_time += i64::from(sample.duration);
     }
     if let Some((first, decode_time)) = start.or(first_sync) {
@@ -162,7 +165,7 @@ fn choose_first(samples: &RawSamples<'_>, part: &Part, trimmed: bool, context: &
         choice.decode_time = decode_time;
         choice.undecodable_count = first_sync.map_or(0, |(first, _)| first);
     }
-    choice
+    (choice, media_end)
 }
 
 /// The samples of a part that follows another: it must start with a frame that can be decoded by itself.
@@ -259,8 +262,8 @@ pub(super) fn apply(samples: &RawSamples<'_>, edits: &[Edit], context: &EditCont
             samples.sample_count_max()
         ));
     }
-    let choice = choose_first(samples, first_part, trimmed, context);
-    if choice.first >= choice.end {
+    let (choice, media_end) = choose_first(samples, first_part, trimmed, context);
+    if choice.first >= choice.end || trimmed && media_end <= first_part.media_start {
         return Err("nothing is left of it by its edit list".to_owned());
     }
 

@@ -12,6 +12,9 @@ use super::header::TrackExtends;
 use super::samples::{Gatherer, RawSamples};
 use super::table::SampleTable;
 
+/// Why a track is refused whose tables name samples, none of which is there.
+pub(super) const NO_SAMPLE_PRESENT: &str = "truncated: none of its samples lies in the file";
+
 /// Descriptions beyond this many are not told apart.
 const DESCRIPTION_COUNT_MAX: usize = 16;
 
@@ -98,6 +101,12 @@ impl FragmentedTrack {
     pub(super) fn finish(self) -> Result<Gathered, String> {
         if let Some(why) = self.refused {
             return Err(why);
+        }
+        if self.gatherer.is_empty() {
+            return Err(match self.missing_count {
+                0 => "no samples".to_owned(),
+                _ => NO_SAMPLE_PRESENT.to_owned(),
+            });
         }
         Ok(Gathered {
             samples: self.gatherer.finish().map_err(|error| error.to_string())?,

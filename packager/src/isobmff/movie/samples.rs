@@ -92,6 +92,11 @@ impl Gatherer {
         }
     }
 
+    /// Whether no sample has come yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_none()
+    }
+
     /// The next sample is decoded at `decode_time` (`tfdt`): the sample before lasts until then.
     pub(super) fn seek(&mut self, decode_time: u64) -> Result<(), String> {
         let decode_time = i64::try_from(decode_time)

@@ -34,8 +34,10 @@ pub(super) struct Walk<'a> {
     window: Bytes,
     window_offset: u64,
     box_count: usize,
-    /// Bytes to ask for at the next header.
-    pub read_ahead: usize,
+    /// Bytes to ask for where a fragment may start.
+    read_ahead: usize,
+    /// The last box was a `moof`, so that media follows.
+    before_media: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -48,6 +50,7 @@ impl<'a> Walk<'a> {
             window_offset: 0,
             box_count: 0,
             read_ahead: HEADER_READ_SIZE_BYTES,
+            before_media: false,
         }
     }
 
@@ -74,6 +77,7 @@ impl<'a> Walk<'a> {
             Some(size) => offset.saturating_add(size),
         };
         self.position = end;
+        self.before_media = &header.fourcc.0 == b"moof";
         Ok(Some(TopBox {
             fourcc: header.fourcc,
             offset,
@@ -108,13 +112,28 @@ impl<'a> Walk<'a> {
         if &found.fourcc.0 == b"moof" {
             // The next fragment is probably about as large; one read then brings it whole.
             self.read_ahead =
-                (size as usize + size as usize / 8 + HEADER_READ_SIZE_BYTES).min(READ_AHEAD_SIZE_BYTES_MAX);
+                (size as usize + size as usize / 16 + HEADER_READ_SIZE_BYTES).min(READ_AHEAD_SIZE_BYTES_MAX);
         }
         let payload_size = found.end.saturating_sub(found.payload_offset) as usize;
-        match self.windowed(found.payload_offset, payload_size) {
-            Some(bytes) => Ok(bytes),
-            None => Ok(self.source.read_at(found.payload_offset, payload_size)?),
+        if let Some(bytes) = self.windowed(found.payload_offset, payload_size) {
+            return Ok(bytes);
         }
+        let have = self.window_end().saturating_sub(found.payload_offset) as usize;
+        match self.windowed(found.payload_offset, have) {
+            // Much of a fragment was read ahead: only the rest is asked for.
+            Some(start) if have > HEADER_READ_SIZE_BYTES => {
+                let rest = self
+                    .source
+                    .read_at(found.payload_offset + have as u64, payload_size - have)?;
+                Ok(Bytes::from([&start[..], &rest[..]].concat()))
+            }
+            _ => Ok(self.source.read_at(found.payload_offset, payload_size)?),
+        }
+    }
+
+    /// Where the bytes last read end in the source.
+    fn window_end(&self) -> u64 {
+        self.window_offset.saturating_add(self.window.len() as u64)
     }
 
     fn windowed(&self, offset: u64, size: usize) -> Option<Bytes> {
@@ -128,7 +147,12 @@ impl<'a> Walk<'a> {
             return Ok(bytes);
         }
         let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        self.window = self.source.read_at(offset, self.read_ahead.max(size).min(left))?;
+        let ahead = if self.before_media {
+            HEADER_READ_SIZE_BYTES
+        } else {
+            self.read_ahead
+        };
+        self.window = self.source.read_at(offset, ahead.max(size).min(left))?;
         self.window_offset = offset;
         self.windowed(offset, size).ok_or(ReadError::PastEnd {
             offset,

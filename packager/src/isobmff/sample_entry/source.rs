@@ -16,8 +16,11 @@ use crate::limits::SAMPLE_ENTRY_SIZE_BYTES_MAX;
 use crate::source::ReadError;
 use crate::track::TrackDescription;
 
-/// Bytes of a first sample looked at for what its entry leaves out: parameter sets and headers stand in front.
+/// Bytes of a first sample looked at for parameter sets, which stand in front, or for a frame and its dependents.
 const FIRST_SAMPLE_READ_SIZE_BYTES: usize = 16 << 10;
+
+/// Bytes of a first sample looked at for the header of its frame.
+const FRAME_HEADER_READ_SIZE_BYTES: usize = 64;
 
 /// A source's sample entry, read but not yet completed from the samples.
 #[derive(Clone, Debug)]
@@ -345,6 +348,7 @@ pub fn describe(
     first_sample: &dyn Fn(usize) -> Result<Bytes, ReadError>,
 ) -> Result<TrackDescription, SampleEntryError> {
     let sample = || first_sample(FIRST_SAMPLE_READ_SIZE_BYTES);
+    let frame_header = || first_sample(FRAME_HEADER_READ_SIZE_BYTES);
     let video = &entry.video;
     match &entry.coding {
         Coding::Avc(config) => super::avc(track, &complete_avc(config, &sample)?, video),
@@ -352,14 +356,14 @@ pub fn describe(
         Coding::Av1(config) => super::av1(track, &complete_av1(config, &sample)?, video),
         Coding::Vp9(config) => {
             let mut video = video.clone();
-            let config = complete_vp9(config, &mut video, &sample)?;
+            let config = complete_vp9(config, &mut video, &frame_header)?;
             super::vp9(track, &config, &video)
         }
         Coding::Vp8 => super::vp8(track, video),
         Coding::Aac(config) => super::aac(track, config),
-        Coding::MpegAudio => audio::mpeg_audio(track, &sample()?),
+        Coding::MpegAudio => audio::mpeg_audio(track, &frame_header()?),
         Coding::Ac3(Some(config)) => super::ac3(track, config),
-        Coding::Ac3(None) => super::ac3(track, &Dac3::build(&SyncFrame::parse(&sample()?)?)?.serialise()),
+        Coding::Ac3(None) => super::ac3(track, &Dac3::build(&SyncFrame::parse(&frame_header()?)?)?.serialise()),
         Coding::Eac3(Some(config)) => match Dec3::parse(config)? {
             // The object extension is younger than some writers: the frames tell whether it was left out.
             parsed if parsed.joc_complexity.is_none() => {
