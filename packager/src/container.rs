@@ -3,6 +3,7 @@
 use crate::demux::Demuxer;
 use crate::elementary::{ac3, adts, flac, mpeg_audio};
 use crate::isobmff::movie;
+use crate::mpegts::demux::TsDemuxer;
 use crate::ogg::OggDemuxer;
 use crate::source::{ReadAt, SourceTracks};
 use crate::{matroska, ogg};
@@ -75,6 +76,9 @@ pub fn recognise(head: &[u8]) -> Option<Container> {
     if let Some(text) = recognise_text(head) {
         return Some(Container::Text(text));
     }
+    if crate::mpegts::demux::recognises(head) {
+        return Some(Container::MpegTs);
+    }
     if ac3::recognises(head) {
         return Some(Container::Ac3);
     }
@@ -119,7 +123,7 @@ impl Container {
             Container::MpegAudio => Indexed::InPlace(text(mpeg_audio::read(source))),
             Container::Ac3 => Indexed::InPlace(text(ac3::read(source))),
             Container::Flac => Indexed::InPlace(text(flac::read(source))),
-            Container::MpegTs => Indexed::InPlace(Err("MPEG-TS sources are not read yet".into())),
+            Container::MpegTs => Indexed::Streamed(Box::new(TsDemuxer::new())),
             Container::Ogg => Indexed::Streamed(Box::new(OggDemuxer::new())),
             Container::Text(coding) => Indexed::Text(coding),
         }

@@ -6,7 +6,7 @@ pub mod sample_entry;
 mod brand;
 pub mod fragment;
 pub mod init;
-mod language;
+pub(crate) mod language;
 pub mod on_demand;
 pub mod sidx;
 pub mod stored;

@@ -51,3 +51,12 @@ pub const TEXT_SIZE_BYTES_MAX: u64 = 16 << 20;
 
 /// Cues in one text track.
 pub const CUE_COUNT_MAX: usize = 200_000;
+
+/// Bytes of a transport stream that may be passed over in search of packets.
+pub const TS_RESYNC_SIZE_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a transport stream in which its first program map must come: seconds of the fastest multiplex.
+pub const TS_MAP_SEARCH_SIZE_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of unfinished samples that a transport stream's demuxer holds for all tracks: a few of the largest.
+pub const TS_HELD_SIZE_BYTES_MAX: usize = 128 << 20;

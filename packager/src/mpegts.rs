@@ -3,10 +3,13 @@
 //! Pure: a segment is built from samples alone, so the same samples always give the same bytes.
 
 mod adts;
+pub mod demux;
 mod elementary;
 pub mod mux;
 pub mod packed_audio;
 mod psi;
+#[cfg(test)]
+mod testing;
 
 /// Bytes of a transport packet (ISO/IEC 13818-1 2.4.3.2).
 pub(crate) const PACKET_SIZE: usize = 188;

@@ -21,7 +21,8 @@ pub(super) fn is_tag(tag: &str) -> bool {
     !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-fn three_letters(tag: &str) -> [u8; 3] {
+/// Code of three letters of a tag's primary language, `und` where it has none.
+pub(crate) fn three_letters(tag: &str) -> [u8; 3] {
     let primary = tag.split('-').next().unwrap_or_default();
     let mut letters = [0; 3];
     let Some(letters) = letters.get_mut(..primary.len()) else {

@@ -4,17 +4,13 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::SampleFault;
-use super::adts::{ADTS_HEADER_SIZE, AdtsHeader, FRAME_SIZE_MAX};
-use crate::codec::Codec;
+use super::adts::AdtsTemplate;
+use crate::codec::aac::adts::{FRAME_SIZE_BYTES_MAX, HEADER_SIZE_BYTES};
+use crate::codec::bits::nal_units;
+use crate::codec::{Codec, CodecError, avc, hevc};
 use crate::track::{AudioDescription, TrackDescription, VideoDescription};
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
-
-/// An access unit delimiter for any picture type (ITU-T H.264 7.3.2.4), with its start code.
-const AVC_DELIMITER: [u8; 6] = [0, 0, 0, 1, 0x09, 0xf0];
-
-/// An access unit delimiter for any picture type (ITU-T H.265 7.3.2.5), with its start code.
-const HEVC_DELIMITER: [u8; 7] = [0, 0, 0, 1, 0x46, 0x01, 0x50];
 
 /// How the samples of a track become an elementary stream.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +22,7 @@ pub(super) enum Form<'a> {
         parameter_sets: &'a [u8],
     },
     /// Raw AAC frames behind ADTS headers (ISO/IEC 14496-3 1.A.3.2).
-    Adts(AdtsHeader),
+    Adts(AdtsTemplate),
     /// Frames that carry their own sync word: MP3, AC-3, E-AC-3.
     Frames {
         /// PCM samples a sample of the track lasts.
@@ -57,7 +53,7 @@ impl<'a> Form<'a> {
         match (description.codec, description.video(), description.audio()) {
             (Codec::Avc, Some(video), _) => Form::nal_units(NalKind::Avc, description, video),
             (Codec::Hevc, Some(video), _) => Form::nal_units(NalKind::Hevc, description, video),
-            (Codec::Aac, _, Some(audio)) => AdtsHeader::new(&audio.decoder_config).map(Form::Adts),
+            (Codec::Aac, _, Some(audio)) => AdtsTemplate::new(&audio.decoder_config).map(Form::Adts),
             (Codec::Mp3, _, Some(audio)) => {
                 // MPEG-2 layer III, at the low sampling rates, has one granule instead of two.
                 let pcm_count = if audio.sample_rate < 32_000 { 576 } else { 1_152 };
@@ -122,11 +118,11 @@ impl<'a> Form<'a> {
         match self {
             _ if sample.is_empty() => Ok(frame(0)),
             Form::Frames { .. } => Ok(frame(sample.len())),
-            Form::Adts(_) if sample.len() > FRAME_SIZE_MAX - ADTS_HEADER_SIZE => Err(SampleFault::TooLarge {
+            Form::Adts(_) if sample.len() > FRAME_SIZE_BYTES_MAX - HEADER_SIZE_BYTES => Err(SampleFault::TooLarge {
                 size: sample.len(),
-                size_max: FRAME_SIZE_MAX - ADTS_HEADER_SIZE,
+                size_max: FRAME_SIZE_BYTES_MAX - HEADER_SIZE_BYTES,
             }),
-            Form::Adts(_) => Ok(frame(sample.len() + ADTS_HEADER_SIZE)),
+            Form::Adts(_) => Ok(frame(sample.len() + HEADER_SIZE_BYTES)),
             Form::NalUnits {
                 kind,
                 length_size,
@@ -140,8 +136,8 @@ impl<'a> Form<'a> {
         match self {
             _ if layout.size == 0 => {}
             Form::Frames { .. } => write(sample),
-            Form::Adts(header) => {
-                write(&header.bytes(layout.size));
+            Form::Adts(template) => {
+                write(&template.header(layout.size));
                 write(sample);
             }
             Form::NalUnits {
@@ -149,11 +145,12 @@ impl<'a> Form<'a> {
                 length_size,
                 parameter_sets,
             } => {
+                write(&START_CODE);
                 write(kind.delimiter());
                 if layout.parameter_sets {
                     write(parameter_sets);
                 }
-                for unit in Units::new(sample, *length_size).flatten() {
+                for unit in nal_units(sample, *length_size).flatten() {
                     if !kind.drops(unit) {
                         write(&START_CODE);
                         write(unit);
@@ -167,33 +164,36 @@ impl<'a> Form<'a> {
 impl NalKind {
     fn delimiter(self) -> &'static [u8] {
         match self {
-            NalKind::Avc => &AVC_DELIMITER,
-            NalKind::Hevc => &HEVC_DELIMITER,
+            NalKind::Avc => &avc::ACCESS_UNIT_DELIMITER,
+            NalKind::Hevc => &hevc::ACCESS_UNIT_DELIMITER,
         }
-    }
-
-    fn unit_type(self, unit: &[u8]) -> Option<u8> {
-        let first = unit.first()?;
-        Some(match self {
-            NalKind::Avc => first & 0x1f,
-            NalKind::Hevc => first >> 1 & 0x3f,
-        })
     }
 
     /// Empty units, and access unit delimiters: every access unit gets ours, at its start, where HLS wants one.
     fn drops(self, unit: &[u8]) -> bool {
-        matches!(
-            (self, self.unit_type(unit)),
-            (_, None) | (NalKind::Avc, Some(9)) | (NalKind::Hevc, Some(35))
-        )
+        match self {
+            NalKind::Avc => matches!(avc::NalType::of(unit), None | Some(avc::NalType::AccessUnitDelimiter)),
+            NalKind::Hevc => matches!(
+                hevc::NalType::of(unit),
+                None | Some(hevc::NalType::ACCESS_UNIT_DELIMITER)
+            ),
+        }
     }
 
     /// A bit for each kind of parameter set; together [`NalKind::all_parameter_sets`].
     fn parameter_set_bit(self, unit: &[u8]) -> u8 {
-        match (self, self.unit_type(unit)) {
-            (NalKind::Avc, Some(kind @ 7..=8)) => 1 << (kind - 7),
-            (NalKind::Hevc, Some(kind @ 32..=34)) => 1 << (kind - 32),
-            _ => 0,
+        match self {
+            NalKind::Avc => match avc::NalType::of(unit) {
+                Some(avc::NalType::Sps) => 1,
+                Some(avc::NalType::Pps) => 2,
+                _ => 0,
+            },
+            NalKind::Hevc => match hevc::NalType::of(unit) {
+                Some(hevc::NalType::VPS) => 1,
+                Some(hevc::NalType::SPS) => 2,
+                Some(hevc::NalType::PPS) => 4,
+                _ => 0,
+            },
         }
     }
 
@@ -205,10 +205,10 @@ impl NalKind {
     }
 
     fn layout(self, sample: &[u8], length_size: u8, sync: bool, parameter_sets: &[u8]) -> Result<Layout, SampleFault> {
-        let mut size = self.delimiter().len();
+        let mut size = START_CODE.len() + self.delimiter().len();
         let mut in_band = 0;
-        for unit in Units::new(sample, length_size) {
-            let unit = unit?;
+        for unit in nal_units(sample, length_size) {
+            let unit = unit.map_err(nal_fault)?;
             if !self.drops(unit) {
                 size += START_CODE.len() + unit.len();
                 in_band |= self.parameter_set_bit(unit);
@@ -226,46 +226,20 @@ impl NalKind {
     }
 }
 
-/// The NAL units of a sample; ends after the first error.
-struct Units<'a> {
-    sample: &'a [u8],
-    offset: usize,
-    length_size: usize,
-}
-
-impl<'a> Units<'a> {
-    fn new(sample: &'a [u8], length_size: u8) -> Units<'a> {
-        Units {
-            sample,
-            offset: 0,
-            length_size: usize::from(length_size),
-        }
-    }
-
-    fn take(&mut self, want: usize) -> Result<&'a [u8], SampleFault> {
-        let have = self.sample.len() - self.offset;
-        if want > have {
-            let offset = std::mem::replace(&mut self.offset, self.sample.len());
-            return Err(SampleFault::NalLength { offset, want, have });
-        }
-        let taken = self.sample.get(self.offset..self.offset + want).unwrap_or_default();
-        self.offset += want;
-        Ok(taken)
-    }
-}
-
-impl<'a> Iterator for Units<'a> {
-    type Item = Result<&'a [u8], SampleFault>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.offset >= self.sample.len() {
-            return None;
-        }
-        let unit = self.take(self.length_size).and_then(|length| {
-            let size = length.iter().fold(0, |size, byte| size << 8 | usize::from(*byte));
-            self.take(size)
-        });
-        Some(unit)
+/// What `nal_units` found wrong, which is always a length.
+fn nal_fault(error: CodecError) -> SampleFault {
+    let (offset_bits, want_bits, have_bits) = match error {
+        CodecError::Truncated {
+            offset_bits,
+            want_bits,
+            have_bits,
+            ..
+        } => (offset_bits, want_bits, have_bits),
+        _ => (0, 0, 0),
+    };
+    SampleFault::NalLength {
+        offset: (offset_bits / 8) as usize,
+        want: (want_bits / 8) as usize,
+        have: (have_bits / 8) as usize,
     }
 }

@@ -1,6 +1,9 @@
 //! Program-specific information: the sections that say which packets carry what (ISO/IEC 13818-1 2.4.4).
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use crate::isobmff::language::three_letters;
+use crate::isobmff::movie::language::from_iso_639_2;
+
 /// Where the program association table is.
 pub(crate) const PAT_PID: u16 = 0;
 
@@ -14,7 +17,9 @@ pub(crate) const PMT_TABLE_ID: u8 = 0x02;
 pub(crate) mod stream_type {
     pub(crate) const MPEG1_AUDIO: u8 = 0x03;
     pub(crate) const MPEG2_AUDIO: u8 = 0x04;
+    pub(crate) const PRIVATE_PES: u8 = 0x06;
     pub(crate) const AAC_ADTS: u8 = 0x0f;
+    pub(crate) const AAC_LATM: u8 = 0x11;
     pub(crate) const AVC: u8 = 0x1b;
     pub(crate) const HEVC: u8 = 0x24;
     pub(crate) const AC3: u8 = 0x81;
@@ -112,12 +117,18 @@ pub(crate) fn iso_639_language(code: [u8; 3]) -> Vec<u8> {
     vec![descriptor_tag::ISO_639_LANGUAGE, 4, a, b, c, 0]
 }
 
-/// The three letters of a BCP 47 tag whose primary language has three; `None` for `und`.
+/// The BCP 47 tag of an ISO 639-2 code in any case; `und` for what is none.
+pub(crate) fn bcp_47(code: [u8; 3]) -> String {
+    let code = code.map(|letter| letter.to_ascii_lowercase());
+    match std::str::from_utf8(&code) {
+        Ok(text) if code.iter().all(u8::is_ascii_lowercase) => from_iso_639_2(text),
+        _ => "und".to_owned(),
+    }
+}
+
+/// The ISO 639-2 code of a BCP 47 tag, `None` where there is none.
 pub(crate) fn iso_639_2(tag: &str) -> Option<[u8; 3]> {
-    let primary = tag.split('-').next().unwrap_or_default();
-    let letters: [u8; 3] = primary.as_bytes().try_into().ok()?;
-    let letters = letters.map(|letter| letter.to_ascii_lowercase());
-    (letters.iter().all(u8::is_ascii_lowercase) && letters != *b"und").then_some(letters)
+    Some(three_letters(tag)).filter(|code| code != b"und")
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ const MACINTOSH: &[(u16, &str)] = &[
 pub(super) const UNDETERMINED: &str = "und";
 
 /// The tag of a three-letter ISO 639-2 code: its two-letter form where there is one.
-pub(super) fn from_iso_639_2(code: &str) -> String {
+pub(crate) fn from_iso_639_2(code: &str) -> String {
     let terminological = BIBLIOGRAPHIC.iter().find(|(bibliographic, _)| *bibliographic == code);
     let code = terminological.map_or(code, |(_, terminological)| terminological);
     let two = code.as_bytes().try_into().ok().and_then(two_letters);

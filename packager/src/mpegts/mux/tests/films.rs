@@ -1,49 +1,10 @@
 //! Real films cut into segments: ffprobe must see what went in, ffmpeg must decode it in silence.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-
 use bytes::Bytes;
 
 use super::*;
 use crate::mpegts::packed_audio;
-
-fn media(file: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("HEADWATER_MEDIA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/media")),
-        PathBuf::from,
-    );
-    let path = root.join(file);
-    if !path.exists() {
-        eprintln!("SKIPPED: {} is not there", path.display());
-        return None;
-    }
-    Some(path)
-}
-
-/// Output and messages of a tool fed with `input`; `None` when it is not installed.
-fn run(tool: &str, arguments: &[&str], input: &[u8]) -> Option<(String, String)> {
-    use std::io::Write;
-    let child = Command::new(tool)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut child) = child else {
-        eprintln!("SKIPPED: {tool} is not installed");
-        return None;
-    };
-    let mut stdin = child.stdin.take().unwrap();
-    let output = std::thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(input));
-        child.wait_with_output().unwrap()
-    });
-    Some((
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    ))
-}
+use crate::mpegts::testing::{media, run};
 
 /// A track of a film, as read by somebody else's MP4 reader.
 struct FilmTrack {
