@@ -12,6 +12,8 @@ use std::num::NonZeroU32;
 pub struct Timescale(NonZeroU32);
 
 impl Timescale {
+    /// One tick per microsecond: the finest that manifests are written in.
+    pub const MICROS: Timescale = Timescale(NonZeroU32::new(1_000_000).expect("1000000 is not zero"));
     /// One tick per millisecond: the scale of timed text.
     pub const MILLIS: Timescale = Timescale(NonZeroU32::new(1_000).expect("1000 is not zero"));
     /// The MPEG-2 systems clock, divided by 300 (ISO/IEC 13818-1 2.4.2.1).

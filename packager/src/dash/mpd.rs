@@ -9,7 +9,7 @@ use crate::codec::{Codec, MediaKind};
 use crate::form::Form;
 use crate::isobmff::on_demand;
 use crate::presentation::{Presentation, Representation, Role};
-use crate::time::{MediaTime, Rounding};
+use crate::time::{MediaTime, Rounding, Timescale};
 use crate::track::AudioDescription;
 
 /// What an MPD is to look like.
@@ -84,6 +84,7 @@ pub fn render(presentation: &Presentation, base: &str, options: &Options) -> Vec
                         next_id: 1,
                         base,
                         options: *options,
+                        period_micros: rounded_micros(presentation.duration),
                     };
                     sets.write_video(w, presentation);
                     sets.write_audio(w, presentation);
@@ -100,11 +101,18 @@ fn duration(time: MediaTime) -> String {
     format!("PT{}S", time.display_seconds(6))
 }
 
+/// What [`duration`] writes, in microseconds.
+fn rounded_micros(time: MediaTime) -> u64 {
+    u64::try_from(time.to_scale(Timescale::MICROS, Rounding::Nearest)).unwrap_or(0)
+}
+
 /// Writes AdaptationSets and numbers them.
 struct Sets<'a> {
     next_id: u64,
     base: &'a str,
     options: Options,
+    /// Duration of the period, as it is written.
+    period_micros: u64,
 }
 
 impl Sets<'_> {
@@ -335,7 +343,10 @@ impl Sets<'_> {
                 .map(|segment| (segment.start, segment.duration))
         };
         let nominal = match self.options.addressing {
-            Addressing::Number => timeline::nominal_duration(&rows().collect::<Vec<_>>()),
+            Addressing::Number => {
+                let rows: Vec<_> = rows().collect();
+                timeline::nominal_duration(&rows, rep.segments.timescale(), self.period_micros)
+            }
             _ => None,
         };
         if self.options.addressing == Addressing::Number && nominal.is_none() {

@@ -1,6 +1,7 @@
 //! Segment timelines: runs of equal segments, and whether one duration describes them all.
 
 use super::xml::XmlWriter;
+use crate::time::Timescale;
 
 /// Segments in a row that follow each other without a gap and last equally long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,19 +49,26 @@ pub(super) fn write(w: &mut XmlWriter, rows: impl Iterator<Item = (u64, u64)>) {
     });
 }
 
-/// The one duration that tells a player where segment n is, to within half of it (ISO/IEC 23009-1 7.2.1); `None` when
-/// no such duration exists.
-pub(super) fn nominal_duration(rows: &[(u64, u64)]) -> Option<u64> {
+/// The one duration that tells a player where segment n is, to within half of it (ISO/IEC 23009-1 7.2.1), and how many
+/// segments there are in a period of `period_micros`, which is all it has to count them by (5.3.9.5.3); `None` when no
+/// such duration exists.
+pub(super) fn nominal_duration(rows: &[(u64, u64)], timescale: Timescale, period_micros: u64) -> Option<u64> {
     let (last_start, _) = *rows.last()?;
-    let intervals = rows.len() as u64 - 1;
-    let duration = match intervals {
+    let count = rows.len() as u64;
+    let wanted = match count - 1 {
         0 => rows.first()?.1,
-        _ => last_start / intervals,
+        intervals => last_start / intervals,
     };
+    // In millionths of a tick: the period need not end on a tick of this track.
+    let period = u128::from(period_micros) * u128::from(timescale.get());
+    let micro_ticks = |segments: u64, duration: u64| u128::from(segments) * u128::from(duration) * 1_000_000;
+    let least = u64::try_from(period.div_ceil(u128::from(count) * 1_000_000)).ok()?;
+    let duration = wanted.max(least);
+    let counts = micro_ticks(count - 1, duration) < period;
     let fits = (0u64..)
         .zip(rows)
         .all(|(before, (start, _))| start.abs_diff(before * duration) * 2 <= duration);
-    (duration > 0 && fits).then_some(duration)
+    (duration > 0 && counts && fits).then_some(duration)
 }
 
 #[cfg(test)]
@@ -81,12 +89,45 @@ mod tests {
 
     #[test]
     fn one_duration_describes_even_segments_only() {
-        let check = |rows: &[(u64, u64)], expected| assert_eq!(nominal_duration(rows), expected, "{rows:?}");
-        check(&[(0, 4), (4, 4), (8, 2)], Some(4));
-        check(&[(0, 5), (5, 4), (9, 5), (14, 1)], Some(4));
-        check(&[(0, 4), (4, 40), (44, 4)], None);
-        check(&[(0, 3)], Some(3));
-        check(&[], None);
+        let check = |rows: &[(u64, u64)], period_micros, expected| {
+            let scale = Timescale::new(1_000).unwrap();
+            assert_eq!(
+                nominal_duration(rows, scale, period_micros),
+                expected,
+                "{rows:?} in {period_micros}"
+            );
+        };
+        check(&[(0, 4), (4, 4), (8, 2)], 10_000, Some(4));
+        check(&[(0, 4), (4, 40), (44, 4)], 48_000, None);
+        check(&[(0, 3)], 3_000, Some(3));
+        check(&[], 3_000, None);
+    }
+
+    /// Players ask for as many segments as cover the period: one too many would not be there.
+    #[test]
+    fn one_duration_counts_the_segments_of_the_period() {
+        let check = |rows: &[(u64, u64)], period_micros, expected| {
+            let scale = Timescale::new(1_000).unwrap();
+            assert_eq!(
+                nominal_duration(rows, scale, period_micros),
+                expected,
+                "{rows:?} in {period_micros}"
+            );
+        };
+        check(&[(0, 5), (5, 4), (9, 5), (14, 1)], 15_000, Some(4));
+        // Another track is longer, or starts earlier.
+        check(&[(0, 30)], 32_000, Some(32));
+        check(&[(2, 30)], 32_000, Some(32));
+        check(&[(0, 40), (40, 42)], 82_000, Some(41));
+        // The period ends between two ticks.
+        check(&[(0, 30)], 30_001, Some(31));
+        check(&[(0, 30)], 29_999, Some(30));
+        // A track that ends long before the period does.
+        check(&[(0, 40), (40, 40)], 200_000, None);
+        // One that starts long after it.
+        check(&[(60, 10)], 70_000, None);
+        // Fewer segments than these cover the period.
+        check(&[(0, 40), (40, 1)], 40_000, None);
     }
 
     proptest! {

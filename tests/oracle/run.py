@@ -1,0 +1,194 @@
+"""The oracle: real files through headwater, and ffmpeg's opinion of what comes out.
+
+    python3 run.py --headwater target/debug/headwater --media ../shared/media [--only NAME]
+
+Leaves with 0 if every check passed, 1 if one failed, 2 if it was called wrongly.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import damaged
+import ffmpeg
+import manifest
+import presentation
+import served
+from report import Report, print_table
+
+ADDRESSINGS = ("timeline-number", "timeline-time", "number", "ondemand")
+# Folders of the collection that hold no files for playing: what is damaged has its own check, xmltv is no media.
+OTHER_FOLDERS = ("corrupt", "xmltv")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--headwater", required=True, type=Path)
+    parser.add_argument("--media", required=True, type=Path)
+    parser.add_argument("--only", default="", help="part of the names of the files to look at")
+    options = parser.parse_args()
+    if not options.media.is_dir() or not options.headwater.is_file():
+        parser.error("--media is a folder, --headwater a program")
+    begun = time.monotonic()
+    scratch = Path(tempfile.mkdtemp(prefix="headwater-oracle."))
+    try:
+        run = Run(options.headwater, options.media, scratch)
+        run.all(options.only)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    finish(run.report, begun)
+    return 1 if run.report.failures else 0
+
+
+class Run:
+    """One run over the collection."""
+
+    def __init__(self, headwater, media, scratch):
+        self.report = Report()
+        self.headwater = headwater
+        self.media = media
+        self.scratch = scratch
+        self.rows = {}
+        self.origin = None
+
+    def all(self, only):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            files = [path for path in self.files() if only in str(path.relative_to(self.media))]
+            if not only or "corrupt" in only:
+                files += damaged.check(self.report, self.headwater, self.media / "corrupt", self.scratch)
+            self.rows = served.listing(self.headwater, self.media, self.scratch)
+            self.origin = served.Origin(self.headwater, self.media, self.scratch)
+            try:
+                # The longest first, so that none is left alone at the end.
+                files.sort(key=lambda path: path.stat().st_size, reverse=True)
+                list(pool.map(self.file, files))
+                self.report.check("origin", "nothing panicked", "panicked" not in self.origin.log())
+            finally:
+                self.report.check("origin", "ends when told to", self.origin.stop())
+
+    def files(self):
+        folders = [path for path in self.media.iterdir() if path.is_dir() and path.name not in OTHER_FOLDERS]
+        return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+
+    def file(self, source):
+        name = str(source.relative_to(self.media))
+        own = Path(tempfile.mkdtemp(dir=self.scratch))
+        try:
+            with self.report.step(name, "is checked to the end"):
+                self.check(source, name, own)
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
+    def check(self, source, name, own):
+        probe = ffmpeg.probe(source)
+        check = presentation.Check(self.report, self.headwater, source, name, own)
+        try:
+            root = presentation.package(self.headwater, source, own / "timeline-number")
+        except presentation.Refused as refusal:
+            self.refused(name, probe, str(refusal))
+            return
+        said = presentation.inspect(self.headwater, source)
+        check.check_tree(root, "cmaf,ts", "timeline-number")
+        self.serve(name, root, "timeline-number")
+        mpds = {}
+        for addressing in ADDRESSINGS:
+            tree = root
+            if addressing != "timeline-number":
+                form = ("--form", "cmaf", "--addressing", addressing)
+                tree = presentation.package(self.headwater, source, own / addressing, *form)
+                check.check_tree(tree, "cmaf", addressing)
+            if (tree / "manifest.mpd").exists():
+                mpds[addressing] = manifest.read_mpd((tree / "manifest.mpd").read_text())
+            if addressing == "ondemand":
+                for file in sorted(tree.rglob("media.mp4")):
+                    check.check_on_demand(file.parent, mpds[addressing])
+                self.serve(name, tree, addressing)
+        self.tracks(check, root / f"v{said['version']}", said, self.truths(source, name, probe, said), mpds)
+        check.check_shifts()
+
+    def serve(self, name, root, addressing):
+        row = self.rows.get(name)
+        if not self.report.check(name, "is in the library", row is not None):
+            return
+        with self.report.step(name, "is served"):
+            served.check_tree(self.report, self.origin, name, row["id"], root, addressing)
+
+    def tracks(self, check, version, said, truths, mpds):
+        cmaf = {}
+        for folder in sorted((version / "cmaf").glob("[va]*")):
+            with self.report.step(f"{check.name} cmaf {folder.name}", "is read"):
+                cmaf[folder.name] = check.check_cmaf(folder, truths.get(folder.name), mpds)
+                check.check_trick(folder, "cmaf", cmaf[folder.name][0])
+        audio = muxed_audio(version, said)
+        for folder in sorted((version / "ts").glob("[va]*")):
+            with self.report.step(f"{check.name} ts {folder.name}", "is read"):
+                if folder.name.startswith("v"):
+                    muxed = (audio, truths.get(audio), cmaf[audio]) if audio else None
+                    check.check_ts_video(folder, truths.get(folder.name), cmaf[folder.name], muxed)
+                    check.check_trick(folder, "ts", cmaf[folder.name][0])
+                else:
+                    check.check_packed(folder, truths.get(folder.name), cmaf[folder.name])
+
+    def refused(self, name, probe, reason):
+        """A refusal must have its cause in the file."""
+        wanted = [stream for stream in probe.streams if stream.in_scope and stream.packets]
+        if not wanted:
+            right, cause = bool(reason), "nothing in scope"
+        elif any(stream.is_encrypted for stream in wanted):
+            right, cause = "encrypted" in reason, "encrypted"
+        elif probe.complaints:
+            right, cause = bool(reason), "damaged"
+        else:
+            right, cause = False, "none"
+        self.report.check(name, "is played, for ffmpeg reads it cleanly", right, reason)
+        self.report.row(name, f"refused: {cause}", *[""] * 10)
+
+    def truths(self, source, name, probe, said):
+        """Track name to what ffmpeg says of the stream it is made of. Every stream that ffmpeg decodes must be a track."""
+        truths = {}
+        for kind, prefix in (("video", "v"), ("audio", "a")):
+            streams = [stream for stream in probe.of(kind) if stream.in_scope]
+            tracks = [track for track in said["tracks"] if track["id"].startswith(prefix)]
+            left = list(streams)
+            for track in tracks:
+                # Where a container has no ids, the order of streams of a kind is that of the tracks.
+                stream = next((s for s in left if s.id is not None and s.id == track["source_track_id"]), None)
+                if stream is None and left and all(s.id is None for s in left):
+                    stream = left[0]
+                if not self.report.check(name, "every track is a stream that ffmpeg sees", stream is not None, track["id"]):
+                    continue
+                left.remove(stream)
+                if stream.frames:
+                    sums = ffmpeg.checksums(source, stream.index)
+                    truths[track["id"]] = presentation.Truth(stream, stream.frames, sums)
+            missing = [stream for stream in left if stream.frames and not stream.is_encrypted]
+            self.report.check(name, "every stream that ffmpeg decodes is a track", not missing,
+                              lambda: f"{[(s.index, s.codec, len(s.frames)) for s in missing]}, refused {said['refused']}")
+        return truths
+
+
+def muxed_audio(version, said):
+    """The audio that travels in the video's segments: the form's only one, when it has no folder of its own."""
+    left_out = {row["what"].split(" ")[0] for row in said["forms"]["ts"]["left_out"]}
+    audio = [track["id"] for track in said["tracks"] if track["id"].startswith("a") and track["id"] not in left_out]
+    return audio[0] if len(audio) == 1 and not (version / "ts" / audio[0]).exists() else None
+
+
+def finish(report, begun):
+    heads = ("file", "track", "codec", "frames", "out", "samples", "out", "first", "out", "last", "out", "segments")
+    print_table(heads, sorted(report.rows, key=lambda row: row[:2]))
+    print()
+    for rule, count in sorted(report.rules.items()):
+        print(f"rule met {count} times: {rule}")
+    for subject, what, detail in sorted(report.failures):
+        print(f"FAILED {subject}: {what}: {detail}")
+    print(f"\n{report.passed} passed, {len(report.failures)} failed in {time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
