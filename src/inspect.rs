@@ -21,7 +21,13 @@ pub fn run(arguments: InspectArguments) -> anyhow::Result<ExitCode> {
     for path in &arguments.files {
         let opened = Named::find(path, 4000).map(|named| named.open());
         let report = match opened {
-            Ok(Ok(asset)) => report(&path.to_string_lossy(), &asset),
+            Ok(Ok(asset)) => {
+                let report = report(&path.to_string_lossy(), &asset);
+                if report["playable"] == false {
+                    code = ExitCode::FAILURE;
+                }
+                report
+            }
             Ok(Err(error)) => {
                 code = ExitCode::FAILURE;
                 refusal(&path.to_string_lossy(), &error.to_string())

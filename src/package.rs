@@ -43,7 +43,17 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
         if folder.exists() {
             bail!("{} exists already", folder.display());
         }
-        for listed in listing::list(&asset, &forms, addressing) {
+        let listing = listing::list(&asset, &forms, addressing);
+        if listing.is_empty() {
+            let refusals = forms.iter().flat_map(|form| asset.presentation.left_out(*form));
+            let reasons: Vec<String> = refusals.map(|r| format!("{}: {}", r.what, r.why)).collect();
+            bail!(
+                "{}: no form asked for can carry it ({})",
+                path.display(),
+                reasons.join("; ")
+            );
+        }
+        for listed in listing {
             let answer = origin.answer_blocking(&asset, listed.resource);
             let answer = answer.with_context(|| format!("{}: {}", path.display(), listed.path))?;
             let target = folder.join(&listed.path);
