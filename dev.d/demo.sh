@@ -88,6 +88,17 @@ show_refusals() {
   jq -r '.refused[]? | "    left out \(.what): \(.why)"' <<<"$1"
 }
 
+# Names what was asked for and is no title: text files without a film.
+show_missing() {
+  local name
+  for name in "$library"/*; do
+    name=$(basename "$name")
+    if ! jq -e --arg name "$name" 'select(.path == $name)' <<<"$titles" >/dev/null; then
+      printf '\n  %s is not a film; text is served with the film whose name it shares\n' "$name"
+    fi
+  done
+}
+
 films=()
 films_named "$@"
 install_needs
@@ -117,11 +128,13 @@ while read -r title; do
   if [[ $(jq -r '.playable' <<<"$title") == true ]]; then
     playable=$((playable + 1))
     show_title "$title" || broken=1
+    show_refusals "$title"
   else
     printf '\n  %s cannot be played\n' "$(jq -r '.path' <<<"$title")"
+    jq -r '.refused[]? | "    \(.what): \(.why)"' <<<"$title"
   fi
-  show_refusals "$title"
 done < <(printf '%s\n' "$titles" | sed '/^$/d')
+show_missing
 ((playable > 0)) || die "nothing here can be played"
 ((broken == 0)) || die "the origin did not answer 200 everywhere; its log: $(tail -n 5 "$origin_log")"
 
