@@ -40,6 +40,10 @@ pub const TIMESCALE_MAX: u32 = u32::MAX;
 /// Longest sample entry (codec configuration included).
 pub const SAMPLE_ENTRY_SIZE_BYTES_MAX: usize = 64 << 10;
 
+/// How long a presentation may last, in seconds: a week. Cut every second that is 604,800 segments a track, where a
+/// single sample may claim to last 136 years.
+pub const PRESENTATION_DURATION_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
 /// Samples in one segment; 20 s at 240 fps is 4,800, 20 s of 2.5 ms Opus is 8,000.
 pub const SEGMENT_SAMPLE_COUNT_MAX: usize = 65_536;
 

@@ -59,6 +59,10 @@ fn trick_size_bytes(track: &Track, frame: &TrickFrame) -> u64 {
     header + track.index.size_bytes(range)
 }
 
+/// Segments of one run that are looked at for a peak. Longer runs of half a target duration exist only where one segment
+/// is hundreds of times longer than the others, and all of them together would be work without end.
+const RUN_SEGMENT_COUNT_MAX: usize = 256;
+
 /// Peak and average over (duration in ticks, bytes) rows.
 fn over_rows(rows: &[(u64, u64)], timescale: Timescale) -> Bandwidth {
     let scale = u128::from(timescale.get());
@@ -79,7 +83,7 @@ fn over_rows(rows: &[(u64, u64)], timescale: Timescale) -> Bandwidth {
     let mut peak_bps = average_bps;
     for first in 0..rows.len() {
         let (mut ticks, mut bytes) = (0u64, 0u64);
-        for (duration, size) in rows.iter().skip(first) {
+        for (duration, size) in rows.iter().skip(first).take(RUN_SEGMENT_COUNT_MAX) {
             ticks += duration;
             bytes += size;
             if u128::from(ticks) * 2 > target * 3 {
