@@ -331,15 +331,12 @@ pub fn write_demuxed(
                     description: Some(description.clone()),
                 });
             }
-            (description, _) => {
-                let what = description
-                    .as_ref()
-                    .map_or("track".to_owned(), |found| found.codec.name().to_owned());
-                refused.push(ManifestRefusal {
-                    what: format!("{what} {number}"),
-                    why: "no complete sample in it".into(),
-                });
-            }
+            (Some(description), None) => refused.push(ManifestRefusal {
+                what: format!("{} {number}", description.codec.name()),
+                why: "no complete sample in it".into(),
+            }),
+            // The demuxer has said why itself.
+            (None, _) => {}
         }
     }
     staging.publish(Manifest {

@@ -258,7 +258,8 @@ struct Header {
     extent_count: u32,
 }
 
-const MAGIC: [u8; 8] = *b"hwindex2";
+/// First bytes of a stored index; other versions are refused.
+pub const MAGIC: [u8; 8] = *b"hwindex2";
 const HEADER_SIZE: usize = 64;
 
 impl Header {

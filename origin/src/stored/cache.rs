@@ -22,8 +22,10 @@ pub fn import_cached(
         path: path.to_owned(),
         reason,
     };
-    // Nothing of the fingerprint may be forgotten: a file that was replaced must be taken apart again.
-    let what = format!("{}\n{:?}", path.display(), source.fingerprint());
+    // Nothing of the fingerprint may be forgotten: a file that was replaced must be taken apart again. So must what an
+    // older version stored in another format.
+    let format = packager::index::MAGIC;
+    let what = format!("{format:?}\n{}\n{:?}", path.display(), source.fingerprint());
     let name: String = Sha256::digest(what.as_bytes())
         .iter()
         .take(16)
