@@ -509,6 +509,15 @@ impl TrackIndex {
         sample.decode_time as i64 + i64::from(sample.composition_offset) - self.header.media_time as i64
     }
 
+    /// When the sample that is shown last ends, in track ticks; at most zero when nothing of the track is shown. Looks at
+    /// every sample.
+    pub fn presentation_end(&self) -> i64 {
+        let ends = self
+            .iter()
+            .map(|sample| self.presentation_time(&sample) + i64::from(sample.duration));
+        ends.max().unwrap_or(0)
+    }
+
     /// Samples `range` in decode order; a range past the end is cut.
     pub fn samples(&self, range: std::ops::Range<u32>) -> Samples<'_> {
         let end = range.end.min(self.header.sample_count);

@@ -2,7 +2,7 @@
 
 mod bandwidth;
 mod description;
-mod endless;
+mod span;
 
 use sha2::{Digest, Sha256};
 
@@ -224,7 +224,7 @@ impl Presentation {
             target,
             hls,
         } = new;
-        let tracks = endless::refuse(tracks, &mut refused);
+        let tracks = span::refuse(tracks, &mut refused);
         let playable = tracks.iter().any(|new| kind_of(&new.content) != MediaKind::Text);
         if !playable {
             return Err(PresentationError::Empty { refused });

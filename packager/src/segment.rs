@@ -190,10 +190,7 @@ impl SegmentTable {
             scale,
             Rounding::Floor,
         );
-        let end = index
-            .iter()
-            .last()
-            .map_or(0, |last| index.presentation_time(&last) + i64::from(last.duration));
+        let end = index.presentation_end();
         let mut cuts = boundaries
             .iter()
             .map(|boundary| boundary.to_scale(scale, Rounding::Nearest))
@@ -315,11 +312,7 @@ pub fn choose_boundaries(indexes: &[&TrackIndex], target: SegmentTarget) -> Alig
     };
     let scale = reference.timescale();
     let own: Vec<i64> = sync_times(reference).into_iter().map(|(_, time)| time).collect();
-    let end = reference
-        .iter()
-        .map(|s| reference.presentation_time(&s) + i64::from(s.duration))
-        .max()
-        .unwrap_or(0);
+    let end = reference.presentation_end();
     let alone = pick(&own, end, scale, target);
     let mut common = own;
     for (position, other) in others.iter().enumerate() {
@@ -395,12 +388,7 @@ pub struct TrickFrame {
 /// intra-only material does not become a second full track.
 pub fn trick_frames(index: &TrackIndex) -> Vec<TrickFrame> {
     let spacing = rescale(500, Timescale::MILLIS, index.timescale(), Rounding::Floor) as u64;
-    let end = index
-        .iter()
-        .map(|s| index.presentation_time(&s) + i64::from(s.duration))
-        .max()
-        .unwrap_or(0)
-        .max(0) as u64;
+    let end = index.presentation_end().max(0) as u64;
     let mut frames: Vec<TrickFrame> = Vec::new();
     for (sample_index, time) in sync_times(index) {
         let start = time.max(0) as u64;

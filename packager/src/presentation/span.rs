@@ -1,4 +1,5 @@
-//! Tracks that claim to last longer than anything does, and would be cut into more segments than memory holds.
+//! Tracks whose span makes no sense: shown before zero only, or lasting longer than anything does, which would be cut
+//! into more segments than memory holds.
 
 use super::{Content, NewRepresentation};
 use crate::index::TrackIndex;
@@ -8,35 +9,34 @@ use crate::time::{Rounding, Timescale, rescale};
 
 const SECONDS: Timescale = Timescale::new(1).expect("1 is not zero");
 
-/// Takes out what ends later than [`PRESENTATION_DURATION_SECONDS_MAX`]. Cues last no longer than the rest.
+/// Takes out what ends at zero or later than [`PRESENTATION_DURATION_SECONDS_MAX`]. Cues last no longer than the rest.
 pub(super) fn refuse(tracks: Vec<NewRepresentation>, refused: &mut Vec<Refusal>) -> Vec<NewRepresentation> {
-    let (kept, endless): (Vec<_>, Vec<_>) = tracks.into_iter().partition(|new| match &new.content {
-        Content::Samples(track) => end_seconds(&track.index) <= PRESENTATION_DURATION_SECONDS_MAX as i64,
-        Content::Cues(_) => true,
-    });
-    for new in endless {
-        if let Content::Samples(track) = &new.content {
-            let (description, index) = (&track.description, &track.index);
-            refused.push(Refusal {
-                what: format!("track {} ({})", description.source_track_id, description.codec.name()),
-                why: format!(
-                    "ends after {} s, at most {PRESENTATION_DURATION_SECONDS_MAX} s are served",
-                    end_seconds(index)
-                ),
-            });
+    let mut kept = Vec::with_capacity(tracks.len());
+    for new in tracks {
+        let why = match &new.content {
+            Content::Samples(track) => why_not(&track.index),
+            Content::Cues(_) => None,
+        };
+        match (why, &new.content) {
+            (Some(why), Content::Samples(track)) => {
+                let description = &track.description;
+                let what = format!("track {} ({})", description.source_track_id, description.codec.name());
+                refused.push(Refusal { what, why });
+            }
+            _ => kept.push(new),
         }
     }
     kept
 }
 
-/// When the sample shown last has been shown, rounded down.
-fn end_seconds(index: &TrackIndex) -> i64 {
-    let ends = index.iter().map(|sample| {
-        index
-            .presentation_time(&sample)
-            .saturating_add(i64::from(sample.duration))
-    });
-    rescale(ends.max().unwrap_or(0), index.timescale(), SECONDS, Rounding::Floor)
+fn why_not(index: &TrackIndex) -> Option<String> {
+    let end = index.presentation_end();
+    if end <= 0 {
+        return Some("all of it is trimmed away".into());
+    }
+    let seconds = rescale(end, index.timescale(), SECONDS, Rounding::Floor);
+    (seconds > PRESENTATION_DURATION_SECONDS_MAX as i64)
+        .then(|| format!("ends after {seconds} s, at most {PRESENTATION_DURATION_SECONDS_MAX} s are served"))
 }
 
 #[cfg(test)]
