@@ -473,6 +473,42 @@ fn mp4_reads_the_stored_file() {
     });
 }
 
+/// Cues in memory: a gap, then a cue, as WebVTT in CMAF has them (ISO/IEC 14496-30:2018 7.4).
+#[test]
+fn text_samples_are_read() {
+    let samples: [&[u8]; 2] = [b"\0\0\0\x08vtte", b"\0\0\0\x15vttc\0\0\0\x0dpaylhello"];
+    let description = text_description(Timescale::MILLIS);
+    let facts = InitFacts {
+        media_time: 0,
+        duration: Some(10_000),
+        frame_rate: None,
+    };
+    let header = init::header(&description, facts);
+    let mut cursor = std::io::Cursor::new(&header);
+    mp4_atom::Ftyp::decode(&mut cursor).unwrap();
+    let moov = mp4_atom::Moov::decode(&mut cursor).unwrap();
+    assert!(moov.trak[0].mdia.minf.nmhd.is_some());
+    assert_eq!(moov.mvex.unwrap().mehd.unwrap().fragment_duration, 10_000);
+
+    let fragment_samples = samples.map(|sample| FragmentSample {
+        size: sample.len() as u32,
+        duration: 2000,
+        composition_offset: 0,
+        sync: true,
+    });
+    let fragment = fragment::from_samples(1, 6000, &fragment_samples, SegmentPosition::Last);
+    let file = [&header[..], &fragment, samples[0], samples[1]].concat();
+    // ffprobe knows no WebVTT in MP4, but its box structure.
+    if media_folder().is_some() {
+        let path = written("text", &file);
+        let got: Vec<_> = packets(&path, "d:0")
+            .iter()
+            .map(|packet| (packet.pts, packet.size, packet.key))
+            .collect();
+        assert_eq!(got, [(6000, 8, true), (8000, 21, true)]);
+    }
+}
+
 proptest! {
     /// Whatever a track's times are, the stored file's tables give the index that they were made from.
     #[test]
