@@ -32,8 +32,8 @@ impl Asset {
                     .map(|cue| 96 + cue.payload.len() + cue.settings.len())
                     .sum(),
             };
-            let tables = representation.segments.segments().len() * size_of::<packager::segment::Segment>()
-                + representation.trick_frames.len() * size_of::<packager::segment::TrickFrame>();
+            let tables =
+                size_of_val(representation.segments.segments()) + size_of_val(representation.trick_frames.as_slice());
             (content + tables + 512) as u64
         };
         4096 + self.presentation.representations.iter().map(of).sum::<u64>()

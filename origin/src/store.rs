@@ -1,7 +1,7 @@
 //! Opened presentations by media id: scanned from the library, opened once however many ask, kept within a weight.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
@@ -23,10 +23,23 @@ struct Kept {
     checked: Mutex<Instant>,
 }
 
+/// What the library held when it was last looked at.
+#[derive(Clone, Default)]
+struct Scanned {
+    entries: Arc<BTreeMap<String, Entry>>,
+    at: Option<Instant>,
+}
+
+impl Scanned {
+    fn is_fresh(&self) -> bool {
+        self.at.is_some_and(|at| at.elapsed() < RESCAN_INTERVAL)
+    }
+}
+
 /// The library's presentations.
 pub struct Store {
     config: Config,
-    entries: RwLock<(Arc<BTreeMap<String, Entry>>, Option<Instant>)>,
+    scanned: RwLock<Scanned>,
     scanning: Mutex<()>,
     kept: Cache<String, Arc<Kept>>,
 }
@@ -40,7 +53,7 @@ impl Store {
             .build();
         Store {
             config,
-            entries: RwLock::new((Arc::default(), None)),
+            scanned: RwLock::default(),
             scanning: Mutex::new(()),
             kept,
         }
@@ -60,42 +73,36 @@ impl Store {
     /// Looks at the library folder now. Blocking.
     pub fn scan(&self) -> Result<Arc<BTreeMap<String, Entry>>, LibraryError> {
         let entries = Arc::new(library::scan(&self.config.library)?);
-        let mut current = self.entries.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *current = (entries.clone(), Some(Instant::now()));
+        let mut scanned = self.scanned.write().unwrap_or_else(PoisonError::into_inner);
+        *scanned = Scanned {
+            entries: entries.clone(),
+            at: Some(Instant::now()),
+        };
         Ok(entries)
+    }
+
+    fn scanned(&self) -> Scanned {
+        self.scanned.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the library holds, as of at most [`RESCAN_INTERVAL`] ago. Blocking.
     pub fn entries(&self) -> Result<Arc<BTreeMap<String, Entry>>, LibraryError> {
-        let read = || {
-            self.entries
-                .read()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .clone()
-        };
-        let fresh = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < RESCAN_INTERVAL);
-        let (entries, at) = read();
-        if fresh(at) {
-            return Ok(entries);
+        let scanned = self.scanned();
+        if scanned.is_fresh() {
+            return Ok(scanned.entries);
         }
         // One scans, the others take what it found.
-        let _scanning = self.scanning.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match read() {
-            (entries, at) if fresh(at) => Ok(entries),
-            _ => self.scan(),
+        let _scanning = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
+        let scanned = self.scanned();
+        match scanned.is_fresh() {
+            true => Ok(scanned.entries),
+            false => self.scan(),
         }
     }
 
     fn entry(&self, media_id: &str) -> Result<Entry, ServeError> {
-        let known = self
-            .entries
-            .read()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .0
-            .get(media_id)
-            .cloned();
-        if let Some(entry) = known {
-            return Ok(entry);
+        if let Some(entry) = self.scanned().entries.get(media_id) {
+            return Ok(entry.clone());
         }
         let entries = self.entries().map_err(|error| ServeError::Storage {
             what: error.to_string(),
@@ -106,14 +113,14 @@ impl Store {
     /// The presentation `media_id` if it is open and its files were looked at lately: an answer without any I/O.
     pub fn opened(&self, media_id: &str) -> Option<Arc<Asset>> {
         let kept = self.kept.get(media_id)?;
-        let checked = *kept.checked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let checked = *kept.checked.lock().unwrap_or_else(PoisonError::into_inner);
         (checked.elapsed() < CHECK_INTERVAL).then(|| kept.asset.clone())
     }
 
     /// The presentation `media_id`, opened now if need be. Blocking; one opens, the others wait.
     pub fn open(&self, media_id: &str) -> Result<Arc<Asset>, ServeError> {
         if let Some(kept) = self.kept.get(media_id) {
-            let mut checked = kept.checked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut checked = kept.checked.lock().unwrap_or_else(PoisonError::into_inner);
             if checked.elapsed() < CHECK_INTERVAL {
                 return Ok(kept.asset.clone());
             }

@@ -52,23 +52,24 @@ pub fn render(presentation: &Presentation, form: Form, base: &str) -> Vec<u8> {
         push_subtitle_rendition(&mut out, text, base);
         has_text = true;
     }
+    let playlist = Playlist { form, base, has_text };
     if videos.is_empty() {
         for group in &groups {
-            push_audio_variant(&mut out, group, form, has_text, base);
+            playlist.push_audio_variant(&mut out, group);
         }
         return out;
     }
+    let sounds: Vec<Sound<'_>> = match (groups.is_empty(), muxed) {
+        (false, _) => groups.iter().map(Sound::Group).collect(),
+        (true, Some(audio)) => vec![Sound::Muxed(audio)],
+        (true, None) => vec![Sound::Silent],
+    };
     let mut ranked = videos.clone();
     ranked.sort_by_key(|video| rank(video));
     for video in &videos {
         let score = ranked.iter().position(|other| other.id == video.id).unwrap_or(0) + 1;
-        match groups.is_empty() {
-            true => push_video_variant(&mut out, video, None, muxed, form, score, has_text, base),
-            false => {
-                for group in &groups {
-                    push_video_variant(&mut out, video, Some(group), None, form, score, has_text, base);
-                }
-            }
+        for sound in &sounds {
+            playlist.push_video_variant(&mut out, video, *sound, score);
         }
     }
     for video in &videos {
@@ -257,83 +258,97 @@ fn push_bandwidth(out: &mut Vec<u8>, peak_bps: u64, average_bps: u64) {
     push_number(out, average_bps);
 }
 
-fn push_audio_variant(out: &mut Vec<u8>, group: &AudioGroup<'_>, form: Form, has_text: bool, base: &str) {
-    let chosen = group
-        .members
-        .iter()
-        .find(|member| member.default)
-        .or(group.members.first());
-    let Some(chosen) = chosen else { return };
-    out.extend_from_slice(b"#EXT-X-STREAM-INF:");
-    push_bandwidth(out, group.peak_bps(form), group.average_bps(form));
-    out.extend_from_slice(b",CODECS=");
-    push_quoted(out, group.rfc6381());
-    out.extend_from_slice(b",AUDIO=");
-    push_quoted(out, &group.id);
-    if has_text {
-        out.extend_from_slice(b",SUBTITLES=\"subtitles\"");
-    }
-    out.push(b'\n');
-    push_uri(out, base, &chosen.id, "index.m3u8");
-    out.push(b'\n');
+/// What is heard with a video variant.
+#[derive(Clone, Copy)]
+enum Sound<'a> {
+    /// Nothing.
+    Silent,
+    /// What travels in the video's own segments.
+    Muxed(&'a Representation),
+    /// One of a group's renditions.
+    Group(&'a AudioGroup<'a>),
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one tag with many attributes, written in one place"
-)]
-fn push_video_variant(
-    out: &mut Vec<u8>,
-    video: &Representation,
-    group: Option<&AudioGroup<'_>>,
-    muxed: Option<&Representation>,
-    form: Form,
-    score: usize,
-    has_text: bool,
-    base: &str,
-) {
-    let own = video.bandwidth(form);
-    let (peak, average, audio_codec) = match (group, muxed) {
-        (Some(group), _) => (group.peak_bps(form), group.average_bps(form), group.rfc6381()),
-        (None, Some(audio)) => {
-            let audio_bandwidth = audio.bandwidth(form);
-            (audio_bandwidth.peak_bps, audio_bandwidth.average_bps, audio.rfc6381())
+impl Sound<'_> {
+    /// Peak and average bit rate, and `CODECS` value.
+    fn facts(&self, form: Form) -> (u64, u64, &str) {
+        match self {
+            Sound::Silent => (0, 0, ""),
+            Sound::Muxed(audio) => {
+                let bandwidth = audio.bandwidth(form);
+                (bandwidth.peak_bps, bandwidth.average_bps, audio.rfc6381())
+            }
+            Sound::Group(group) => (group.peak_bps(form), group.average_bps(form), group.rfc6381()),
         }
-        (None, None) => (0, 0, ""),
-    };
-    out.extend_from_slice(b"#EXT-X-STREAM-INF:");
-    push_bandwidth(out, own.peak_bps + peak, own.average_bps + average);
-    out.extend_from_slice(b",SCORE=");
-    push_number(out, score as u64);
-    out.extend_from_slice(b",CODECS=\"");
-    out.extend_from_slice(video.rfc6381().as_bytes());
-    if !audio_codec.is_empty() {
-        out.push(b',');
-        out.extend_from_slice(audio_codec.as_bytes());
     }
-    out.push(b'"');
-    push_video_attributes(out, video, form);
-    if let Some((numerator, denominator)) = video.frame_rate() {
-        out.extend_from_slice(b",FRAME-RATE=");
-        let millihertz = (u64::from(numerator) * 2_000 / u64::from(denominator.max(1))).div_ceil(2);
-        push_number(out, millihertz / 1_000);
-        out.extend_from_slice(format!(".{:03}", millihertz % 1_000).as_bytes());
+}
+
+/// What all variants of a playlist have in common.
+#[derive(Clone, Copy)]
+struct Playlist<'a> {
+    form: Form,
+    base: &'a str,
+    has_text: bool,
+}
+
+impl Playlist<'_> {
+    fn push_variant_tail(&self, out: &mut Vec<u8>, id: &str) {
+        if self.has_text {
+            out.extend_from_slice(b",SUBTITLES=\"subtitles\"");
+        }
+        out.push(b'\n');
+        push_uri(out, self.base, id, "index.m3u8");
+        out.push(b'\n');
     }
-    out.extend_from_slice(b",STABLE-VARIANT-ID=");
-    match group {
-        Some(group) => push_quoted(out, &format!("{}-{}", video.id, group.id)),
-        None => push_quoted(out, &video.id),
-    }
-    if let Some(group) = group {
+
+    fn push_audio_variant(&self, out: &mut Vec<u8>, group: &AudioGroup<'_>) {
+        let chosen = group
+            .members
+            .iter()
+            .find(|member| member.default)
+            .or(group.members.first());
+        let Some(chosen) = chosen else { return };
+        out.extend_from_slice(b"#EXT-X-STREAM-INF:");
+        push_bandwidth(out, group.peak_bps(self.form), group.average_bps(self.form));
+        out.extend_from_slice(b",CODECS=");
+        push_quoted(out, group.rfc6381());
         out.extend_from_slice(b",AUDIO=");
         push_quoted(out, &group.id);
+        self.push_variant_tail(out, &chosen.id);
     }
-    if has_text {
-        out.extend_from_slice(b",SUBTITLES=\"subtitles\"");
+
+    fn push_video_variant(&self, out: &mut Vec<u8>, video: &Representation, sound: Sound<'_>, score: usize) {
+        let own = video.bandwidth(self.form);
+        let (peak, average, audio_codec) = sound.facts(self.form);
+        out.extend_from_slice(b"#EXT-X-STREAM-INF:");
+        push_bandwidth(out, own.peak_bps + peak, own.average_bps + average);
+        out.extend_from_slice(b",SCORE=");
+        push_number(out, score as u64);
+        out.extend_from_slice(b",CODECS=\"");
+        out.extend_from_slice(video.rfc6381().as_bytes());
+        if !audio_codec.is_empty() {
+            out.push(b',');
+            out.extend_from_slice(audio_codec.as_bytes());
+        }
+        out.push(b'"');
+        push_video_attributes(out, video, self.form);
+        if let Some((numerator, denominator)) = video.frame_rate() {
+            out.extend_from_slice(b",FRAME-RATE=");
+            let millihertz = (u64::from(numerator) * 2_000 / u64::from(denominator.max(1))).div_ceil(2);
+            push_number(out, millihertz / 1_000);
+            out.extend_from_slice(format!(".{:03}", millihertz % 1_000).as_bytes());
+        }
+        out.extend_from_slice(b",STABLE-VARIANT-ID=");
+        match sound {
+            Sound::Group(group) => {
+                push_quoted(out, &format!("{}-{}", video.id, group.id));
+                out.extend_from_slice(b",AUDIO=");
+                push_quoted(out, &group.id);
+            }
+            Sound::Silent | Sound::Muxed(_) => push_quoted(out, &video.id),
+        }
+        self.push_variant_tail(out, &video.id);
     }
-    out.push(b'\n');
-    push_uri(out, base, &video.id, "index.m3u8");
-    out.push(b'\n');
 }
 
 /// Attributes that a variant and its I-frame stream share.

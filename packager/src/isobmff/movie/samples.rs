@@ -46,6 +46,7 @@ impl RawSamples<'_> {
 }
 
 /// Iterator of [`RawSamples::iter`].
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(super) enum RawIter<'a> {
     Table(TableSamples<'a>),
     Gathered(&'a TrackIndex, Samples<'a>),
