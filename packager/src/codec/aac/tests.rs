@@ -1,4 +1,4 @@
-#![allow(clippy::indexing_slicing, clippy::expect_used)]
+#![allow(clippy::indexing_slicing, clippy::expect_used, clippy::unusual_byte_groupings)]
 
 use super::adts::AdtsHeader;
 use super::esds::Esds;
@@ -128,7 +128,9 @@ fn written_out_channels_are_counted() {
         (1, 2),
         (0, 3),
         (0, 4), // two front, one back, one LFE
-        (0, 3), // no mixdown
+        (0b1_0101, 5),
+        (0b1_0110, 5),
+        (0b1_101, 4), // three mixdowns
         (0, 1),
         (0, 4),
         (1, 1),

@@ -294,6 +294,26 @@ fn dec3_of_an_access_unit() {
         (1, 0b10)
     );
     assert_eq!(Dec3::parse(&dec3.serialise().expect("fits")), Ok(dec3));
+    // The same in frames of three blocks: the second round tells nothing further.
+    let main = eac3(&Eac3 { block_code: 2, ..MAIN });
+    let dependent = eac3(&Eac3 {
+        stream_type: 1,
+        block_code: 2,
+        channel_map: Some(0x1a00),
+        ..MAIN
+    });
+    let unit = AccessUnit::parse(&[&main[..], &dependent, &main, &dependent].concat())
+        .expect("valid")
+        .expect("whole");
+    let dec3 = Dec3::build(&unit).expect("complete");
+    assert_eq!(
+        (
+            dec3.substreams.len(),
+            dec3.substreams[0].dependent_count,
+            dec3.channels()
+        ),
+        (1, 1, 8)
+    );
     // Two programmes in frames of three blocks, each frame twice.
     let first = eac3(&Eac3 { block_code: 2, ..MAIN });
     let second = eac3(&Eac3 {

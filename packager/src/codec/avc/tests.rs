@@ -1,6 +1,7 @@
 #![allow(clippy::indexing_slicing, clippy::expect_used)]
 
 use super::*;
+use crate::codec::bits::BitWriter;
 use crate::codec::vui::{FrameRate, SampleAspectRatio};
 use crate::codec::{ColorInfo, tests::hex};
 
@@ -65,6 +66,27 @@ fn configurations_of_real_files() {
     assert_eq!(parse(PQ).1.color, color(9, 16, 9));
     assert_eq!(parse(BT601).1.color, color(6, 1, 6));
     assert_eq!(parse(HIGH).1.sar, Some(SampleAspectRatio::SQUARE));
+}
+
+#[test]
+fn picture_parameter_set_of_x264() {
+    let pps = Pps::parse(&hex("68ebe3cb22c0")).expect("valid");
+    let expected = Pps {
+        id: 0,
+        sps_id: 0,
+        cabac: true,
+        bottom_field_pic_order_present: false,
+        slice_group_count: 1,
+        slice_group_map_type: 0,
+        slice_group_change_rate: 0,
+        ref_idx_l0_default_count: 3,
+        ref_idx_l1_default_count: 1,
+        weighted_pred: true,
+        weighted_bipred_idc: 2,
+        deblocking_control_present: true,
+        redundant_pic_cnt_present: false,
+    };
+    assert_eq!(pps, expected);
 }
 
 #[test]
@@ -149,4 +171,63 @@ fn random_access_needs_an_intra_slice() {
     for cut in 0..sei.len() - 1 {
         assert!(!is_recovery_point(&sei[..cut]));
     }
+}
+
+#[test]
+fn interlaced_stream_with_hrd() {
+    // x264: 720x576 fields at 25 frames, 16:15 samples, constant bit rate.
+    let sps = Sps::parse(&hex(
+        "6764001eacd940b424dff8008000788000000300800000193020007a12000f427261807c50a658",
+    ))
+    .expect("valid");
+    assert_eq!((sps.width, sps.height, sps.frame_mbs_only), (720, 576, false));
+    assert_eq!(sps.sar, Some(SampleAspectRatio { width: 16, height: 15 }));
+    assert_eq!(
+        sps.frame_rate,
+        Some(FrameRate {
+            num: 25,
+            den: 1,
+            fixed: false
+        })
+    );
+    let delays = sps.hrd_delay_bits.expect("present");
+    assert_eq!((delays.cpb_removal, delays.dpb_output), (13, 7));
+    assert!(sps.pic_struct_present);
+    assert_eq!(sps.reorder_frame_count_max, Some(2));
+}
+
+#[test]
+fn scaling_lists_are_passed_over() {
+    let mut writer = BitWriter::new();
+    writer.bytes(&[0x67, 244, 0, 30]);
+    let one = |writer: &mut BitWriter| writer.write(1, 1); // ue(v) 0, or a flag that is set
+    one(&mut writer); // id
+    writer.write(0b0_0100, 5); // chroma_format_idc 3
+    writer.write(0, 1); // separate_colour_plane_flag
+    one(&mut writer);
+    one(&mut writer); // bit depths
+    writer.write(0, 1); // transform bypass
+    one(&mut writer); // scaling matrix present
+    one(&mut writer); // first list: sixteen deltas of zero
+    writer.write(0xffff, 16);
+    one(&mut writer); // second list: -8 ends it
+    writer.write(0b0_0001_0001, 9);
+    writer.write(0, 4); // four lists absent
+    one(&mut writer); // an 8x8 list
+    writer.write(u64::MAX, 64);
+    writer.write(0, 5); // five lists absent
+    one(&mut writer); // log2_max_frame_num_minus4
+    writer.write(0b011, 3); // pic_order_cnt_type 2
+    one(&mut writer); // max_num_ref_frames
+    writer.write(0, 1);
+    writer.write(0b0_0101, 5); // five macroblocks wide
+    writer.write(0b0_0100, 5); // four high
+    writer.write(0b11, 2); // frame_mbs_only, direct_8x8_inference
+    writer.write(0b001, 3); // no cropping, no VUI, stop bit
+    let sps = Sps::parse(&writer.into_bytes()).expect("valid");
+    assert_eq!((sps.width, sps.height, sps.chroma_format), (80, 64, 3));
+    assert_eq!(
+        (sps.pic_order_cnt, sps.reorder_frames_max()),
+        (PicOrderCnt::DecodingOrder, 0)
+    );
 }

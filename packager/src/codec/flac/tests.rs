@@ -78,3 +78,28 @@ fn frames_end_where_the_checksum_says() {
     assert_eq!(frame_size_bytes(&first[..first.len() - 1], &info), None);
     assert_eq!(frame_size_bytes(&[], &info), None);
 }
+
+#[test]
+fn checksums_have_their_catalogued_check_values() {
+    assert_eq!(crc8(b"123456789"), 0xf4);
+    assert_eq!(b"123456789".iter().fold(0, |crc, &byte| crc16_step(crc, byte)), 0xfee8);
+}
+
+#[test]
+fn block_sizes_and_rates_by_code() {
+    for (code, samples) in [(1, 192), (2, 576), (5, 4_608), (8, 256), (15, 32_768)] {
+        let header = FrameHeader::parse(&with_crc(vec![0xff, 0xf8, code << 4, 0x18, 0])).expect("valid");
+        assert_eq!((header.block_samples, header.sampling_rate), (samples, None), "{code}");
+    }
+    for (code, rate) in [(1, 88_200), (3, 192_000), (4, 8_000), (10, 48_000), (11, 96_000)] {
+        let header = FrameHeader::parse(&with_crc(vec![0xff, 0xf8, 0xc0 | code, 0x18, 0])).expect("valid");
+        assert_eq!(header.sampling_rate, Some(rate), "{code}");
+    }
+    for broken in [
+        [0xff, 0xf8, 0x09, 0x18, 0],
+        [0xff, 0xf8, 0xcf, 0x18, 0],
+        [0xff, 0xf8, 0xc9, 0xb8, 0],
+    ] {
+        assert!(FrameHeader::parse(&with_crc(broken.to_vec())).is_err(), "{broken:x?}");
+    }
+}

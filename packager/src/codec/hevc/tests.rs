@@ -1,4 +1,4 @@
-#![allow(clippy::indexing_slicing, clippy::expect_used)]
+#![allow(clippy::indexing_slicing, clippy::expect_used, clippy::unusual_byte_groupings)]
 
 use super::*;
 use crate::codec::bits::BitWriter;
@@ -193,6 +193,17 @@ fn predicted_reference_sets_follow_equations_7_61_and_7_62() {
     check(4, &all, (vec![(-4, true)], vec![(4, true), (8, true)]));
     let some = [(false, false), (true, true), (false, true), (false, true)];
     check(-4, &some, (vec![(-4, false), (-12, true)], vec![]));
+    // What moves to the other side comes nearest last there, for it was nearest before.
+    let ahead = ShortTermRefPicSet {
+        negative: vec![],
+        positive: vec![(1, true), (3, true)],
+    };
+    let mut reader = BitReader::new(&[0b1_1_00101_1, 0b1_1_000000], "t");
+    let set = ShortTermRefPicSet::read_in_sps(&mut reader, &[ahead]).expect("valid");
+    assert_eq!(
+        (set.negative, set.positive),
+        (vec![(-2, true), (-4, true), (-5, true)], vec![])
+    );
 }
 
 #[test]
@@ -233,4 +244,99 @@ fn sequence_parameter_sets_of_x265() {
             color.filter(|color| color.is_described())
         );
     }
+}
+
+/// x265: 4:2:2 10 bits, two temporal layers, PQ in full range, constant bit rate.
+const LAYERED: &str = "4201020408000003009d0800000300003c0000b00b480484d965652b2c9272bc05b848804820000003002000000303cc0292cdc001\
+                       e848003d09f0007a12000f4264";
+
+#[test]
+fn sub_layers_and_hrd() {
+    let sps = Sps::parse(&hex(LAYERED)).expect("valid");
+    assert_eq!(
+        (sps.width, sps.height, sps.chroma_format, sps.bit_depth_luma),
+        (360, 288, 2, 10)
+    );
+    assert_eq!(
+        (sps.profile.profile, sps.profile.level, sps.temporal_layer_count),
+        (4, 60, 2)
+    );
+    assert_eq!(
+        (sps.reorder_picture_count_max, sps.sar),
+        (2, Some(SampleAspectRatio::SQUARE))
+    );
+    assert_eq!(
+        sps.frame_rate,
+        Some(FrameRate {
+            num: 30,
+            den: 1,
+            fixed: true
+        })
+    );
+    assert_eq!(
+        sps.color,
+        Some(ColorInfo {
+            primaries: 9,
+            transfer: 16,
+            matrix: 9,
+            full_range: true
+        })
+    );
+    let vps = Vps::parse(&hex("40010c02ffff0408000003009d0800000300003c00009594aca048")).expect("valid");
+    assert_eq!((vps.profile, vps.temporal_layer_count), (sps.profile, 2));
+}
+
+/// [`LAYERED`] with bits replaced: at each place, counted in the unescaped NAL unit, the given number of bits makes room
+/// for the given ones.
+fn spliced(edits: &[(u64, u64, Vec<bool>)]) -> Vec<u8> {
+    let nal = unescape_rbsp(&hex(LAYERED)).into_owned();
+    let mut reader = BitReader::new(&nal, "t");
+    let mut writer = BitWriter::new();
+    for (place, removed, bits) in edits {
+        while reader.position_bits() < *place {
+            writer.flag(reader.flag().expect("inside"));
+        }
+        reader.skip(*removed).expect("inside");
+        bits.iter().for_each(|&bit| writer.flag(bit));
+    }
+    while let Ok(bit) = reader.flag() {
+        writer.flag(bit);
+    }
+    let mut escaped = Vec::new();
+    for byte in writer.into_bytes() {
+        if byte <= 3 && escaped.ends_with(&[0, 0]) {
+            escaped.push(3);
+        }
+        escaped.push(byte);
+    }
+    escaped
+}
+
+#[test]
+fn scaling_list_data_is_passed_over() {
+    let mut data = vec![true];
+    for list in 0..20 {
+        // The first of each size is written out: a DC value above 8x8, then deltas of zero. The others are predicted.
+        data.push(matches!(list, 0 | 6 | 12 | 18));
+        let codes = match list {
+            0 => 16,
+            6 => 64,
+            12 | 18 => 65,
+            _ => 1,
+        };
+        data.extend(vec![true; codes]);
+    }
+    // sps_scaling_list_data_present_flag stands at bit 228.
+    assert_eq!(Sps::parse(&spliced(&[(228, 1, data)])), Sps::parse(&hex(LAYERED)));
+}
+
+#[test]
+fn decoding_unit_hrd_is_passed_over() {
+    let edits = [
+        (351, 1, [vec![true], vec![false; 19]].concat()), // sub_pic_hrd_params_present_flag and its four fields
+        (360, 0, vec![true; 4]),                          // cpb_size_du_scale
+        (432, 0, vec![true; 2]),                          // size and rate per decoding unit, of each layer
+        (490, 0, vec![true; 2]),
+    ];
+    assert_eq!(Sps::parse(&spliced(&edits)), Sps::parse(&hex(LAYERED)));
 }

@@ -87,6 +87,9 @@ fn superframes_are_split_by_their_index() {
     assert_eq!(frames(&sample), Ok(vec![0..3, 3..5]));
     let hidden = [1, 2, 3, 4, 5, 0xc1, 3, 0, 0xc1];
     assert_eq!(frames(&hidden), Ok(vec![0..3]));
+    // Sizes in two bytes, the lower first.
+    let long = [&[7; 300][..], &[0xc9, 0x00, 0x01, 44, 0, 0xc9]].concat();
+    assert_eq!(frames(&long), Ok(vec![0..256, 256..300]));
     assert!(frames(&[1, 2, 0xc1, 3, 2, 0xc1]).is_err());
     // A last byte that only looks like a marker.
     assert_eq!(frames(&[1, 2, 3, 0xc1]), Ok(vec![0..4]));
