@@ -78,6 +78,14 @@ fn a_sequence_begins_each_child_at_the_end_of_the_one_before() {
         "<p begin='1s' timeContainer='seq'><span dur='1s'>a</span> <span dur='1s'>b</span></p>",
         &[(1_000, 2_000, "a"), (2_000, 3_000, "b")],
     );
+    check(
+        "<div timeContainer='seq' end='20s'><div><p end='1s'>a</p></div><p end='1s'>b</p></div>",
+        &[(0, 1_000, "a"), (1_000, 2_000, "b")],
+    );
+    check(
+        "<div timeContainer='seq'><div end='5s'><p end='1s'>a</p></div><p end='1s'>b</p></div>",
+        &[(0, 1_000, "a"), (5_000, 6_000, "b")],
+    );
     let nested = "<div timeContainer='seq'><div timeContainer='seq'><p dur='1s'>a</p><p dur='1s'>b</p></div><p dur='1s'>c</p></div>";
     check(nested, &[(0, 1_000, "a"), (1_000, 2_000, "b"), (2_000, 3_000, "c")]);
 }
