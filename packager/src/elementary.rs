@@ -78,3 +78,7 @@ fn push(writer: &mut IndexWriter, offset: u64, size: usize, duration: u32) -> Re
     })?;
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;

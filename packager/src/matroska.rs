@@ -23,7 +23,7 @@ use self::coding::Coding;
 use self::header::{Header, TrackEntry, TrackType};
 use self::timeline::{AudioClock, Clock, RawFrame, Timeline};
 use crate::codec::MediaKind;
-use crate::limits::{SAMPLE_COUNT_MAX, SAMPLE_SIZE_BYTES_MAX};
+use crate::limits::{FILE_SAMPLE_COUNT_MAX, SAMPLE_COUNT_MAX, SAMPLE_SIZE_BYTES_MAX};
 use crate::source::{ReadAt, ReadError, Refusal, SourceTracks};
 use crate::time::Timescale;
 use crate::track::Track;
@@ -156,12 +156,13 @@ fn collectors(header: &Header, refused: &mut Vec<Refusal>) -> Vec<Collector> {
 /// Hands every block to its track's collector.
 fn collect(walk: &mut Walk<'_, '_>, header: &Header, collectors: &mut [Collector]) -> Result<(), MatroskaError> {
     let mut block = Block::default();
+    let mut samples_left = FILE_SAMPLE_COUNT_MAX;
     while walk.next_block(&mut block)? {
         if let Some(collector) = collectors
             .iter_mut()
             .find(|collector| collector.entry.number == block.track_number)
         {
-            collector.take(walk, header, &block)?;
+            collector.take(walk, header, &block, &mut samples_left)?;
         }
     }
     Ok(())
@@ -204,13 +205,19 @@ impl Collector {
         stated.filter(|timestamp| *timestamp != RawFrame::NO_TIMESTAMP).min()
     }
 
-    fn take(&mut self, walk: &mut Walk<'_, '_>, header: &Header, block: &Block) -> Result<(), MatroskaError> {
+    fn take(
+        &mut self,
+        walk: &mut Walk<'_, '_>,
+        header: &Header,
+        block: &Block,
+        samples_left: &mut usize,
+    ) -> Result<(), MatroskaError> {
         for (lace_index, (offset, size)) in block.frames.iter().copied().enumerate() {
             if size > SAMPLE_SIZE_BYTES_MAX {
                 self.too_large_count += 1;
                 continue;
             }
-            if self.frames.len() >= SAMPLE_COUNT_MAX {
+            if self.frames.len() >= SAMPLE_COUNT_MAX || *samples_left == 0 {
                 self.full = true;
                 return Ok(());
             }
@@ -226,6 +233,7 @@ impl Collector {
                 _ => self.sound(walk, block, lace_index, offset, size)?,
             };
             self.frames.push(frame);
+            *samples_left -= 1;
         }
         if !block.frames.is_empty() {
             self.discard_padding = block.discard_padding;
@@ -334,3 +342,7 @@ impl Collector {
         timeline.map_err(|error| error.to_string())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;

@@ -424,3 +424,7 @@ impl Demuxer for OggDemuxer {
         &self.refused
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;

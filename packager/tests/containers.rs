@@ -10,8 +10,10 @@ use std::process::Command;
 
 use bytes::Bytes;
 use packager::codec::Codec;
+use packager::demux::Demuxer;
 use packager::elementary::{ElementaryError, ac3, adts, flac, mpeg_audio};
 use packager::matroska;
+use packager::ogg::OggDemuxer;
 use packager::source::{ReadAt, SourceTracks};
 use packager::time::{MediaTime, Rounding, Timescale};
 use packager::track::Track;
@@ -252,6 +254,47 @@ fn elementary_streams_agree_with_ffprobe() {
         check_tracks(&path, &source, &read, 5_000_000);
         for refusal in &read.refused {
             eprintln!("{}: {}: {}", path.display(), refusal.what, refusal.why);
+        }
+    }
+}
+
+#[test]
+fn ogg_agrees_with_ffprobe() {
+    let Some(media) = media() else { return };
+    for path in files(&media.join("audio-raw"), &[".opus", ".ogg"]) {
+        let source = load(&path);
+        let Some(streams) = probe(&path) else { return };
+        let (name, wanted) = &streams[&0];
+        for push_size in [1, 1000, source.len()] {
+            let mut demuxer = OggDemuxer::new();
+            let mut packets = Vec::new();
+            for bytes in source.chunks(push_size) {
+                demuxer.push(bytes, &mut packets).unwrap();
+            }
+            demuxer.finish(&mut packets).unwrap();
+            assert_eq!(
+                (demuxer.tracks().len(), name.as_str()),
+                (1, "opus"),
+                "{:?}",
+                demuxer.refused()
+            );
+            let track = &demuxer.tracks()[0];
+            let timescale = track.description.as_ref().unwrap().timescale;
+            // ffprobe goes on into what is chained behind the first stream.
+            let is_whole = packets.len() == wanted.len();
+            let refused = demuxer.refused();
+            assert!(
+                packets.len() > 50 && is_whole == refused.is_empty(),
+                "{}: {refused:?}",
+                path.display()
+            );
+            for (index, (packet, wanted)) in packets.iter().zip(wanted).enumerate() {
+                let presentation_ns = nanoseconds(packet.presentation_time - track.media_time, timescale);
+                let at = format!("{} packet {index}", path.display());
+                assert_eq!(hash(&packet.data), wanted.sha256, "{at}");
+                let off = presentation_ns - wanted.presentation_ns.unwrap();
+                assert!(off.abs() <= 1, "{at}: {off} off");
+            }
         }
     }
 }

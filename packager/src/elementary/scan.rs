@@ -123,14 +123,17 @@ impl<'a> Scan<'a> {
         Ok(parse(bytes).filter(|frame| frame.size > frame.lead && self.kind.is_none_or(|kind| kind == frame.kind)))
     }
 
-    /// Whether a frame of the same kind starts at `offset`, or the stream ends there.
+    /// Whether a frame of the same kind or a tag starts at `offset`, or the stream ends there.
     fn is_confirmed(
         &mut self,
         offset: u64,
         parse: impl Fn(&[u8]) -> Option<Frame>,
         kind: u64,
     ) -> Result<bool, ReadError> {
-        Ok(offset == self.end || self.frame_at(offset, parse)?.is_some_and(|frame| frame.kind == kind))
+        if offset == self.end || tag::id3v2_size(self.window.peek(offset, 10)?).is_some() {
+            return Ok(true);
+        }
+        Ok(self.frame_at(offset, parse)?.is_some_and(|frame| frame.kind == kind))
     }
 
     /// What was left out.

@@ -262,6 +262,8 @@ struct Found {
     tracks: Option<Master>,
     /// Absolute positions that SeekHeads give for Info and Tracks.
     seeks: Vec<(u32, u64)>,
+    /// They have been tried.
+    seeks_followed: bool,
 }
 
 impl Found {
@@ -275,7 +277,8 @@ impl Found {
         let mut offset = start;
         while offset < end && !self.is_complete() {
             let Some(head) = head_at(window, offset)? else { break };
-            let seen_enough = self.tracks.is_some() || self.seeks.iter().any(|(id, _)| *id == id::TRACKS);
+            let sought = !self.seeks_followed && self.seeks.iter().any(|(id, _)| *id == id::TRACKS);
+            let seen_enough = self.tracks.is_some() || sought;
             match head.id {
                 id::CLUSTER if seen_enough => break,
                 id::INFO | id::TRACKS => self.take(window, head, offset)?,
@@ -333,6 +336,7 @@ impl Found {
                 self.take(window, head, offset)?;
             }
         }
+        self.seeks_followed = true;
         match self.tracks {
             Some(_) => Ok(()),
             // Its SeekHead lied: without entries to follow, the walk goes past the clusters.

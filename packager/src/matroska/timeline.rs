@@ -27,6 +27,9 @@ const FRAME_NS_MIN: u64 = 1_000_000;
 /// Nanoseconds by which a timestamp may always miss its grid, for timestamps that come from 90 kHz or microseconds.
 const MISFIT_NS_MIN: i128 = 12_000;
 
+/// Nanoseconds by which a DefaultDuration may miss the rate it means: half of one by rounding, and some by computing.
+const DEFAULT_DURATION_NS_OFF: i128 = 3;
+
 /// Finest container tick that is kept as it is for pictures that have no steady rate: durations and offsets of 32 bits
 /// then still span half an hour.
 const TICK_TIMESCALE_MAX: u64 = 1_000_000;
@@ -84,6 +87,20 @@ fn div_nearest(value: i128, divisor: i128) -> i128 {
 pub(super) struct Grid {
     pub timescale: Timescale,
     pub frame_ticks: u32,
+}
+
+impl Grid {
+    /// The grid of `frames` in `seconds`, its timescale large enough for a precise start.
+    fn new(frames: u64, seconds: u64) -> Option<Grid> {
+        let factor = match frames {
+            GRID_TIMESCALE_MIN.. => 1,
+            _ => GRID_TIMESCALE_MIN.div_ceil(frames.max(1)).next_multiple_of(1_000),
+        };
+        Some(Grid {
+            timescale: Timescale::new(u32::try_from(frames.checked_mul(factor)?).ok()?)?,
+            frame_ticks: u32::try_from(seconds.checked_mul(factor)?).ok()?,
+        })
+    }
 }
 
 /// Container ticks and what a track's own times are made of.
@@ -144,12 +161,12 @@ fn grid(timestamps: &[i64], timestamp_scale: u64, default_duration: Option<u64>)
             let Some(misfit) = misfit(timestamps, timestamp_scale, frames, seconds) else {
                 continue;
             };
-            let factor = GRID_TIMESCALE_MIN.div_ceil(frames.max(1)).next_multiple_of(1000).max(1);
-            let factor = if frames >= GRID_TIMESCALE_MIN { 1 } else { factor };
-            let grid = Grid {
-                timescale: Timescale::new(u32::try_from(frames * factor).ok()?)?,
-                frame_ticks: u32::try_from(seconds * factor).ok()?,
-            };
+            let grid = Grid::new(frames, seconds)?;
+            // A stated rate that fits is believed, though few pictures may fit another one better.
+            let stated = i128::from(seconds) * NANOSECONDS - i128::from(frame_ns) * i128::from(frames);
+            if default_duration == Some(frame_ns) && stated.abs() <= DEFAULT_DURATION_NS_OFF * i128::from(frames) {
+                return Some(grid);
+            }
             if best.is_none_or(|(least, _)| misfit < least) {
                 best = Some((misfit, grid));
             }
