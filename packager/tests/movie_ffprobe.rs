@@ -471,7 +471,7 @@ fn little_more_than_the_headers_is_read() {
         let (headers, header_count, last) = header_size(&source.bytes);
         // Beside a tenth: the few headers around them, a guess behind the last fragment that one more comes, and a first
         // sample where the sample entry leaves something out.
-        let allowed = headers + headers / 10 + 256 + 64 * header_count + last;
+        let allowed = headers + headers / 10 + 256 + 320 * header_count + last;
         let probed = tracks.tracks.iter().filter(|track| {
             let known = ["ac-3", "avc1", "hvc1", "av01"];
             !known.iter().any(|known| track.description.rfc6381.starts_with(known))
