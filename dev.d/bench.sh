@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ./dev bench: the criterion benchmarks; arguments go to cargo bench.
+# ./dev bench: the criterion benchmarks (arguments go to cargo bench), then the first manifest of a long film.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=setup.sh
@@ -7,4 +7,5 @@ source "$root/dev.d/setup.sh"
 
 install_missing_and_rust
 cd "$root"
-exec cargo bench --workspace "$@"
+cargo bench -p headwater --bench packaging -- "$@"
+"$root/dev.d/cold.sh"

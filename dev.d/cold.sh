@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Measures the first manifest of a two-hour 1080p30 progressive film that an origin has never seen: time of the first
+# request, and how much of the file was read for it. Called by ./dev bench.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=setup.sh
+source "$root/dev.d/setup.sh"
+# shellcheck source=origin.sh
+source "$root/dev.d/origin.sh"
+
+need curl curl ca-certificates
+need ffmpeg ffmpeg
+install_missing_and_rust
+cd "$root"
+cargo build --release -p headwater
+target=$(target_dir)
+folder=$target/bench
+film=$folder/library/two-hours.mp4
+mkdir -p "$folder/library" "$folder/player"
+trap stop_origin EXIT
+
+if [[ ! -s $film ]]; then
+  echo "making a two-hour film (a minute, repeated)" >&2
+  ffmpeg -v error -y -f lavfi -i "testsrc2=size=1920x1080:rate=30:duration=60" \
+    -f lavfi -i "sine=frequency=440:sample_rate=48000:duration=60" \
+    -c:v libx264 -preset ultrafast -b:v 600k -g 60 -bf 2 -c:a aac -shortest "$folder/minute.mp4"
+  ffmpeg -v error -y -stream_loop 119 -i "$folder/minute.mp4" -c copy "$folder/two-hours.part.mp4"
+  mv "$folder/two-hours.part.mp4" "$film"
+fi
+cat "$film" >/dev/null
+
+media=$("$target/release/headwater" library "$folder/library" --json | sed -n 's/.*"hls":"\([^"]*\)".*/\1/p')
+times=()
+for _ in 1 2 3 4 5; do
+  start_origin "$target/release/headwater" "$folder/library" "$folder/player" "$folder/origin.log"
+  before=$(sed -n 's/^rchar: //p' "/proc/$origin_pid/io")
+  times+=("$(curl --silent --noproxy '*' --output /dev/null --write-out '%{time_total}' "$origin_base$media")")
+  after=$(sed -n 's/^rchar: //p' "/proc/$origin_pid/io")
+  again=$(curl --silent --noproxy '*' --output /dev/null --write-out '%{time_total}' "$origin_base$media")
+  resident=$(sed -n 's/^VmRSS:[[:space:]]*//p' "/proc/$origin_pid/status")
+  stop_origin
+done
+moov=$(python3 - "$film" <<'PY'
+import struct, sys
+with open(sys.argv[1], "rb") as film:
+    film.seek(0, 2)
+    end, at = film.tell(), 0
+    while at < end:
+        film.seek(at)
+        size, kind = struct.unpack(">I4s", film.read(8))
+        if size == 1:
+            size = struct.unpack(">Q", film.read(8))[0]
+        if kind == b"moov":
+            print(size)
+        at += size or end - at
+PY
+)
+printf 'first manifest of a 2 h film, index cold, page cache warm: %s s\n' "$(printf '%s\n' "${times[@]}" | sort | sed -n 3p)"
+printf 'bytes read for it: %d, moov: %d\n' $((after - before)) "$moov"
+printf 'the same again: %s s; resident: %s\n' "$again" "$resident"
