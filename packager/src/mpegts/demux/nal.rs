@@ -175,8 +175,9 @@ impl Avc {
                 Ok(true)
             }
             Some(NalType::Sps) => {
+                // What can not be read here is left where it is.
                 let Ok(sps) = avc::Sps::parse(unit) else {
-                    return Ok(false);
+                    return Ok(true);
                 };
                 picture.sequence_parameters = true;
                 let syntax = FieldSyntax {
@@ -189,7 +190,7 @@ impl Avc {
             }
             Some(NalType::Pps) => {
                 let Ok(pps) = avc::Pps::parse(unit) else {
-                    return Ok(false);
+                    return Ok(true);
                 };
                 self.pictures.insert(pps.id, pps.sps_id);
                 self.sets.offer(AVC_PPS, pps.id, unit)
@@ -278,6 +279,6 @@ fn hevc_read(sets: &mut ParameterSets, unit: &[u8], picture: &mut Picture) -> Re
     };
     match id {
         Ok(id) => sets.offer(nal_type.0, id, unit),
-        Err(_) => Ok(false),
+        Err(_) => Ok(true),
     }
 }

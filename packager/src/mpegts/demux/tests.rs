@@ -2,6 +2,7 @@
 
 mod films;
 mod hostile;
+mod streams;
 
 use proptest::prelude::*;
 

@@ -142,6 +142,10 @@ impl VideoTrack {
     }
 
     pub(super) fn stamp(&mut self, stamp: Stamp) {
+        // A packet that says nothing takes nothing from the one before, whose access unit may begin a byte later.
+        if stamp.times.is_none() && !stamp.random_access {
+            return;
+        }
         if self.marks.len() >= MARK_COUNT_MAX {
             self.marks.pop_front();
         }
