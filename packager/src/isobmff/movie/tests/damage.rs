@@ -1,4 +1,5 @@
 //! Damaged files: nothing panics, nothing takes long, nothing grows beyond what the file holds.
+#![expect(clippy::disallowed_methods, reason = "reads real files to damage them")]
 
 use std::path::PathBuf;
 
