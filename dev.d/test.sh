@@ -65,6 +65,7 @@ set_up() {
   need ffmpeg ffmpeg
   need chromium chromium
   need xmllint libxml2-utils
+  need python3 python3
   need_file /usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf fonts-dejavu-core
   install_missing_and_rust
   need_component fmt rustfmt

@@ -1,11 +1,12 @@
 """What ffmpeg makes of a file: its streams, packets and decoded frames."""
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-# Codings headwater is there for, as ffmpeg names them, and whether ffmpeg 5.1 decodes them.
+# Codings headwater is there for, as ffmpeg names them. It does not decode AC-4 and xHE-AAC.
 VIDEO_IN_SCOPE = {"h264", "hevc", "av1", "vp9"}
 AUDIO_IN_SCOPE = {"aac", "aac_latm", "mp3", "ac3", "eac3", "ac4", "opus", "flac"}
 IN_SCOPE = VIDEO_IN_SCOPE | AUDIO_IN_SCOPE
@@ -43,10 +44,6 @@ class Stream:
     frames: list = field(default_factory=list)
 
     @property
-    def is_encrypted(self):
-        return self.tag in ("encv", "enca")
-
-    @property
     def in_scope(self):
         return self.codec in IN_SCOPE and not self.attached_picture
 
@@ -61,45 +58,69 @@ class Probe:
         return [stream for stream in self.streams if stream.kind == kind]
 
 
-ENTRIES = (
+STREAMS = (
     "format=format_name:"
     "stream=index,codec_type,codec_name,codec_tag_string,profile,id,time_base,sample_rate,channels:"
-    "stream_disposition=attached_pic:stream_tags=:"
-    "packet=stream_index,pts,dts,size,flags:"
-    "frame=stream_index,media_type,pts,best_effort_timestamp,nb_samples"
+    "stream_disposition=attached_pic:stream_tags="
 )
+PACKETS = ":packet=stream_index,pts,dts,size,flags"
+FRAMES = ":frame=stream_index,media_type,pts,best_effort_timestamp,nb_samples"
 
 
-def probe(path):
-    """Everything decoded. Audio is not trimmed by what an edit or a codec calls padding: a segment can not say so."""
-    command = ["ffprobe", "-v", "error", "-of", "json", "-flags2", "+skip_manual", "-show_entries", ENTRIES, path]
-    done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
-    complaints = done.stderr.decode("utf-8", "replace").strip()
-    if done.returncode != 0 and not complaints:
-        complaints = f"ffprobe ended with {done.returncode}"
-    try:
-        report = json.loads(done.stdout or b"{}")
-    except json.JSONDecodeError as error:
-        return Probe([], "", f"ffprobe wrote no JSON: {error}; {complaints}")
-    streams = {}
-    for entry in report.get("streams", []):
-        stream = read_stream(entry)
-        streams[stream.index] = stream
-    rows = report.get("packets_and_frames")
-    if rows is None:
-        rows = [dict(row, type="packet") for row in report.get("packets", [])]
-        rows += [dict(row, type="frame") for row in report.get("frames", [])]
-    for row in rows:
-        stream = streams.get(row.get("stream_index"))
-        if stream is None:
-            continue
-        if row["type"] == "packet":
+def probe(path, wanted=PACKETS + FRAMES):
+    """Streams, and all packets and decoded frames if `wanted`.
+
+    Audio is not trimmed by what an edit or a codec calls padding: a segment can not say so."""
+    report, complaints = run(path, wanted)
+    if report is None and not complaints:
+        # ffprobe ends without a word where it has no decoder, even if only packets are asked for.
+        report = copied(path)
+    if report is None:
+        return Probe([], "", complaints)
+    streams = {entry["index"]: read_stream(entry) for entry in report.get("streams", [])}
+    rows = report.get("packets_and_frames", [])
+    packets = [*report.get("packets", []), *(row for row in rows if row["type"] == "packet")]
+    frames = [*report.get("frames", []), *(row for row in rows if row["type"] == "frame")]
+    for row in packets:
+        if row["stream_index"] in streams:
+            stream = streams[row["stream_index"]]
             stream.packets.append(read_packet(row, stream))
-        elif row["type"] == "frame":
+    for row in frames:
+        if row.get("stream_index") in streams:
+            stream = streams[row["stream_index"]]
             ticks = row.get("pts", row.get("best_effort_timestamp"))
             time = None if ticks is None else ticks * stream.time_base
             stream.frames.append(Frame(time, row.get("nb_samples", 0)))
     return Probe(list(streams.values()), report.get("format", {}).get("format_name", ""), complaints)
+
+
+def run(path, wanted):
+    """(what ffprobe reports or None, what it complains of)."""
+    command = ["ffprobe", "-v", "error", "-of", "json", "-flags2", "+skip_manual"]
+    command += ["-show_entries", STREAMS + wanted, path]
+    done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
+    complaints = done.stderr.decode("utf-8", "replace").strip()
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        return None, complaints
+    return (report if report.get("streams") or done.returncode == 0 else None), complaints
+
+
+def copied(path):
+    """What ffprobe would report of streams and packets, by ffmpeg, which needs no decoder for this."""
+    command = ["ffmpeg", "-nostdin", "-v", "quiet", "-copyts", "-i", path, "-map", "0", "-c", "copy", "-f", "framecrc", "-"]
+    done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
+    lines = done.stdout.decode().splitlines()
+    names = {"media_type": "codec_type", "codec_id": "codec_name", "tb": "time_base", "sample_rate": "sample_rate"}
+    streams = {}
+    for line in lines:
+        fields = re.fullmatch(r"#(\w+) (\d+): (.*)", line)
+        if fields and fields[1] in names:
+            streams.setdefault(int(fields[2]), {"index": int(fields[2])})[names[fields[1]]] = fields[3]
+    rows = [line.split(",") for line in lines if line and not line.startswith("#")]
+    packets = [{"stream_index": int(r[0]), "dts": int(r[1]), "pts": int(r[2]), "size": r[4]} for r in rows]
+    return {"streams": list(streams.values()), "packets": packets}
 
 
 def read_stream(entry):
@@ -107,15 +128,22 @@ def read_stream(entry):
     return Stream(
         entry["index"],
         entry.get("codec_type", ""),
-        entry.get("codec_name", ""),
+        # ffmpeg 5.1 has no name for AC-4.
+        entry.get("codec_name") or entry.get("codec_tag_string", "").replace("-", ""),
         entry.get("codec_tag_string", ""),
         entry.get("profile", ""),
         int(identifier, 16) if identifier else None,
-        Fraction(entry["time_base"]),
+        ratio(entry["time_base"]),
         int(entry.get("sample_rate", 0)),
         int(entry.get("channels", 0)),
         bool(entry.get("disposition", {}).get("attached_pic")),
     )
+
+
+def ratio(text):
+    """`1/90000`; zero where ffmpeg knows of none and writes `0/0`."""
+    numerator, denominator = text.split("/")
+    return Fraction(int(numerator), int(denominator) or 1)
 
 
 def read_packet(row, stream):

@@ -282,3 +282,17 @@ def read_segment_index(data):
     if at != box.end:
         raise Malformed(f"sidx ends at {box.end}, its references at {at}")
     return SegmentIndex(box.start, box.end, timescale, earliest, first_offset, references)
+
+
+def encrypted_entries(path):
+    """Types of the protected sample entries of an MP4 file; none when it is no such file, or damaged."""
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        moov = next((box for box in boxes(data) if box.kind == "moov"), None)
+        traks = [box for box in boxes(data, moov.payload, moov.end) if box.kind == "trak"] if moov else []
+        tables = [child(data, trak, "mdia", "minf", "stbl", "stsd") for trak in traks]
+        entries = [box.kind for stsd in tables if stsd for box in boxes(data, stsd.payload + 8, stsd.end)]
+    except (Malformed, struct.error):
+        return []
+    return [kind for kind in entries if kind in ("encv", "enca", "enct")]

@@ -1,6 +1,7 @@
 """One packaged presentation held against its source: frames, samples, times, manifests."""
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
@@ -48,10 +49,7 @@ class Truth:
     stream: ffmpeg.Stream
     frames: list  # decoded, untrimmed, in order of output
     checksums: list
-
-    @property
-    def tick(self):
-        return self.stream.time_base
+    time_slack: Fraction  # how far a time may be from the truth
 
 
 @dataclass
@@ -98,9 +96,9 @@ class Check:
         self.ok(subject, "every named file exists", named <= files, lambda: str(sorted(named - files)[:5]))
         # Whole text is named by an MPD that asks for it, text in CMAF by no playlist: HLS has WebVTT.
         rest = {path for path in files - named if not path.endswith("/text.vtt")}
-        if addressing == "timeline-time" or addressing == "ondemand":
-            # HLS names segments by number.
-            rest = {path for path in rest if not path.rsplit("/", 1)[1].startswith(("t", "init", "iframe"))}
+        if addressing in ("timeline-time", "ondemand"):
+            # Segments keep their numbers for HLS, which takes no text in CMAF.
+            rest = {path for path in rest if not re.fullmatch(r"v[0-9a-f]{16}/cmaf/t\d+/(\d+\.m4s|init\.mp4)", path)}
         self.ok(subject, "every file is named", not rest, lambda: str(sorted(rest)[:5]))
 
     # CMAF.
@@ -119,9 +117,11 @@ class Check:
         self.check_mpd(subject, track, header, segments, mpd)
         path = self.scratch / f"{track}.mp4"
         path.write_bytes(b"".join([header_bytes, *raw]))
-        played = self.play_cmaf(path, segments, header)
-        if truth is not None:
+        if truth is not None and truth.frames:
+            played = self.play_cmaf(path, segments, header)
             self.check_decoded(subject, truth, played, Fraction(1, header.timescale), segments)
+        elif truth is not None:
+            self.check_packets(subject, truth, header, segments)
         path.unlink()
         return header, segments
 
@@ -176,11 +176,13 @@ class Check:
                 self.ok(here, "$Number$ is right to within half a segment", apart * 2 <= each, f"{apart} of {each}")
                 self.ok(here, "$Number$ counts the segments", len(representation.media) == len(segments),
                         lambda: f"{len(representation.media)}, there are {len(segments)}")
+            # The last tick need not be whole: text has milliseconds, the duration of the presentation microseconds.
             over = Fraction(end, header.timescale) - duration
-            self.ok(here, "ends within the presentation", over <= MICRO, lambda: f"{float(over):.6f} s later")
+            slack = MICRO + Fraction(1, header.timescale)
+            self.ok(here, "ends with the presentation", over < slack, lambda: f"{float(over):.6f} s later")
 
     def play_cmaf(self, path, segments, header):
-        probe = ffmpeg.probe(path)
+        probe = ffmpeg.probe(path, ffmpeg.FRAMES)
         stream = probe.streams[0]
         # ffmpeg adds the largest negative composition offset that it has met to presentation times, and for files in
         # fragments it does not take it from decode times (mov.c, dts_shift).
@@ -220,8 +222,8 @@ class Check:
                 lambda: str([(a, b) for a, b in zip(decode, decode[1:]) if a >= b][:3]))
         path = self.scratch / f"{track}.ts"
         path.write_bytes(b"".join(raw))
-        probe = ffmpeg.probe(path)
-        if truth is not None:
+        probe = ffmpeg.probe(path, ffmpeg.FRAMES)
+        if truth is not None and truth.frames:
             self.check_decoded(subject, truth, played_ts(probe, "video", path), Fraction(1, 90_000), segments)
         if muxed is not None:
             audio, audio_truth, (audio_header, audio_segments) = muxed
@@ -231,7 +233,7 @@ class Check:
             wrong = [time for time in units if time not in times]
             self.ok(f"ts {track}+{audio}", "each audio PTS is the boxes' time, rounded", not wrong, lambda: str(wrong[:3]))
             self.ok(f"ts {track}+{audio}", "has audio", bool(units))
-            if audio_truth is not None:
+            if audio_truth is not None and audio_truth.frames:
                 played = played_ts(probe, "audio", path)
                 self.check_decoded(f"ts {track}+{audio}", audio_truth, played, Fraction(1, 90_000), audio_segments)
         path.unlink()
@@ -261,15 +263,34 @@ class Check:
                     lambda: f"{time}, not {want}")
         path = self.scratch / f"{track}{Path(playlist.uris[0]).suffix}"
         path.write_bytes(b"".join(frames))
-        probe = ffmpeg.probe(path)
-        if truth is not None:
+        probe = ffmpeg.probe(path, ffmpeg.FRAMES)
+        if truth is not None and truth.frames:
             base = Fraction(segments[0].samples[0].presentation_time, header.timescale)
             played = played_ts(probe, "audio", path)
             # Bare frames have no times: those of the first time stamp on.
             first = next((time for time, _ in played.frames), None) or 0
             played.frames = [(None if time is None else time - first + base, count) for time, count in played.frames]
+            if truth.stream.codec == "mp3" and any(mark in frames[0][:64] for mark in (b"Xing", b"Info", b"VBRI")):
+                # A first frame that holds a table and silence. ffmpeg's reader of bare MP3 takes it for a file header.
+                self.report.apply_rule("ffmpeg does not decode the table in front of bare MP3")
+                truth = Truth(truth.stream, truth.frames[1:], truth.checksums[1:], truth.time_slack)
             self.check_decoded(subject, truth, played, Fraction(1, 90_000), segments, times=False)
         path.unlink()
+
+    def check_text(self, folder, mpds):
+        """Text in CMAF: samples without a gap from the first segment's start to the end; the same cut in WebVTT."""
+        track = folder.name
+        subject = f"cmaf {track}"
+        header = isobmff.read_header((folder / "init.mp4").read_bytes())
+        playlist = manifest.read_media_playlist((folder / "index.m3u8").read_text())
+        raw = [(folder / uri).with_suffix(".m4s").read_bytes() for uri in playlist.uris]
+        segments = [isobmff.read_segment(data, header) for data in raw]
+        self.check_segments(subject, header, segments)
+        self.check_playlist(subject, playlist, [(s.start, s.end) for s in segments], header.timescale, last_end(segments))
+        self.check_mpd(subject, track, header, segments, mpds)
+        texts = [(folder / uri).read_text() for uri in playlist.uris]
+        self.ok(subject, "each segment is WebVTT with a time stamp",
+                all(text.startswith("WEBVTT\nX-TIMESTAMP-MAP=") for text in texts), lambda: texts[0][:80])
 
     def check_trick(self, folder, form, header):
         """The trick-play track: one picture a segment, each decodes alone."""
@@ -288,12 +309,24 @@ class Check:
             raw.insert(0, (folder / "init.mp4").read_bytes())
         path = self.scratch / f"trick{Path(playlist.uris[0]).suffix}"
         path.write_bytes(b"".join(raw))
-        probe = ffmpeg.probe(path)
+        probe = ffmpeg.probe(path, ffmpeg.FRAMES)
         count = len(probe.streams[0].frames) if probe.streams else 0
         self.ok(subject, "each picture decodes", count == len(playlist.uris), lambda: f"{count} of {len(playlist.uris)}")
         path.unlink()
 
     # Decoded.
+
+    def check_packets(self, subject, truth, header, segments):
+        """The samples of a coding that ffmpeg does not decode: as many, as large and at the same times."""
+        want = [(packet.time, packet.size) for packet in truth.stream.packets]
+        got = [(Fraction(sample.presentation_time, header.timescale), len(sample.data))
+               for segment in segments for sample in segment.samples]
+        self.report.row(self.name, subject, truth.stream.codec, f"{len(want)} packets", f"{len(got)}", "", "",
+                        clock(want[0][0]), clock(got[0][0]), clock(want[-1][0]), clock(got[-1][0]), len(segments))
+        sizes = [size for _, size in want], [size for _, size in got]
+        self.ok(subject, "has the source's packets", sizes[0] == sizes[1], lambda: first_difference(sizes[1], sizes[0]))
+        apart = [b - a for (a, _), (b, _) in zip(want, got)]
+        self.ok(subject, "packets are as far apart as in the source", len(set(apart)) == 1, lambda: str(sorted(set(apart))[:3]))
 
     def check_decoded(self, subject, truth, played, tick, segments, *, times=True):
         """Frames, samples and times that ffmpeg decodes from the packaged track are those of the source."""
@@ -349,11 +382,13 @@ class Check:
         if not pairs:
             return
         apart = [b - a for a, b in pairs]
-        slack = tick + truth.tick
+        slack = tick + truth.time_slack
         off = [at for at, value in enumerate(apart) if abs(value - apart[0]) > slack]
         self.ok(subject, "frames are as far apart as in the source", not off,
                 lambda: f"frame {off[0]}: {float(apart[off[0]] - apart[0]) * 1000:.3f} ms, {len(off)} such of {len(apart)}")
-        shift, first_shown = apart[0], next((time for _, time in pairs if time is None or time > -tick), None)
+        shift = apart[0]
+        # What is being shown at zero is shown at zero, whenever its sound began.
+        first_shown = max(0, next((time for at, (_, time) in enumerate(pairs) if is_shown(pairs, at, tick)), 0))
         starts_within_a_picture = truth.stream.kind == "video" and any(p.discarded for p in truth.stream.packets)
         if starts_within_a_picture and pairs[0][0] == 0 and 0 < shift < max(b - a for (a, _), (b, _) in zip(pairs, pairs[1:])):
             # An edit may start while a picture is being shown. ffmpeg moves the next one to the start.
@@ -369,7 +404,7 @@ class Check:
         for subject, (shift, own_slack, _) in self.shifts.items():
             self.ok(subject, "is moved as all tracks are", abs(shift - first) <= slack + own_slack,
                     lambda: f"{float(shift):.6f} s, {reference} {float(first):.6f} s")
-        earliest = min(shown for _, _, shown in self.shifts.values() if shown is not None)
+        earliest = min(shown for _, _, shown in self.shifts.values())
         self.ok("", "starts when the source starts, or at zero", abs(first) <= slack or abs(earliest) <= slack,
                 lambda: f"moved {float(first):.6f} s to {float(earliest):.6f} s")
 
@@ -404,10 +439,15 @@ class Check:
                     and found[0].index_range == (index.start, index.end - 1), lambda: str(found[0]))
         if track.startswith("t"):
             return
-        probe = ffmpeg.probe(folder / "media.mp4")
+        probe = ffmpeg.probe(folder / "media.mp4", ffmpeg.PACKETS)
         count = sum(len(stream.packets) for stream in probe.streams)
         want = sum(len(segment.samples) for segment in segments)
         self.ok(subject, "ffmpeg reads every sample", count == want, lambda: f"{count}, not {want}; {probe.complaints[:200]}")
+
+
+def is_shown(pairs, at, tick):
+    """Whether the frame lasts past zero: the next one starts after it, or it is the last."""
+    return at + 1 == len(pairs) or pairs[at + 1][1] > 0 or pairs[at][1] > -tick
 
 
 def played_ts(probe, kind, path):

@@ -1,6 +1,7 @@
 """What was checked: every check is counted, every failure kept with its reason."""
 
 import threading
+import traceback
 from contextlib import contextmanager
 
 
@@ -32,7 +33,8 @@ class Report:
         try:
             yield
         except Exception as error:  # noqa: BLE001: whatever a reader meets in bytes it does not believe
-            self.fail(subject, what, f"{type(error).__name__}: {error}")
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            self.fail(subject, what, f"{type(error).__name__}: {error} ({last.name}, line {last.lineno})")
 
     def row(self, *cells):
         with self._lock:
