@@ -28,7 +28,16 @@ const FACTS: &[&str] = &[
     "channels",
 ];
 
-const FOLDERS: &[&str] = &["audio-mp4", "av1", "avc", "avc-fragmented", "derived", "hdr", "hevc", "vp9-mp4"];
+const FOLDERS: &[&str] = &[
+    "audio-mp4",
+    "av1",
+    "avc",
+    "avc-fragmented",
+    "derived",
+    "hdr",
+    "hevc",
+    "vp9-mp4",
+];
 
 /// Where ffprobe says something else of our header, and rightly.
 const JUSTIFIED: &[(&str, &str, &[&str])] = &[
@@ -84,10 +93,17 @@ fn compare(file: &Path, scratch: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for track in &tracks.tracks {
         let id = track.description.source_track_id;
-        let Some(source) = sources.iter().find(|stream| stream["id"] == format!("0x{id:x}").as_str()) else {
+        let Some(source) = sources
+            .iter()
+            .find(|stream| stream["id"] == format!("0x{id:x}").as_str())
+        else {
             continue;
         };
-        std::fs::write(scratch, init::header(&track.description, init::InitFacts::of(&track.index))).unwrap();
+        std::fs::write(
+            scratch,
+            init::header(&track.description, init::InitFacts::of(&track.index)),
+        )
+        .unwrap();
         let [ours] = &streams(scratch)[..] else {
             found.push(format!("{id}: ffprobe can not read our header"));
             continue;
