@@ -140,6 +140,7 @@ impl Sets<'_> {
         let mut main_sets = Vec::new();
         for set in presentation.video_sets(Form::Cmaf) {
             let id = self.take_id();
+            let even = self.is_even(&set);
             let sizes = || {
                 set.iter()
                     .filter_map(|rep| rep.video().map(|video| (video.width, video.height)))
@@ -182,7 +183,7 @@ impl Sets<'_> {
                 }
                 descriptor(w, "Role", ROLE, "main");
                 for rep in &set {
-                    self.write_representation(w, rep, |tag| video_attributes(tag, rep), |_| {});
+                    self.write_representation(w, rep, even, |tag| video_attributes(tag, rep), |_| {});
                 }
             });
             main_sets.push((id, set));
@@ -199,6 +200,9 @@ impl Sets<'_> {
 
     /// Trick-play frames of a set (DASH-IF IOP, trick mode): only sync samples, one a segment.
     fn write_trick(&mut self, w: &mut XmlWriter, main_id: u64, set: &[&Representation]) {
+        if set.iter().all(|rep| rep.trick_bandwidth().is_none()) {
+            return;
+        }
         let id = self.take_id();
         let tag = self.open(w, id, "video", "video/mp4");
         tag.attribute("codingDependency", "false").children(|w| {
@@ -254,6 +258,7 @@ impl Sets<'_> {
         for set in sets {
             let Some(first) = set.first() else { continue };
             let id = self.take_id();
+            let even = self.is_even(&set);
             let tag = language(self.open(w, id, "audio", "audio/mp4"), first);
             tag.children(|w| {
                 // The order is the schema's (ISO/IEC 23009-1 5.3.7.3, 5.3.3.3).
@@ -267,6 +272,7 @@ impl Sets<'_> {
                     self.write_representation(
                         w,
                         rep,
+                        even,
                         |tag| tag.number("audioSamplingRate", audio.sample_rate.into()),
                         |w| audio_channels(w, rep.codec(), audio),
                     );
@@ -300,7 +306,7 @@ impl Sets<'_> {
                         w.element("BaseURL").text(&format!("{}{}/text.vtt", self.base, text.id));
                     });
             } else {
-                self.write_representation(w, text, |tag| tag, |_| {});
+                self.write_representation(w, text, self.is_even(&[text]), |tag| tag, |_| {});
             }
         });
     }
@@ -309,6 +315,7 @@ impl Sets<'_> {
         &self,
         w: &mut XmlWriter,
         rep: &Representation,
+        even: bool,
         attributes: impl for<'t> FnOnce(StartTag<'t>) -> StartTag<'t>,
         descriptors: impl FnOnce(&mut XmlWriter),
     ) {
@@ -330,25 +337,34 @@ impl Sets<'_> {
             descriptors(w);
             match self.options.addressing {
                 Addressing::OnDemand => self.write_segment_base(w, rep, &id),
-                _ => self.write_segment_template(w, rep, &id),
+                _ => self.write_segment_template(w, rep, &id, even),
             }
         });
     }
 
-    fn write_segment_template(&self, w: &mut XmlWriter, rep: &Representation, id: &str) {
+    /// The one duration of a representation's segments, where it is asked for and exists.
+    fn nominal_duration(&self, rep: &Representation) -> Option<u64> {
+        if self.options.addressing != Addressing::Number {
+            return None;
+        }
+        let segments = rep.segments.segments().iter();
+        let rows: Vec<_> = segments.map(|segment| (segment.start, segment.duration)).collect();
+        timeline::nominal_duration(&rows, rep.segments.timescale(), self.period_micros)
+    }
+
+    /// Whether one duration will do in all of an AdaptationSet, which has to keep to one way of addressing.
+    fn is_even(&self, set: &[&Representation]) -> bool {
+        set.iter().all(|rep| self.nominal_duration(rep).is_some())
+    }
+
+    fn write_segment_template(&self, w: &mut XmlWriter, rep: &Representation, id: &str, even: bool) {
         let rows = || {
             rep.segments
                 .segments()
                 .iter()
                 .map(|segment| (segment.start, segment.duration))
         };
-        let nominal = match self.options.addressing {
-            Addressing::Number => {
-                let rows: Vec<_> = rows().collect();
-                timeline::nominal_duration(&rows, rep.segments.timescale(), self.period_micros)
-            }
-            _ => None,
-        };
+        let nominal = self.nominal_duration(rep).filter(|_| even);
         if self.options.addressing == Addressing::Number && nominal.is_none() {
             w.comment("segments too uneven for one @duration (ISO/IEC 23009-1 7.2.1): a timeline instead");
         }
@@ -416,9 +432,17 @@ fn frame_rate<'t>(tag: StartTag<'t>, name: &str, numerator: u32, denominator: u3
 }
 
 fn language<'t>(tag: StartTag<'t>, rep: &Representation) -> StartTag<'t> {
+    // What is no `xs:language` would make the whole document invalid.
+    let is_part = |(at, part): (usize, &str)| {
+        (1..=8).contains(&part.len())
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit())
+    };
     match rep.language.as_str() {
         "und" => tag,
-        language => tag.attribute("lang", language),
+        language if language.split('-').enumerate().all(is_part) => tag.attribute("lang", language),
+        _ => tag,
     }
 }
 
@@ -478,12 +502,17 @@ fn audio_channels(w: &mut XmlWriter, codec: Codec, audio: &AudioDescription) {
         }
         None => {
             let configuration = match audio.channel_count {
+                count @ 1..=6 => count,
                 7 => 11,
                 8 => 12,
-                count => count,
+                24 => 13,
+                // Table 1 has no layout, or several, for so many.
+                _ => 0,
             };
             let scheme = "urn:mpeg:mpegB:cicp:ChannelConfiguration";
-            descriptor(w, "AudioChannelConfiguration", scheme, &configuration.to_string());
+            if configuration > 0 {
+                descriptor(w, "AudioChannelConfiguration", scheme, &configuration.to_string());
+            }
         }
     }
     if let Some(objects) = audio.joc_complexity {

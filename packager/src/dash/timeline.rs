@@ -68,7 +68,9 @@ pub(super) fn nominal_duration(rows: &[(u64, u64)], timescale: Timescale, period
     let fits = (0u64..)
         .zip(rows)
         .all(|(before, (start, _))| start.abs_diff(before * duration) * 2 <= duration);
-    (duration > 0 && counts && fits).then_some(duration)
+    // What `@duration` can say is an xs:unsignedInt.
+    let writable = duration > 0 && u32::try_from(duration).is_ok();
+    (writable && counts && fits).then_some(duration)
 }
 
 #[cfg(test)]
@@ -101,6 +103,7 @@ mod tests {
         check(&[(0, 4), (4, 40), (44, 4)], 48_000, None);
         check(&[(0, 3)], 3_000, Some(3));
         check(&[], 3_000, None);
+        check(&[(0, 1 << 32)], 1 << 42, None);
     }
 
     /// Players ask for as many segments as cover the period: one too many would not be there.
