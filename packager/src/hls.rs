@@ -8,9 +8,10 @@ use crate::form::Form;
 use crate::presentation::{Presentation, Representation};
 use crate::time::Timescale;
 
-/// Highest feature used: EXT-X-MAP without I-FRAMES-ONLY needs 6, EXT-X-DEFINE 8 (RFC 8216bis 8).
+/// Highest feature used: EXT-X-MAP without I-FRAMES-ONLY needs 6, EXT-X-DEFINE 8, its QUERYPARAM 11 (RFC 8216bis 8).
 const VERSION: u32 = 6;
 const VERSION_WITH_DEFINE: u32 = 8;
+const VERSION_WITH_QUERY_PARAMETER: u32 = 11;
 
 /// The audio that travels inside a form's video segments: MPEG-TS carries the only audio track itself, which is what
 /// old players expect; with several tracks, and in CMAF, audio is a rendition of its own.

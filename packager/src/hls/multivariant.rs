@@ -1,6 +1,6 @@
 //! The multivariant playlist: variants, audio groups, subtitles, I-frame streams of one form.
 
-use super::{VERSION, VERSION_WITH_DEFINE, muxed_audio, push_number, push_quoted};
+use super::{VERSION, VERSION_WITH_DEFINE, VERSION_WITH_QUERY_PARAMETER, muxed_audio, push_number, push_quoted};
 use crate::codec::{Codec, VideoRange};
 use crate::form::Form;
 use crate::presentation::{Define, HlsDescription, Presentation, Representation, Role};
@@ -80,15 +80,11 @@ pub fn render(presentation: &Presentation, form: Form, base: &str) -> Vec<u8> {
 
 fn push_head(out: &mut Vec<u8>, presentation: &Presentation, hls: &HlsDescription) {
     out.extend_from_slice(b"#EXTM3U\n#EXT-X-VERSION:");
-    push_number(
-        out,
-        if hls.define.is_empty() {
-            VERSION
-        } else {
-            VERSION_WITH_DEFINE
-        }
-        .into(),
-    );
+    let needed = hls.define.iter().map(|define| match define {
+        Define::Value { .. } => VERSION_WITH_DEFINE,
+        Define::QueryParameter { .. } => VERSION_WITH_QUERY_PARAMETER,
+    });
+    push_number(out, needed.max().unwrap_or(VERSION).into());
     out.push(b'\n');
     for define in &hls.define {
         out.extend_from_slice(b"#EXT-X-DEFINE:");
