@@ -65,9 +65,9 @@ impl Entry {
             Entry::File { path, .. } => path.file_stem(),
             _ => self.path().file_name(),
         };
-        let name = name
-            .map(|name| name.to_string_lossy().replace('_', " "))
-            .unwrap_or_default();
+        let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let words: Vec<&str> = name.split(['_', ' ']).filter(|word| !word.is_empty()).collect();
+        let name = words.join(" ");
         if name.is_empty() { "untitled".to_owned() } else { name }
     }
 
