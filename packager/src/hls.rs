@@ -105,7 +105,9 @@ mod tests {
             .map(|at| micros((at + 1) * 1001, scale) - micros(at * 1001, scale))
             .sum();
         assert_eq!(total, micros(10_010_000, scale));
-        assert_eq!(micros(u64::MAX / 4, Timescale::MPEG_TS), 51_240_955_946_529_307);
+        // Beyond what a product of 64 bits holds; beyond what a result of 64 bits holds.
+        assert_eq!(micros(u64::MAX / 40, Timescale::MPEG_TS), 5_124_095_576_030_431_000);
+        assert_eq!(micros(u64::MAX / 4, Timescale::MPEG_TS), u64::MAX);
     }
 
     #[test]
