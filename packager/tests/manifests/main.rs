@@ -1,5 +1,11 @@
 //! Manifests of named presentations: golden files, playlists read again by another parser, the structure of MPDs.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
 
 mod cases;
 mod schema;
