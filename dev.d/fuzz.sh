@@ -45,8 +45,11 @@ traits_of() {
     av1_vp9) echo 16384 v:obu v:data ;;
     avc) echo 16384 v:h264 ;;
     boxes) echo 262144 mp4 m4s m4a mov bmff ;;
+    container) echo 65536 webm mkv aac ac3 flac mp3 ;;
     hevc) echo 16384 v:hevc ;;
     movie) echo 65536 mp4 m4s m4a mov bmff ;;
+    mpegts) echo 65536 ts v:mpegts a:mpegts ;;
+    ogg) echo 65536 ogg opus oga a:ogg ;;
     srt) echo 8192 srt ;;
     ttml) echo 8192 xml ttml ;;
     webvtt) echo 8192 vtt ;;

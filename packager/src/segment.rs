@@ -311,15 +311,18 @@ pub fn choose_boundaries(indexes: &[&TrackIndex], target: SegmentTarget) -> Alig
         return Alignment::Aligned(Vec::new());
     };
     let scale = reference.timescale();
-    let own: Vec<i64> = sync_times(reference).into_iter().map(|(_, time)| time).collect();
+    // Sorted: composition offsets of a damaged file can put them into any order.
+    let mut own: Vec<i64> = sync_times(reference).into_iter().map(|(_, time)| time).collect();
+    own.sort_unstable();
     let end = reference.presentation_end();
     let alone = pick(&own, end, scale, target);
     let mut common = own;
     for (position, other) in others.iter().enumerate() {
-        let times: Vec<i64> = sync_times(other)
+        let mut times: Vec<i64> = sync_times(other)
             .into_iter()
             .map(|(_, time)| rescale(time, other.timescale(), scale, Rounding::Nearest))
             .collect();
+        times.sort_unstable();
         let tolerance = sync_tolerance(reference).max(1);
         common.retain(|time| {
             let at = times.partition_point(|other| *other < time - tolerance);
@@ -340,6 +343,7 @@ fn times_of(ticks: Vec<i64>, scale: Timescale) -> Vec<MediaTime> {
     ticks.into_iter().map(|ticks| MediaTime::new(ticks, scale)).collect()
 }
 
+/// Boundaries among `candidates`, which ascend.
 fn pick(candidates: &[i64], end: i64, scale: Timescale, target: SegmentTarget) -> Vec<i64> {
     let step = rescale(i64::from(target.millis), Timescale::MILLIS, scale, Rounding::Nearest).max(1);
     let tail_min = rescale(
@@ -477,6 +481,29 @@ mod tests {
             .map(|s| s.start)
             .collect();
         assert_eq!(starts, [0, 3000, 6000, 9000]);
+    }
+
+    #[test]
+    fn sync_samples_shown_out_of_order_are_cut_once() {
+        let mut writer = IndexWriter::new(Timescale::MILLIS);
+        for composition_offset in [0, 90_000, 40_000, -2_000, 70_000, 0] {
+            writer
+                .push(NewSample {
+                    offset: 0,
+                    size: 1,
+                    duration: 5_000,
+                    composition_offset,
+                    sync: true,
+                })
+                .unwrap();
+        }
+        let index = writer.finish(0).unwrap();
+        let samples: u32 = cut_alone(&index, target(4_000))
+            .segments()
+            .iter()
+            .map(|segment| segment.samples.len() as u32)
+            .sum();
+        assert_eq!(samples, index.sample_count());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod memory;
 
+pub mod demux;
 pub mod presentation;
 pub mod text;
 

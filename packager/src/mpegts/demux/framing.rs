@@ -10,6 +10,9 @@ const STRIDES: [usize; 3] = [188, 192, 204];
 /// Sync bytes in a row that are not believed to be chance.
 const PROOF_COUNT: usize = 5;
 
+/// Bytes of a packet that are looked at as proof; fewer would make it depend on where a piece of the source ends.
+const HEADER_SIZE: usize = 1;
+
 /// A packet and where its sync byte is in the source.
 pub(super) struct Framed<'a> {
     pub(super) offset: u64,
@@ -61,6 +64,8 @@ impl Framing {
                     self.lost += at as u64;
                 }
                 Search::Short { at } => {
+                    // Looked at again with the next piece, as a search: one sync byte behind it is no proof here.
+                    self.stride = None;
                     self.at += at;
                     self.lost += at as u64;
                     self.give_up()?;
@@ -122,7 +127,7 @@ fn search(bytes: &[u8], at_end: bool) -> Search {
             let mut proofs = (0..PROOF_COUNT).map(|count| bytes.get(at + count * stride..).unwrap_or_default());
             if proofs.all(may_be_packet) {
                 // At the end of the source there may be fewer packets than proofs.
-                let complete = bytes.len() > at + (PROOF_COUNT - 1) * stride;
+                let complete = bytes.len() >= at + (PROOF_COUNT - 1) * stride + HEADER_SIZE;
                 if complete || (at_end && bytes.len() >= at + PACKET_SIZE) {
                     return Search::Found { at, stride };
                 }
@@ -134,4 +139,61 @@ fn search(bytes: &[u8], at_end: bool) -> Search {
         }
     }
     Search::Short { at: bytes.len() }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Where packets are found when the source comes in two pieces, the first of `first_size` bytes.
+    fn offsets(source: &[u8], first_size: usize) -> Vec<u64> {
+        let mut framing = Framing::default();
+        let mut offsets = Vec::new();
+        let (first, second) = source.split_at(first_size);
+        for (piece, at_end) in [(first, false), (second, true)] {
+            framing.push(piece);
+            while let Some(packet) = framing.next(at_end).unwrap() {
+                offsets.push(packet.offset);
+            }
+            framing.compact();
+        }
+        offsets
+    }
+
+    fn check(source: &[u8], expected: &[u64]) {
+        for first_size in 0..source.len() {
+            assert_eq!(
+                offsets(source, first_size),
+                expected,
+                "first piece of {first_size} bytes"
+            );
+        }
+    }
+
+    /// `bytes` with the head of a packet at each of `positions`.
+    fn with_heads(mut bytes: Vec<u8>, positions: impl IntoIterator<Item = usize>) -> Vec<u8> {
+        for at in positions {
+            bytes[at..at + 4].copy_from_slice(&[SYNC_BYTE, 0, 0, 0x10]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn five_sync_bytes_without_headers_prove_nothing_wherever_a_piece_ends() {
+        let mut source = with_heads(vec![0; 10 + 6 * 188], (0..6).map(|count| 10 + count * 188));
+        source = with_heads(source, (0..4).map(|count| count * 188));
+        source[4 * 188] = SYNC_BYTE;
+        check(&source, &[10, 198, 386, 574, 762, 950]);
+    }
+
+    #[test]
+    fn one_sync_byte_is_no_proof_after_packets_were_lost() {
+        let good = (0..5).map(|count| count * 188);
+        let junk = [1129, 1317];
+        let again = (0..6).map(|count| 1506 + count * 188);
+        let mut source = with_heads(vec![0; 1506 + 6 * 188], good.chain(junk).chain(again));
+        source[5 * 188] = SYNC_BYTE;
+        check(&source, &[0, 188, 376, 564, 752, 1506, 1694, 1882, 2070, 2258, 2446]);
+    }
 }
