@@ -11,7 +11,7 @@ const STRIDES: [usize; 3] = [188, 192, 204];
 const PROOF_COUNT: usize = 5;
 
 /// Bytes of a packet that are looked at as proof; fewer would make it depend on where a piece of the source ends.
-const HEADER_SIZE: usize = 1;
+const HEADER_SIZE: usize = 4;
 
 /// A packet and where its sync byte is in the source.
 pub(super) struct Framed<'a> {
