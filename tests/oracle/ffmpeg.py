@@ -153,10 +153,19 @@ def read_packet(row, stream):
     return Packet(time("pts"), time("dts"), int(row["size"]), "D" in row.get("flags", ""))
 
 
-def checksums(path, index):
-    """A checksum of each decoded frame of stream `index`, in the order of output."""
+def checksums(path, index, frames):
+    """A checksum of the content of each of `frames`, which stream `index` decodes to."""
     command = ["ffmpeg", "-nostdin", "-v", "quiet", "-copyts", "-noautorotate", "-flags2", "+skip_manual", "-i", path]
     command += ["-map", f"0:{index}", "-fps_mode", "passthrough", "-f", "framecrc", "-"]
     done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
-    rows = [line for line in done.stdout.decode().splitlines() if line and not line.startswith("#")]
-    return [tuple(field.strip() for field in row.split(",")[4:6]) for row in rows]
+    rows, time_base = [], Fraction(1)
+    for line in done.stdout.decode().splitlines():
+        if line.startswith("#tb "):
+            time_base = ratio(line.split(": ")[1])
+        elif line and not line.startswith("#"):
+            fields = [field.strip() for field in line.split(",")]
+            rows.append((int(fields[2]) * time_base, (fields[4], fields[5])))
+    if len(rows) > len(frames):
+        # ffmpeg puts out what it thinks is damaged, ffprobe does not. Their frames have times in common.
+        rows = [min(rows, key=lambda row: abs(row[0] - (frame.time or 0))) for frame in frames]
+    return [checksum for _, checksum in rows]

@@ -50,6 +50,7 @@ class Truth:
     frames: list  # decoded, untrimmed, in order of output
     checksums: list
     time_slack: Fraction  # how far a time may be from the truth
+    starts_late: bool = False  # the source has pictures before the first at which decoding can start
 
 
 @dataclass
@@ -192,7 +193,7 @@ class Check:
             self.report.apply_rule("ffmpeg shows fragments with negative composition offsets later")
         shift = Fraction(shift, header.timescale)
         frames = [(frame.time - shift if frame.time is not None else None, frame.sample_count) for frame in stream.frames]
-        return Played(frames, ffmpeg.checksums(path, 0))
+        return Played(frames, ffmpeg.checksums(path, 0, stream.frames))
 
     # MPEG-TS and packed audio.
 
@@ -335,6 +336,9 @@ class Check:
         if not is_audio:
             got = self.shown(got, tick, len(truth.frames), segments)
         want = list(zip(truth.frames, pad(truth.checksums, len(truth.frames))))
+        if truth.starts_late and got and len(want) > len(got):
+            self.report.apply_rule("ffmpeg shows pictures that lack what they refer to, before decoding can start")
+            want = want[-len(got):]
         self.report.row(self.name, subject, truth.stream.codec, len(want), len(got),
                         sum(frame.sample_count for frame, _ in want), sum(count for (_, count), _ in got),
                         clock(want[0][0].time if want else None), clock(got[0][0][0] if got else None),
@@ -346,7 +350,7 @@ class Check:
             counts = [(frame.sample_count, count) for (frame, _), ((_, count), _) in zip(want, got)]
             self.ok(subject, "each frame has the source's samples", all(a == b for a, b in counts),
                     lambda: str([(at, pair) for at, pair in enumerate(counts) if pair[0] != pair[1]][:3]))
-        sums = [(a, b) for (_, a), (_, b) in zip(want, got)]
+        sums = [(a, b) for (_, a), (_, b) in zip(want, got)] if truth.checksums else []
         differing = [at for at, (a, b) in enumerate(sums) if a != b]
         self.ok(subject, "each frame decodes to the source's content", not differing,
                 lambda: f"{len(differing)} of {len(sums)} differ, the first is frame {differing[0]}")
@@ -440,9 +444,10 @@ class Check:
         if track.startswith("t"):
             return
         probe = ffmpeg.probe(folder / "media.mp4", ffmpeg.PACKETS)
-        count = sum(len(stream.packets) for stream in probe.streams)
-        want = sum(len(segment.samples) for segment in segments)
-        self.ok(subject, "ffmpeg reads every sample", count == want, lambda: f"{count}, not {want}; {probe.complaints[:200]}")
+        # Bytes, not packets: ffmpeg parts E-AC-3 samples into frames.
+        size = sum(packet.size for stream in probe.streams for packet in stream.packets)
+        want = sum(len(sample.data) for segment in segments for sample in segment.samples)
+        self.ok(subject, "ffmpeg reads every sample", size == want, lambda: f"{size} bytes, not {want}; {probe.complaints[:200]}")
 
 
 def is_shown(pairs, at, tick):
@@ -456,7 +461,7 @@ def played_ts(probe, kind, path):
         return Played([], [])
     base = Fraction(TS_BASE_90K, 90_000)
     frames = [(None if frame.time is None else frame.time - base, frame.sample_count) for frame in stream.frames]
-    return Played(frames, ffmpeg.checksums(path, stream.index))
+    return Played(frames, ffmpeg.checksums(path, stream.index, stream.frames))
 
 
 def last_end(segments):

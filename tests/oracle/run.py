@@ -28,6 +28,8 @@ ADDRESSINGS = ("timeline-number", "timeline-time", "number", "ondemand")
 OTHER_FOLDERS = ("corrupt", "xmltv")
 # ffmpeg's names of containers that are audio frames and nothing else.
 RAW_AUDIO = ("aac", "ac3", "eac3", "flac", "mp3")
+# Frames of sound that one PES packet holds at most, among the files here.
+AUDIO_FRAMES_IN_PES = 8
 # Files that ffmpeg reads and headwater need not, with the reason that ffmpeg does not tell.
 OUT_OF_SCOPE = {
     "audio-mp4/androidx__sample_mp2_audio.mp4": "MPEG audio layer 2, which MP4 calls MPEG audio like layer 3",
@@ -171,7 +173,6 @@ class Run:
         truths = {}
         if not probe.streams:
             return truths
-        chained = any("chained" in refusal["why"] for refusal in said["refused"])
         for kind, prefix in (("video", "v"), ("audio", "a")):
             left = probe.of(kind)
             for track in (track for track in said["tracks"] if track["id"].startswith(prefix)):
@@ -182,15 +183,17 @@ class Run:
                 if not self.report.check(name, "every track is a stream that ffmpeg sees", stream is not None, track["id"]):
                     continue
                 left.remove(stream)
-                truths[track["id"]] = self.truth(source, probe, stream, chained)
+                truths[track["id"]] = self.truth(source, probe, stream, said["refused"])
             missing = [stream for stream in left if stream.in_scope and stream.frames]
             self.report.check(name, "every stream that ffmpeg decodes is a track", not missing,
                               lambda: f"{[(s.index, s.codec, len(s.frames)) for s in missing]}, refused {said['refused']}")
         return truths
 
-    def truth(self, source, probe, stream, chained):
+    def truth(self, source, probe, stream, refused):
+        """What ffmpeg says of a stream, less what is known to be wrong about it."""
         frames, slack = stream.frames, stream.time_base
-        sums = ffmpeg.checksums(source, stream.index) if frames else []
+        sums = ffmpeg.checksums(source, stream.index, frames) if frames else []
+        own = [refusal["why"] for refusal in refused if f"PID {stream.id} " in refusal["what"]]
         if probe.container in RAW_AUDIO and stream.sample_rate:
             self.report.apply_rule("ffmpeg adds up rounded durations where bare audio has no times: samples are counted")
             count = 0
@@ -200,11 +203,23 @@ class Run:
         if probe.container.startswith("matroska") and stream.kind == "audio":
             self.report.apply_rule("sound in Matroska is put end to end: its milliseconds were rounded, often twice")
             slack *= 2
-        if chained:
+        if probe.container == "mpegts" and stream.kind == "audio":
+            self.report.apply_rule("ffmpeg rounds the times of frames in one PES packet down, each from the one before")
+            slack *= AUDIO_FRAMES_IN_PES
+        if any("bytes between frames" in why for why in own):
+            self.report.apply_rule("ffmpeg decodes what is left of a frame that was cut where the recording starts or ends")
+            sizes = [packet.size for packet in stream.packets]
+            if sizes[0] < min(sizes[1:]):
+                # Decoders go on from what they made of it: AC-3 with its noise, AAC with its overlap.
+                frames, sums = frames[1:], []
+            if sizes[-1] < min(sizes[:-1]):
+                frames, sums = frames[:-1], sums[:-1]
+        if any("chained" in refusal["why"] for refusal in refused):
             self.report.apply_rule("of files chained in one only the first is served, and the rest is said to be left out")
             count = next((at for at in range(1, len(frames)) if frames[at].time < frames[at - 1].time), len(frames))
             frames, sums = frames[:count], sums[:count]
-        return presentation.Truth(stream, frames, sums, slack)
+        starts_late = any("before the first at which decoding can start" in why for why in own)
+        return presentation.Truth(stream, frames, sums, slack, starts_late)
 
 
 def muxed_audio(version, said):
