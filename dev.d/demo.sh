@@ -93,7 +93,7 @@ show_missing() {
   local name
   for name in "$library"/*; do
     name=$(basename "$name")
-    if ! jq -e --arg name "$name" 'select(.path == $name)' <<<"$titles" >/dev/null; then
+    if ! jq -e -s --arg name "$name" 'any(.[]; .path == $name)' <<<"$titles" >/dev/null; then
       printf '\n  %s is not a film; text is served with the film whose name it shares\n' "$name"
     fi
   done
