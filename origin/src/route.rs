@@ -7,6 +7,7 @@
     reason = "each variant's line shows the path that its fields come from"
 )]
 
+pub use packager::dash::mpd::{Addressing, TextCoding};
 use packager::form::Form;
 
 /// Longest path that is looked at.
@@ -45,32 +46,6 @@ pub enum VodResource {
         representation: String,
         file: RepresentationFile,
     },
-}
-
-/// How an MPD names segments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Addressing {
-    /// SegmentTimeline with `$Number$`: shares its URLs with HLS.
-    #[default]
-    TimelineNumber,
-    /// SegmentTimeline with `$Time$`.
-    TimelineTime,
-    /// `$Number$` with `@duration`.
-    Number,
-    /// SegmentBase over one virtual file a representation.
-    OnDemand,
-}
-
-/// How an MPD carries text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum TextCoding {
-    /// WebVTT in CMAF.
-    #[default]
-    Wvtt,
-    /// TTML in CMAF.
-    Stpp,
-    /// One whole WebVTT file.
-    WebVtt,
 }
 
 /// A file of one representation.

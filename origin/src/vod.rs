@@ -195,19 +195,7 @@ fn mpd(asset: &Arc<Asset>, addressing: Addressing, text: TextCoding) -> Result<P
         compress: true,
         render: Box::new(move || {
             let base = format!("v{}/cmaf/", asset.presentation.version);
-            let options = dash::mpd::Options {
-                addressing: match addressing {
-                    Addressing::TimelineNumber => dash::mpd::Addressing::TimelineNumber,
-                    Addressing::TimelineTime => dash::mpd::Addressing::TimelineTime,
-                    Addressing::Number => dash::mpd::Addressing::Number,
-                    Addressing::OnDemand => dash::mpd::Addressing::OnDemand,
-                },
-                text: match text {
-                    TextCoding::Wvtt => dash::mpd::TextCoding::Wvtt,
-                    TextCoding::Stpp => dash::mpd::TextCoding::Stpp,
-                    TextCoding::WebVtt => dash::mpd::TextCoding::WebVtt,
-                },
-            };
+            let options = dash::mpd::Options { addressing, text };
             Ok(dash::mpd::render(&asset.presentation, &base, &options).into())
         }),
     }))
