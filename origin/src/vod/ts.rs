@@ -171,7 +171,7 @@ impl<'a> Samples<'a> {
         let samples: Vec<Sample> = track.index.samples(range).collect();
         let scale = track.index.timescale();
         // Where composition offsets are negative, decode times move back so that no sample is shown before it is decoded.
-        let delay = track.index.decode_delay() as i64 + track.index.media_time() as i64;
+        let delay = track.index.decode_delay() as i64;
         let to_90k = |ticks| rescale(ticks, scale, Timescale::MPEG_TS, Rounding::Nearest) + TIME_BASE_90K;
         let times = samples
             .iter()
