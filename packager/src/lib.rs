@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod container;
+pub mod crypto;
 pub mod dash;
 pub mod demux;
 pub mod elementary;
