@@ -74,6 +74,27 @@ rust_is_new_enough() {
   [[ -n $have ]] && printf '%s\n%s\n' "$(rust_version_min)" "$have" | sort --version-sort --check=quiet
 }
 
+# A Rust toolchain of headwater's own in the user's cache folder, fetched with rustup once, by a Python package that
+# knows how to. Nothing outside that folder changes.
+use_own_rust() {
+  local folder=${XDG_CACHE_HOME:-$HOME/.cache}/headwater/rust
+  if [[ ! -x $folder/cargo/bin/cargo ]]; then
+    need_file /usr/share/doc/python3-venv/copyright python3-venv
+    install_missing
+    say "Fetching a Rust toolchain into $folder"
+    mkdir -p "$folder"
+    if ! { python3 -m venv "$folder/fetch" &&
+      "$folder/fetch/bin/pip" install --quiet --disable-pip-version-check puccinialin &&
+      "$folder/fetch/bin/python" -m puccinialin --location "$folder" --info-json "$folder/environment.json"; }; then
+      say "That failed; see above."
+      return
+    fi
+  fi
+  export RUSTUP_HOME=$folder/rustup CARGO_HOME=$folder/cargo
+  PATH=$folder/cargo/bin:$PATH
+  hash -r
+}
+
 # Installs what is missing, a linker included, and makes sure of a cargo that is new enough; asks rustup if there is
 # none.
 install_missing_and_rust() {
@@ -89,9 +110,15 @@ install_missing_and_rust() {
     install_missing
   fi
   if ! command -v rustup >/dev/null; then
+    use_own_rust
+    if rust_is_new_enough; then
+      return
+    fi
+  fi
+  if ! command -v rustup >/dev/null; then
     die "Rust $(rust_version_min) or newer is needed, and this machine has $(cargo --version 2>/dev/null || echo none).
-     Debian's own is too old here and there is no rustup package. Please install rustup as the Rust project's
-     web site describes under \"Install Rust\" (any way that puts cargo into PATH will do), then run this again."
+     Please install rustup as the Rust project's web site describes under \"Install Rust\" (any way that puts cargo
+     into PATH will do), then run this again."
   fi
   say "Asking rustup for the stable Rust toolchain"
   rustup toolchain install stable --profile minimal --component clippy,rustfmt

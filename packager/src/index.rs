@@ -105,10 +105,16 @@ pub struct IndexWriter {
     next_offset: u64,
     decode_time: u64,
     decode_anchors: Vec<u64>,
+    /// Sync samples; empty while all so far are.
     sync: Vec<u32>,
+    /// So many samples from the first on are sync samples, while `sync` is empty.
+    leading_sync_count: u32,
     count: u32,
+    /// Samples whose times are known; differs from `count` while columns are pushed one after the other.
+    timed_count: u32,
     /// Over all samples: smallest composition time, greatest end of composition.
     composition_min: i64,
+    composition_end: i64,
 }
 
 const COMPOSITION_BIAS: i64 = 1 << 31;
@@ -126,8 +132,11 @@ impl IndexWriter {
             decode_time: 0,
             decode_anchors: Vec::new(),
             sync: Vec::new(),
+            leading_sync_count: 0,
             count: 0,
+            timed_count: 0,
             composition_min: i64::MAX,
+            composition_end: i64::MIN,
         }
     }
 
@@ -143,46 +152,118 @@ impl IndexWriter {
 
     /// Appends the next sample in decode order.
     pub fn push(&mut self, sample: NewSample) -> Result<(), IndexError> {
-        if self.count as usize >= SAMPLE_COUNT_MAX {
+        self.push_place(sample.offset, [sample.size])?;
+        self.push_times(sample.duration, sample.composition_offset, 1)?;
+        if sample.sync {
+            self.push_sync(self.count - 1);
+        }
+        Ok(())
+    }
+
+    /// Places of the next samples, which lie together from `offset` on. With [`IndexWriter::push_times`] and
+    /// [`IndexWriter::push_sync`] the same as [`IndexWriter::push`] of each, for sources whose tables are columns.
+    pub(crate) fn push_place(
+        &mut self,
+        offset: u64,
+        sizes: impl IntoIterator<Item = u32, IntoIter: ExactSizeIterator>,
+    ) -> Result<(), IndexError> {
+        let mut sizes = sizes.into_iter();
+        let end = u64::from(self.count) + sizes.len() as u64;
+        if end > SAMPLE_COUNT_MAX as u64 {
             return Err(IndexError::TooManySamples);
         }
-        if sample.size > SAMPLE_SIZE_BYTES_MAX {
-            return Err(IndexError::SampleTooLarge {
+        let mut offset = offset;
+        while sizes.len() > 0 {
+            let first = match self.extents.last() {
+                Some((first, _)) if offset == self.next_offset && self.count - first < EXTENT_SAMPLE_COUNT_MAX => {
+                    *first
+                }
+                _ => {
+                    self.extents.push((self.count, offset));
+                    self.count
+                }
+            };
+            let room = (EXTENT_SAMPLE_COUNT_MAX - (self.count - first)) as usize;
+            let taken = room.min(sizes.len());
+            // At most 256 numbers of 32 bits: they fit.
+            let (mut sum, mut size_max) = (0u64, 0);
+            for size in sizes.by_ref().take(taken) {
+                sum = sum.wrapping_add(u64::from(size));
+                size_max = size_max.max(size);
+                self.sizes.push(size);
+            }
+            if size_max > SAMPLE_SIZE_BYTES_MAX {
+                return Err(IndexError::SampleTooLarge {
+                    sample_index: self.count,
+                    size: size_max,
+                });
+            }
+            offset = offset.checked_add(sum).ok_or(IndexError::TimeOverflow {
                 sample_index: self.count,
-                size: sample.size,
-            });
+            })?;
+            self.next_offset = offset;
+            self.count += taken as u32;
+        }
+        Ok(())
+    }
+
+    /// Times of the next `count` samples, which all last as long and have one composition offset.
+    pub(crate) fn push_times(&mut self, duration: u32, composition_offset: i32, count: u32) -> Result<(), IndexError> {
+        if count == 0 {
+            return Ok(());
         }
         let overflow = IndexError::TimeOverflow {
-            sample_index: self.count,
+            sample_index: self.timed_count,
         };
-        let last = self.extents.last().map(|(first, _)| *first);
-        if last.is_none_or(|first| self.count - first >= EXTENT_SAMPLE_COUNT_MAX) || sample.offset != self.next_offset {
-            self.extents.push((self.count, sample.offset));
+        let first = self.decode_time;
+        let end = u64::from(duration)
+            .checked_mul(u64::from(count))
+            .and_then(|ticks| ticks.checked_add(first))
+            .filter(|end| *end <= i64::MAX as u64 / 4)
+            .ok_or(overflow)?;
+        // Below a quarter of the range, as is every decode time: neither sum overflows.
+        let composition_offset_wide = i64::from(composition_offset);
+        self.composition_min = self.composition_min.min(first as i64 + composition_offset_wide);
+        self.composition_end = self.composition_end.max(end as i64 + composition_offset_wide);
+        let mut anchored = self.timed_count.next_multiple_of(EXTENT_SAMPLE_COUNT_MAX);
+        while anchored < self.timed_count.saturating_add(count) {
+            let ticks = u64::from(duration) * u64::from(anchored - self.timed_count);
+            self.decode_anchors.push(first + ticks);
+            anchored += EXTENT_SAMPLE_COUNT_MAX;
         }
-        self.next_offset = sample
-            .offset
-            .checked_add(u64::from(sample.size))
-            .ok_or(overflow.clone())?;
-        if self.count.is_multiple_of(EXTENT_SAMPLE_COUNT_MAX) {
-            self.decode_anchors.push(self.decode_time);
-        }
-        let composition_time = (self.decode_time as i64)
-            .checked_add(i64::from(sample.composition_offset))
-            .ok_or(overflow.clone())?;
-        self.composition_min = self.composition_min.min(composition_time);
-        self.decode_time = self.decode_time.saturating_add(u64::from(sample.duration));
-        if self.decode_time > i64::MAX as u64 / 4 {
-            return Err(overflow);
-        }
-        self.sizes.push(sample.size);
-        self.durations.push(sample.duration);
-        self.compositions
-            .push((i64::from(sample.composition_offset) + COMPOSITION_BIAS) as u32);
-        if sample.sync {
-            self.sync.push(self.count);
-        }
-        self.count += 1;
+        self.durations.push_run(duration, count);
+        let biased = (composition_offset_wide + COMPOSITION_BIAS) as u32;
+        self.compositions.push_run(biased, count);
+        self.decode_time = end;
+        self.timed_count += count;
         Ok(())
+    }
+
+    /// Sample `sample_index` is a sync sample; ascending.
+    pub(crate) fn push_sync(&mut self, sample_index: u32) {
+        if self.sync.is_empty() {
+            if sample_index == self.leading_sync_count {
+                self.leading_sync_count += 1;
+                return;
+            }
+            self.sync.extend(0..self.leading_sync_count);
+        }
+        self.sync.push(sample_index);
+    }
+
+    /// The first `count` samples are sync samples.
+    pub(crate) fn push_sync_run(&mut self, count: u32) {
+        self.leading_sync_count = count;
+    }
+
+    /// Greatest end of composition so far, where the first sample is decoded at zero.
+    pub(crate) fn composition_end(&self) -> i64 {
+        self.composition_end
+    }
+
+    /// Smallest composition time so far, where the first sample is decoded at zero.
+    pub(crate) fn composition_min(&self) -> i64 {
+        self.composition_min
     }
 
     /// Finishes an index whose first sample is decoded at source time zero and whose presentation time is
@@ -192,9 +273,14 @@ impl IndexWriter {
     /// The edit is folded into the times: a late or B-frame-shifted track gets adjusted decode times and composition
     /// offsets and no edit; only samples that would be shown before zero (priming, pre-roll) leave a
     /// [`TrackIndex::media_time`].
-    pub fn finish(self, edit_offset: i64) -> Result<TrackIndex, IndexError> {
+    pub fn finish(mut self, edit_offset: i64) -> Result<TrackIndex, IndexError> {
         if self.count == 0 {
             return Err(IndexError::NoSamples);
+        }
+        debug_assert_eq!(self.count, self.timed_count);
+        let all_sync = self.sync.is_empty() && self.leading_sync_count == self.count;
+        if self.sync.is_empty() && !all_sync {
+            self.sync.extend(0..self.leading_sync_count);
         }
         let overflow = IndexError::TimeOverflow {
             sample_index: self.count,
@@ -208,7 +294,10 @@ impl IndexWriter {
         // presentation = source decode + source offset - edit
         //              = (source decode + first_decode_time) + offset - media_time
         let shift = media_time - edit_offset - first_decode_time;
-        let mut bytes = Vec::new();
+        let tables_size = self.sync.len() * 4 + self.extents.len() * 12 + self.decode_anchors.len() * 8;
+        let columns = [self.sizes, self.durations, self.compositions];
+        let columns_size: usize = columns.iter().map(ColumnWriter::size_bytes).sum();
+        let mut bytes = Vec::with_capacity(HEADER_SIZE + tables_size + columns_size);
         let header = Header {
             timescale: self.timescale,
             sample_count: self.count,
@@ -216,8 +305,12 @@ impl IndexWriter {
             media_time: media_time as u64,
             composition_bias: shift.checked_sub(COMPOSITION_BIAS).ok_or(overflow)?,
             duration: self.decode_time,
-            all_sync: self.sync.len() == self.count as usize,
-            sync_count: self.sync.len() as u32,
+            presentation_end: self
+                .composition_end
+                .saturating_sub(edit_offset)
+                .clamp(-i64::MAX / 2, i64::MAX / 2),
+            all_sync,
+            sync_count: if all_sync { self.count } else { self.sync.len() as u32 },
             extent_count: self.extents.len() as u32,
         };
         header.write(&mut bytes);
@@ -235,10 +328,10 @@ impl IndexWriter {
         for anchor in &self.decode_anchors {
             bytes.extend_from_slice(&anchor.to_le_bytes());
         }
-        for column in [self.sizes, self.durations, self.compositions] {
+        for column in columns {
             column.write(&mut bytes);
         }
-        TrackIndex::open(Bytes::from(bytes))
+        TrackIndex::of_tables(Bytes::from(bytes))
     }
 }
 
@@ -253,14 +346,16 @@ struct Header {
     composition_bias: i64,
     /// Sum of sample durations.
     duration: u64,
+    /// When the sample that is shown last ends.
+    presentation_end: i64,
     all_sync: bool,
     sync_count: u32,
     extent_count: u32,
 }
 
 /// First bytes of a stored index; other versions are refused.
-pub const MAGIC: [u8; 8] = *b"hwindex2";
-const HEADER_SIZE: usize = 64;
+pub const MAGIC: [u8; 8] = *b"hwindex3";
+const HEADER_SIZE: usize = 72;
 
 impl Header {
     fn write(&self, out: &mut Vec<u8>) {
@@ -275,6 +370,7 @@ impl Header {
         out.extend_from_slice(&self.sync_count.to_le_bytes());
         out.extend_from_slice(&self.extent_count.to_le_bytes());
         out.extend_from_slice(&0u32.to_le_bytes());
+        out.extend_from_slice(&self.presentation_end.to_le_bytes());
     }
 
     fn parse(bytes: &[u8]) -> Result<Header, IndexError> {
@@ -292,6 +388,7 @@ impl Header {
             media_time: u64_at(bytes, 24),
             composition_bias: u64_at(bytes, 32) as i64,
             duration: u64_at(bytes, 40),
+            presentation_end: u64_at(bytes, 64) as i64,
             all_sync: u32_at(bytes, 48) == 1,
             sync_count: u32_at(bytes, 52),
             extent_count: u32_at(bytes, 56),
@@ -304,6 +401,7 @@ impl Header {
             .iter()
             .any(|time| *time > time_max)
             || header.composition_bias.unsigned_abs() > time_max
+            || header.presentation_end.unsigned_abs() > i64::MAX as u64 / 2
         {
             return Err(damaged(16, "time out of range"));
         }
@@ -358,6 +456,13 @@ impl std::fmt::Debug for TrackIndex {
 impl TrackIndex {
     /// Checks a stored index once; every later question has an answer.
     pub fn open(bytes: Bytes) -> Result<TrackIndex, IndexError> {
+        let index = TrackIndex::of_tables(bytes)?;
+        index.check_tables()?;
+        Ok(index)
+    }
+
+    /// An index whose tables are in order, because [`IndexWriter`] wrote them just now.
+    fn of_tables(bytes: Bytes) -> Result<TrackIndex, IndexError> {
         let header = Header::parse(&bytes)?;
         let count = header.sample_count as usize;
         let extent_count = header.extent_count as usize;
@@ -380,7 +485,7 @@ impl TrackIndex {
         let (sizes, durations_at) = Column::open(&bytes, columns_at, count)?;
         let (durations, compositions_at) = Column::open(&bytes, durations_at, count)?;
         let (compositions, _) = Column::open(&bytes, compositions_at, count)?;
-        let index = TrackIndex {
+        Ok(TrackIndex {
             header,
             sync_at,
             extent_sample_at,
@@ -390,9 +495,7 @@ impl TrackIndex {
             durations,
             compositions,
             bytes,
-        };
-        index.check_tables()?;
-        Ok(index)
+        })
     }
 
     fn check_tables(&self) -> Result<(), IndexError> {
@@ -509,13 +612,145 @@ impl TrackIndex {
         sample.decode_time as i64 + i64::from(sample.composition_offset) - self.header.media_time as i64
     }
 
-    /// When the sample that is shown last ends, in track ticks; at most zero when nothing of the track is shown. Looks at
-    /// every sample.
+    /// When the sample that is shown last ends, in track ticks; at most zero when nothing of the track is shown.
     pub fn presentation_end(&self) -> i64 {
-        let ends = self
-            .iter()
-            .map(|sample| self.presentation_time(&sample) + i64::from(sample.duration));
-        ends.max().unwrap_or(0)
+        self.header.presentation_end
+    }
+
+    /// Presentation time of sample `sample_index`, in track ticks, or `None` past the end. Looks at what lies between
+    /// the sample and the anchor before it, at most 256 durations.
+    pub fn presentation_time_of(&self, sample_index: u32) -> Option<i64> {
+        if sample_index >= self.header.sample_count {
+            return None;
+        }
+        let offset = i64::from(self.compositions.value(sample_index)) + self.header.composition_bias;
+        let decode_time = self.decode_time_of(sample_index) as i64;
+        Some(decode_time + clamp_offset(offset) - self.header.media_time as i64)
+    }
+
+    /// Decode time of sample `sample_index`, which exists.
+    fn decode_time_of(&self, sample_index: u32) -> u64 {
+        let anchor = sample_index / EXTENT_SAMPLE_COUNT_MAX;
+        u64_at(&self.bytes, self.anchor_at + anchor as usize * 8)
+            + self.header.first_decode_time
+            + self.durations.sum(anchor * EXTENT_SAMPLE_COUNT_MAX, sample_index)
+    }
+
+    /// What samples `range` have in common, and their span, found block by block; a range past the end is cut.
+    pub fn span(&self, range: std::ops::Range<u32>) -> Span {
+        let end = range.end.min(self.header.sample_count);
+        let first = range.start.min(end);
+        let mut span = Span::EMPTY;
+        if first >= end {
+            return span;
+        }
+        let mut decode_time = self.decode_time_of(first) as i64 - self.header.media_time as i64;
+        span.base_decode_time = (decode_time + self.header.media_time as i64) as u64;
+        span.first_size = self.sizes.value(first);
+        span.first_duration = self.durations.value(first);
+        let (mut sizes, mut durations, mut compositions) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
+        let mut at = first;
+        while at < end {
+            let block = at as usize / BLOCK;
+            let stop = end.min(((block + 1) * BLOCK) as u32);
+            let within = at as usize % BLOCK..(stop - 1) as usize % BLOCK + 1;
+            match self.sizes.constant(block) {
+                Some(size) => {
+                    span.sizes_differ |= size != span.first_size;
+                    span.size_bytes += u64::from(size) * u64::from(stop - at);
+                }
+                None => {
+                    self.sizes.block(block, &mut sizes);
+                    for size in &sizes[within.clone()] {
+                        span.sizes_differ |= *size != span.first_size;
+                        span.size_bytes = span.size_bytes.wrapping_add(u64::from(*size));
+                    }
+                }
+            }
+            match (self.durations.constant(block), self.compositions.constant(block)) {
+                (Some(duration), Some(composition)) => {
+                    let offset = clamp_offset(i64::from(composition) + self.header.composition_bias);
+                    let ticks = i64::from(duration) * i64::from(stop - at);
+                    span.durations_differ |= duration != span.first_duration;
+                    span.take(offset, decode_time + offset, decode_time + ticks + offset);
+                    decode_time += ticks;
+                }
+                _ => {
+                    self.durations.block(block, &mut durations);
+                    self.compositions.block(block, &mut compositions);
+                    for (duration, composition) in durations[within.clone()].iter().zip(&compositions[within]) {
+                        let offset = clamp_offset(i64::from(*composition) + self.header.composition_bias);
+                        let shown = decode_time + offset;
+                        span.durations_differ |= *duration != span.first_duration;
+                        decode_time += i64::from(*duration);
+                        span.take(offset, shown, decode_time + offset);
+                    }
+                }
+            }
+            at = stop;
+        }
+        span.sync_count = match self.header.all_sync {
+            true => end - first,
+            false => self.sync_position(end) - self.sync_position(first),
+        };
+        span.first_is_sync = self.header.all_sync || self.sync_sample(self.sync_position(first)) == first;
+        span
+    }
+
+    /// All samples as runs of even times.
+    pub fn even_runs(&self) -> impl Iterator<Item = EvenRun> + '_ {
+        let count = self.header.sample_count;
+        let mut decode_time = self.header.first_decode_time as i64 - self.header.media_time as i64;
+        let mut at = 0;
+        let (mut durations, mut compositions) = ([0; BLOCK], [0; BLOCK]);
+        let mut unpacked = None;
+        std::iter::from_fn(move || {
+            if at >= count {
+                return None;
+            }
+            let block = at as usize / BLOCK;
+            let constant = (self.durations.constant(block), self.compositions.constant(block));
+            let (stop, duration, composition) = match constant {
+                (Some(duration), Some(composition)) if self.header.all_sync => {
+                    (count.min(((block + 1) * BLOCK) as u32), duration, composition)
+                }
+                _ => {
+                    if unpacked != Some(block) {
+                        self.durations.block(block, &mut durations);
+                        self.compositions.block(block, &mut compositions);
+                        unpacked = Some(block);
+                    }
+                    (
+                        at + 1,
+                        durations[at as usize % BLOCK],
+                        compositions[at as usize % BLOCK],
+                    )
+                }
+            };
+            let run = EvenRun {
+                first: at,
+                count: stop - at,
+                start: decode_time + clamp_offset(i64::from(composition) + self.header.composition_bias),
+                duration,
+                sync: self.header.all_sync || self.sync_sample(self.sync_position(at)) == at,
+            };
+            decode_time += i64::from(duration) * i64::from(run.count);
+            at = stop;
+            Some(run)
+        })
+    }
+
+    /// Sizes of samples `range`, in decode order.
+    pub fn sizes(&self, range: std::ops::Range<u32>) -> impl Iterator<Item = u32> + '_ {
+        let end = range.end.min(self.header.sample_count);
+        let mut values = [0; BLOCK];
+        let first = range.start.min(end);
+        (first..end).map(move |at| {
+            if at == first || at as usize % BLOCK == 0 {
+                self.sizes.block(at as usize / BLOCK, &mut values);
+            }
+            values[at as usize % BLOCK]
+        })
     }
 
     /// Samples `range` in decode order; a range past the end is cut.
@@ -635,6 +870,92 @@ impl TrackIndex {
     }
 }
 
+/// A composition offset as it is served.
+fn clamp_offset(offset: i64) -> i64 {
+    offset.clamp(i64::from(i32::MIN), i64::from(i32::MAX))
+}
+
+/// Samples one after the other that last equally long; see [`TrackIndex::even_runs`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvenRun {
+    /// The first sample.
+    pub first: u32,
+    /// How many; at least one, and one only unless all of the track are sync samples.
+    pub count: u32,
+    /// Presentation time of the first, in track ticks; each further one is shown a `duration` later.
+    pub start: i64,
+    /// Ticks that each lasts.
+    pub duration: u32,
+    /// All of them are sync samples.
+    pub sync: bool,
+}
+
+impl EvenRun {
+    /// Position in the run, from `position` on, of the first sync sample that is shown at `time` or later.
+    pub fn first_at_or_after(&self, position: u32, time: i64) -> Option<u32> {
+        if !self.sync || position >= self.count {
+            return None;
+        }
+        let ahead = time.saturating_sub(self.start);
+        let steps = match (ahead, self.duration) {
+            (..=0, _) => 0,
+            (_, 0) => return None,
+            (ahead, duration) => u32::try_from((ahead - 1) / i64::from(duration) + 1).ok()?,
+        };
+        Some(steps.max(position)).filter(|steps| *steps < self.count)
+    }
+}
+
+/// What a run of samples has in common; see [`TrackIndex::span`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Earliest presentation time, in track ticks; `i64::MAX` without samples.
+    pub start: i64,
+    /// Latest end of presentation, in track ticks; `i64::MIN` without samples.
+    pub end: i64,
+    /// Decode time of the first sample.
+    pub base_decode_time: u64,
+    /// Bytes of all samples.
+    pub size_bytes: u64,
+    /// Size of the first sample.
+    pub first_size: u32,
+    /// Duration of the first sample.
+    pub first_duration: u32,
+    /// Not all sizes are that of the first.
+    pub sizes_differ: bool,
+    /// Not all durations are that of the first.
+    pub durations_differ: bool,
+    /// Smallest and greatest composition offset.
+    pub composition_offsets: (i64, i64),
+    /// How many are sync samples.
+    pub sync_count: u32,
+    /// The first is one.
+    pub first_is_sync: bool,
+}
+
+impl Span {
+    const EMPTY: Span = Span {
+        start: i64::MAX,
+        end: i64::MIN,
+        base_decode_time: 0,
+        size_bytes: 0,
+        first_size: 0,
+        first_duration: 0,
+        sizes_differ: false,
+        durations_differ: false,
+        composition_offsets: (i64::MAX, i64::MIN),
+        sync_count: 0,
+        first_is_sync: true,
+    };
+
+    fn take(&mut self, offset: i64, start: i64, end: i64) {
+        self.start = self.start.min(start);
+        self.end = self.end.max(end);
+        self.composition_offsets.0 = self.composition_offsets.0.min(offset);
+        self.composition_offsets.1 = self.composition_offsets.1.max(offset);
+    }
+}
+
 /// Samples of a track in decode order; see [`TrackIndex::samples`].
 #[derive(Debug)]
 pub struct Samples<'a> {
@@ -687,7 +1008,7 @@ impl Iterator for Samples<'_> {
             size: self.sizes[in_block],
             decode_time: self.decode_time,
             duration: self.durations[in_block],
-            composition_offset: composition.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32,
+            composition_offset: clamp_offset(composition) as i32,
             sync: index.header.all_sync || is_sync_listed,
         };
         self.offset += u64::from(sample.size);

@@ -5,6 +5,7 @@ mod description;
 mod span;
 
 use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::xxh3_128;
 
 pub use self::bandwidth::Bandwidth;
 use self::bandwidth::Bandwidths;
@@ -230,7 +231,7 @@ impl Presentation {
             return Err(PresentationError::Empty { refused });
         }
         let mut tracks = tracks;
-        tracks.sort_by_key(|new| (kind_of(&new.content), std::cmp::Reverse(quality(&new.content))));
+        tracks.sort_by_cached_key(|new| (kind_of(&new.content), std::cmp::Reverse(quality(&new.content))));
         let videos: Vec<_> = tracks.iter().filter_map(|new| video_index(&new.content)).collect();
         let boundaries = match choose_boundaries(&videos, target) {
             Alignment::Aligned(boundaries) => boundaries,
@@ -559,7 +560,7 @@ fn version_of(title: &str, representations: &[Representation], target: SegmentTa
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    feed(b"headwater presentation 1");
+    feed(b"headwater presentation 2");
     feed(title.as_bytes());
     feed(&target.millis().to_le_bytes());
     feed(format!("{hls:?}").as_bytes());
@@ -575,7 +576,9 @@ fn version_of(title: &str, representations: &[Representation], target: SegmentTa
             Content::Samples(track) => {
                 feed(&track.description.sample_entry);
                 feed(track.description.rfc6381.as_bytes());
-                feed(track.index.as_bytes());
+                // An index has megabytes, and a version is needed before the first playlist: a hash ten times as fast
+                // stands for it. It tells states of a file apart; it need not withstand anyone.
+                feed(&xxh3_128(track.index.as_bytes()).to_le_bytes());
             }
             Content::Cues(text) => feed(&crate::text::webvtt::write(text)),
         }

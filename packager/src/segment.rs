@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::index::TrackIndex;
+use crate::index::{Span, TrackIndex};
 use crate::time::{MediaTime, Rounding, Timescale, rescale};
 
 /// How long segments should be.
@@ -114,37 +114,31 @@ impl SegmentTable {
     /// a segment starts at its earliest presentation time, which for open GOPs lies before its sync sample's.
     fn from_first_samples(index: &TrackIndex, first_samples: &[u32]) -> SegmentTable {
         let mut segments: Vec<Segment> = Vec::with_capacity(first_samples.len() + 1);
-        let mut cuts = first_samples.iter().copied().peekable();
-        let mut current = Span::starting_at(0);
-        let mut spans = Vec::with_capacity(first_samples.len() + 1);
-        for (sample_index, sample) in (0u32..).zip(index.iter()) {
-            if cuts.next_if_eq(&sample_index).is_some() {
-                spans.push(std::mem::replace(&mut current, Span::starting_at(sample_index)));
-            }
-            let presentation_time = index.presentation_time(&sample);
-            current.samples.end = sample_index + 1;
-            current.start = current.start.min(presentation_time);
-            current.end = current.end.max(presentation_time + i64::from(sample.duration));
-        }
-        spans.push(current);
+        let firsts = std::iter::once(0).chain(first_samples.iter().copied());
+        let stops = first_samples.iter().copied().chain([index.sample_count()]);
+        let spans: Vec<(Range<u32>, Span)> = firsts
+            .zip(stops)
+            .map(|(first, stop)| (first..stop, index.span(first..stop)))
+            .collect();
+        let last_end = spans.last().map(|(_, span)| span.end);
         let ends: Vec<i64> = spans
             .iter()
             .skip(1)
-            .map(|span| span.start)
-            .chain(spans.last().map(|s| s.end))
+            .map(|(_, span)| span.start)
+            .chain(last_end)
             .collect();
-        for (span, end) in spans.into_iter().zip(ends) {
+        for ((samples, span), end) in spans.into_iter().zip(ends) {
             let start = span.start.max(0);
             let duration = end.saturating_sub(start);
             match segments.last_mut() {
                 // Nothing of this span is ever shown (all of it is pre-roll, or its pictures lie before its
                 // predecessor's): it belongs to its neighbour, because a segment has a duration.
                 Some(last) if duration <= 0 || start as u64 <= last.start => {
-                    last.samples.end = span.samples.end;
+                    last.samples.end = samples.end;
                     last.duration = (end.max(0) as u64).saturating_sub(last.start).max(last.duration);
                 }
                 _ => segments.push(Segment {
-                    samples: span.samples,
+                    samples,
                     start: start as u64,
                     duration: duration.max(0) as u64,
                 }),
@@ -198,21 +192,29 @@ impl SegmentTable {
         let mut next = cuts.next().unwrap_or(grid);
         let mut first_samples = Vec::new();
         let mut has_shown_sample = false;
-        for (sample_index, sample) in (0u32..).zip(index.iter()) {
-            let time = index.presentation_time(&sample);
-            if sample.sync && time + i64::from(sample.duration) / 2 >= next {
+        for run in index.even_runs() {
+            let duration = i64::from(run.duration);
+            let mut at = 0;
+            while let Some(position) = run.first_at_or_after(at, next - duration / 2) {
+                let time = run.start + duration * i64::from(position);
                 // Skip boundaries that this track has already passed (it starts late, or has a gap).
                 let mut passed = next;
-                while passed <= time + i64::from(sample.duration) / 2 {
+                while passed <= time + duration / 2 {
                     next = passed;
                     passed = cuts.next().unwrap_or(next + grid);
                 }
                 next = passed;
+                // What is shown before time zero is no segment of its own.
+                let has_shown_sample = match position {
+                    0 => has_shown_sample,
+                    _ => has_shown_sample || time > 0,
+                };
                 if has_shown_sample && end - time >= tail_min {
-                    first_samples.push(sample_index);
+                    first_samples.push(run.first + position);
                 }
+                at = position + 1;
             }
-            has_shown_sample |= time + i64::from(sample.duration) > 0;
+            has_shown_sample |= run.start + duration * i64::from(run.count) > 0;
         }
         SegmentTable::from_first_samples(index, &first_samples)
     }
@@ -253,23 +255,6 @@ impl SegmentTable {
     }
 }
 
-/// A run of samples while its times are being found.
-struct Span {
-    samples: Range<u32>,
-    start: i64,
-    end: i64,
-}
-
-impl Span {
-    fn starting_at(sample_index: u32) -> Span {
-        Span {
-            samples: sample_index..sample_index,
-            start: i64::MAX,
-            end: i64::MIN,
-        }
-    }
-}
-
 /// Index and presentation time (track ticks) of every sync sample.
 pub fn sync_times(index: &TrackIndex) -> Vec<(u32, i64)> {
     match index.all_sync() {
@@ -279,7 +264,7 @@ pub fn sync_times(index: &TrackIndex) -> Vec<(u32, i64)> {
             .collect(),
         false => index
             .sync_samples()
-            .filter_map(|at| index.sample(at).map(|sample| (at, index.presentation_time(&sample))))
+            .filter_map(|at| Some((at, index.presentation_time_of(at)?)))
             .collect(),
     }
 }

@@ -14,56 +14,107 @@ const BLOCK_HEADER_SIZE: usize = 9;
 const PADDING: usize = 8;
 
 /// Collects the values of a column.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ColumnWriter {
     headers: Vec<u8>,
     packed: Vec<u8>,
-    block: Vec<u32>,
+    block: [u32; BLOCK],
+    /// Values in `block`.
+    filled: usize,
+}
+
+impl Default for ColumnWriter {
+    fn default() -> ColumnWriter {
+        ColumnWriter {
+            headers: Vec::new(),
+            packed: Vec::new(),
+            block: [0; BLOCK],
+            filled: 0,
+        }
+    }
 }
 
 impl ColumnWriter {
     pub(super) fn push(&mut self, value: u32) {
-        self.block.push(value);
-        if self.block.len() == BLOCK {
-            pack(&self.block, &mut self.headers, &mut self.packed);
-            self.block.clear();
+        self.block[self.filled % BLOCK] = value;
+        self.filled += 1;
+        if self.filled == BLOCK {
+            self.close_block();
         }
     }
 
+    /// Pushes `value` so many times.
+    pub(super) fn push_run(&mut self, value: u32, count: u32) {
+        let mut left = count;
+        while left > 0 && self.filled > 0 {
+            self.push(value);
+            left -= 1;
+        }
+        while left >= BLOCK as u32 {
+            self.write_header(value, 0);
+            left -= BLOCK as u32;
+        }
+        for _ in 0..left {
+            self.push(value);
+        }
+    }
+
+    /// Bytes that [`ColumnWriter::write`] writes, at most.
+    pub(super) fn size_bytes(&self) -> usize {
+        let open = BLOCK_HEADER_SIZE + BLOCK * size_of::<u32>();
+        size_of::<u64>() + self.headers.len() + self.packed.len() + open + PADDING
+    }
+
     pub(super) fn write(mut self, out: &mut Vec<u8>) {
-        if !self.block.is_empty() {
-            pack(&self.block, &mut self.headers, &mut self.packed);
+        if self.filled > 0 {
+            self.close_block();
         }
         out.extend_from_slice(&(self.packed.len() as u64).to_le_bytes());
         out.extend_from_slice(&self.headers);
         out.extend_from_slice(&self.packed);
         out.extend_from_slice(&[0; PADDING]);
     }
-}
 
-fn pack(block: &[u32], headers: &mut Vec<u8>, packed: &mut Vec<u8>) {
-    let low = block.iter().copied().min().unwrap_or(0);
-    let high = block.iter().copied().max().unwrap_or(0);
-    let width = 32 - (high - low).leading_zeros();
-    headers.extend_from_slice(&low.to_le_bytes());
-    // 50 million samples of 4 bytes stay below 4 GiB.
-    headers.extend_from_slice(&(packed.len() as u32).to_le_bytes());
-    headers.push(width as u8);
-    if width == 0 {
-        return;
+    fn write_header(&mut self, low: u32, width: u32) {
+        // 50 million samples of 4 bytes stay below 4 GiB.
+        let first_byte = self.packed.len() as u32;
+        let ([a, b, c, d], [e, f, g, h]) = (low.to_le_bytes(), first_byte.to_le_bytes());
+        self.headers.extend_from_slice(&[a, b, c, d, e, f, g, h, width as u8]);
     }
-    let (mut bits, mut bit_count) = (0u64, 0);
-    for value in block {
-        bits |= u64::from(value - low) << bit_count;
-        bit_count += width;
-        while bit_count >= 8 {
-            packed.push(bits as u8);
-            bits >>= 8;
-            bit_count -= 8;
+
+    fn close_block(&mut self) {
+        let block = &self.block[..self.filled.min(BLOCK)];
+        let (mut low, mut high) = (u32::MAX, 0);
+        for value in block {
+            low = low.min(*value);
+            high = high.max(*value);
         }
-    }
-    if bit_count > 0 {
-        packed.push(bits as u8);
+        let width = 32 - (high - low).leading_zeros();
+        // A full block of 64 values of w bits is w words of 64 bits.
+        let mut words = [0u64; BLOCK / 2];
+        if width > 0 {
+            let (mut word, mut used, mut at) = (0u64, 0, 0);
+            for value in block {
+                let bits = u64::from(value.wrapping_sub(low));
+                word |= bits << used;
+                used += width;
+                if used >= 64 {
+                    words[at % words.len()] = word;
+                    at += 1;
+                    used -= 64;
+                    // What did not fit; a shift by the whole width leaves nothing of a value below 2^width.
+                    word = bits >> (width - used);
+                }
+            }
+            if used > 0 {
+                words[at % words.len()] = word;
+            }
+        }
+        let size = (block.len() * width as usize).div_ceil(8);
+        self.filled = 0;
+        self.write_header(low, width);
+        let bytes = words.map(u64::to_le_bytes);
+        self.packed.extend_from_slice(&bytes.as_flattened()[..size]);
     }
 }
 
@@ -119,6 +170,28 @@ impl Column {
             .unwrap_or(0)
     }
 
+    /// The value of all of block `block`, which exists, where they are equal.
+    pub(super) fn constant(&self, block: usize) -> Option<u32> {
+        let header_at = block * BLOCK_HEADER_SIZE;
+        (self.bytes[header_at + 8] == 0).then(|| u32_at(&self.bytes, header_at))
+    }
+
+    /// Value `at`, which exists.
+    pub(super) fn value(&self, at: u32) -> u32 {
+        let block = at as usize / BLOCK;
+        let header_at = block * BLOCK_HEADER_SIZE;
+        let base = u32_at(&self.bytes, header_at);
+        let width = usize::from(self.bytes[header_at + 8]);
+        if width == 0 {
+            return base;
+        }
+        let bit = at as usize % BLOCK * width;
+        let byte = self.packed_at + u32_at(&self.bytes, header_at + 4) as usize + bit / 8;
+        let word = self.bytes.get(byte..byte + 8).and_then(|word| word.try_into().ok());
+        let word = u64::from_le_bytes(word.unwrap_or_default());
+        base.wrapping_add((word >> (bit % 8) & ((1u64 << width) - 1)) as u32)
+    }
+
     /// Values of block `block`, which exists; those past the column's count are meaningless.
     pub(super) fn block(&self, block: usize, values: &mut [u32; BLOCK]) {
         let header_at = block * BLOCK_HEADER_SIZE;
@@ -129,17 +202,25 @@ impl Column {
             return;
         }
         let first_byte = self.packed_at + u32_at(&self.bytes, header_at + 4) as usize;
-        let packed = &self.bytes[first_byte..];
-        let mask = (1u64 << width) - 1;
-        for (at, value) in values.iter_mut().enumerate() {
-            let bit = at * width;
-            // Only a last, partly filled block can end here: what it lacks is never asked for.
-            let Some(word) = packed.get(bit / 8..bit / 8 + 8) else {
-                return;
-            };
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(word);
-            *value = base.wrapping_add((u64::from_le_bytes(bytes) >> (bit % 8) & mask) as u32);
+        // 64 values of w bits are w words of 64 bits, and the word behind them is read too. Only a last, partly filled
+        // block has less: what it lacks is never asked for.
+        let mut words = [0u64; BLOCK / 2 + 1];
+        let (packed, _) = self.bytes[first_byte..].as_chunks::<8>();
+        for (word, bytes) in words.iter_mut().zip(packed).take(width + 1) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        let mask = u64::MAX >> (64 - width);
+        let (mut at, mut used) = (0, 0);
+        let (mut word, mut next) = (words[0], words[1]);
+        for value in values.iter_mut() {
+            let bits = word >> used | (next << 1) << (63 - used);
+            *value = base.wrapping_add((bits & mask) as u32);
+            used += width;
+            if used >= 64 {
+                used -= 64;
+                at += 1;
+                (word, next) = (next, words[(at + 1).min(BLOCK / 2)]);
+            }
         }
     }
 
@@ -172,6 +253,27 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn runs_are_many_values() {
+        for (before, count) in [(0, 0), (0, 1), (0, 64), (3, 60), (3, 61), (3, 200), (63, 129), (64, 65)] {
+            let (mut one_by_one, mut run) = (ColumnWriter::default(), ColumnWriter::default());
+            for value in 0..before {
+                one_by_one.push(value);
+                run.push(value);
+            }
+            (0..count).for_each(|_| one_by_one.push(7));
+            run.push_run(7, count);
+            one_by_one.push(9);
+            run.push(9);
+            let (mut expected, mut got) = (Vec::new(), Vec::new());
+            let size_max = run.size_bytes();
+            one_by_one.write(&mut expected);
+            run.write(&mut got);
+            assert_eq!(got, expected, "{before} {count}");
+            assert!(got.len() <= size_max);
+        }
+    }
+
     proptest! {
         #[test]
         fn values_survive(
@@ -192,6 +294,9 @@ mod tests {
             for (number, expected) in values.chunks(BLOCK).enumerate() {
                 column.block(number, &mut block);
                 prop_assert_eq!(&block[..expected.len()], expected);
+                for (at, value) in expected.iter().enumerate() {
+                    prop_assert_eq!(column.value((number * BLOCK + at) as u32), *value);
+                }
             }
             let range = from.min(values.len())..(from + length).min(values.len());
             let sum: u64 = values[range.clone()].iter().map(|value| u64::from(*value)).sum();

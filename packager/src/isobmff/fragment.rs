@@ -59,8 +59,27 @@ pub fn header(index: &TrackIndex, range: Range<u32>, sequence_number: u32, posit
 
 /// Bytes of [`header`] of the same samples; with [`TrackIndex::size_bytes`] the size of the segment.
 pub fn header_size(index: &TrackIndex, range: Range<u32>, position: SegmentPosition) -> usize {
-    let (base_decode_time, samples) = collect(index, range);
-    size_from_samples(base_decode_time, &samples, position)
+    let count = range.end.min(index.sample_count()).saturating_sub(range.start);
+    let span = index.span(range);
+    let common = Common {
+        sample_count: count,
+        first_size: span.first_size,
+        first_duration: span.first_duration,
+        first_is_sync: span.first_is_sync,
+        sizes_differ: span.sizes_differ,
+        durations_differ: span.durations_differ,
+        has_offset: count > 0 && span.composition_offsets != (0, 0),
+        has_negative_offset: span.composition_offsets.0 < 0,
+        sync_count: span.sync_count,
+        payload_size: span.size_bytes,
+    };
+    Layout::of(&common, span.base_decode_time, position).header_size()
+}
+
+/// Bytes of [`trick_play_header`] in front of a picture of `payload_size` bytes.
+pub fn trick_play_header_size(index: &TrackIndex, frame: &TrickFrame, payload_size: u32) -> usize {
+    let (shown, base_decode_time) = trick_play_sample(index, frame, payload_size);
+    size_from_samples(base_decode_time, &[shown], SegmentPosition::Inner)
 }
 
 /// Header of a fragment that holds the picture of `frame` alone: one entry of a trick-play track, which shares the
@@ -74,15 +93,21 @@ pub fn trick_play_header(
     sequence_number: u32,
     position: SegmentPosition,
 ) -> Bytes {
+    let size = index.sample(frame.sample_index).map_or(0, |sample| sample.size);
+    let (shown, base_decode_time) = trick_play_sample(index, frame, size);
+    from_samples(sequence_number, base_decode_time, &[shown], position)
+}
+
+/// The one sample of a trick-play fragment, and when it is decoded.
+fn trick_play_sample(index: &TrackIndex, frame: &TrickFrame, size: u32) -> (FragmentSample, u64) {
     let shown = FragmentSample {
-        size: index.sample(frame.sample_index).map_or(0, |sample| sample.size),
+        size,
         duration: u32::try_from(frame.duration).unwrap_or(u32::MAX),
         composition_offset: 0,
         sync: true,
     };
     // The edit list of the header takes `media_time` away again.
-    let base_decode_time = frame.start.saturating_add(index.media_time());
-    from_samples(sequence_number, base_decode_time, &[shown], position)
+    (shown, frame.start.saturating_add(index.media_time()))
 }
 
 /// Header of a fragment that holds `samples`, the first of which is decoded at `base_decode_time` (ticks).
@@ -94,7 +119,7 @@ pub fn from_samples(
     samples: &[FragmentSample],
     position: SegmentPosition,
 ) -> Bytes {
-    let layout = Layout::of(base_decode_time, samples, position);
+    let layout = Layout::of(&Common::of(samples), base_decode_time, position);
     let mut w = BoxWriter::with_capacity(layout.header_size());
     w.bytes(layout.styp);
     w.write_box(b"moof", |w| {
@@ -112,7 +137,7 @@ pub fn from_samples(
 
 /// Bytes of [`from_samples`] of the same samples.
 pub fn size_from_samples(base_decode_time: u64, samples: &[FragmentSample], position: SegmentPosition) -> usize {
-    Layout::of(base_decode_time, samples, position).header_size()
+    Layout::of(&Common::of(samples), base_decode_time, position).header_size()
 }
 
 fn collect(index: &TrackIndex, range: Range<u32>) -> (u64, Vec<FragmentSample>) {
@@ -166,8 +191,22 @@ struct Layout {
     payload_size: u64,
 }
 
-impl Layout {
-    fn of(base_decode_time: u64, samples: &[FragmentSample], position: SegmentPosition) -> Layout {
+/// What the samples of a fragment have in common.
+struct Common {
+    sample_count: u32,
+    first_size: u32,
+    first_duration: u32,
+    first_is_sync: bool,
+    sizes_differ: bool,
+    durations_differ: bool,
+    has_offset: bool,
+    has_negative_offset: bool,
+    sync_count: u32,
+    payload_size: u64,
+}
+
+impl Common {
+    fn of(samples: &[FragmentSample]) -> Common {
         debug_assert!(samples.len() <= SAMPLE_COUNT_MAX);
         let first = samples.first().copied().unwrap_or(FragmentSample {
             size: 0,
@@ -178,44 +217,61 @@ impl Layout {
         // One pass without branches, overflow checks included: 32-bit sizes of as many samples as there may be add up
         // in 64 bits. What is or-ed together is zero when all of it is, and negative when any of it is.
         let (mut size_difference, mut duration_difference, mut offsets, mut payload_size) = (0, 0, 0, 0u64);
-        let mut sync_count = 0usize;
+        let mut sync_count = 0u32;
         for sample in samples {
             size_difference |= sample.size ^ first.size;
             duration_difference |= sample.duration ^ first.duration;
             offsets |= sample.composition_offset;
             payload_size = payload_size.wrapping_add(u64::from(sample.size));
-            sync_count = sync_count.wrapping_add(usize::from(sample.sync));
+            sync_count = sync_count.wrapping_add(u32::from(sample.sync));
         }
+        Common {
+            sample_count: samples.len() as u32,
+            first_size: first.size,
+            first_duration: first.duration,
+            first_is_sync: first.sync,
+            sizes_differ: size_difference != 0,
+            durations_differ: duration_difference != 0,
+            has_offset: offsets != 0,
+            has_negative_offset: offsets < 0,
+            sync_count,
+            payload_size,
+        }
+    }
+}
+
+impl Layout {
+    fn of(common: &Common, base_decode_time: u64, position: SegmentPosition) -> Layout {
         let mut layout = Layout {
             styp: match position {
                 SegmentPosition::Inner => STYP_INNER,
                 SegmentPosition::Last => STYP_LAST,
                 SegmentPosition::Continuation => &[],
             },
-            sample_count: samples.len() as u32,
+            sample_count: common.sample_count,
             tfhd_flags: DEFAULT_BASE_IS_MOOF,
-            default_duration: first.duration,
-            default_size: first.size,
-            default_sample_flags: sample_flags(first.sync),
+            default_duration: common.first_duration,
+            default_size: common.first_size,
+            default_sample_flags: sample_flags(common.first_is_sync),
             tfdt_version: u8::from(base_decode_time > u64::from(u32::MAX)),
-            trun_version: u8::from(offsets < 0),
+            trun_version: u8::from(common.has_negative_offset),
             trun_flags: DATA_OFFSET,
-            payload_size,
+            payload_size: common.payload_size,
         };
-        match duration_difference {
-            0 => layout.tfhd_flags |= DEFAULT_SAMPLE_DURATION,
-            _ => layout.trun_flags |= SAMPLE_DURATION,
+        match common.durations_differ {
+            false => layout.tfhd_flags |= DEFAULT_SAMPLE_DURATION,
+            true => layout.trun_flags |= SAMPLE_DURATION,
         }
-        match size_difference {
-            0 => layout.tfhd_flags |= DEFAULT_SAMPLE_SIZE,
-            _ => layout.trun_flags |= SAMPLE_SIZE,
+        match common.sizes_differ {
+            false => layout.tfhd_flags |= DEFAULT_SAMPLE_SIZE,
+            true => layout.trun_flags |= SAMPLE_SIZE,
         }
-        if offsets != 0 {
+        if common.has_offset {
             layout.trun_flags |= SAMPLE_COMPOSITION_TIME_OFFSET;
         }
-        if sync_count == samples.len() || sync_count == 0 {
+        if common.sync_count == common.sample_count || common.sync_count == 0 {
             layout.tfhd_flags |= DEFAULT_SAMPLE_FLAGS;
-        } else if sync_count == 1 && first.sync {
+        } else if common.sync_count == 1 && common.first_is_sync {
             layout.tfhd_flags |= DEFAULT_SAMPLE_FLAGS;
             layout.default_sample_flags = NON_SYNC;
             layout.trun_flags |= FIRST_SAMPLE_FLAGS;

@@ -266,9 +266,10 @@ impl<'s> Reader<'s> {
 
     fn choose(&mut self, candidate: Candidate<'_>) -> Option<Chosen> {
         let samples = RawSamples::Table(candidate.table);
-        let present = candidate.table.iter().count() as u64;
-        let missing = u64::from(candidate.table.sample_count()) - present;
-        self.choose_samples(&candidate, &samples, missing)
+        let promised = u64::from(candidate.table.sample_count());
+        self.choose_samples(&candidate, &samples, || {
+            promised - candidate.table.iter().count() as u64
+        })
     }
 
     fn choose_gathered(&mut self, mut candidate: Candidate<'_>, fragments: &mut Fragments) -> Option<Chosen> {
@@ -276,7 +277,7 @@ impl<'s> Reader<'s> {
         match gathered {
             Ok(gathered) => {
                 candidate.descriptions = gathered.descriptions;
-                self.choose_samples(&candidate, &gathered.samples, gathered.missing_count)
+                self.choose_samples(&candidate, &gathered.samples, || gathered.missing_count)
             }
             Err(why) => {
                 self.refuse(track_name(&candidate.header, &candidate.entries), why);
@@ -289,7 +290,7 @@ impl<'s> Reader<'s> {
         &mut self,
         candidate: &Candidate<'_>,
         samples: &RawSamples<'_>,
-        missing_count: u64,
+        missing_count: impl Fn() -> u64,
     ) -> Option<Chosen> {
         let header = &candidate.header;
         let name = track_name(header, &candidate.entries);
@@ -312,6 +313,7 @@ impl<'s> Reader<'s> {
         };
         match edit::apply(samples, &header.edits, &context) {
             Ok(edited) => {
+                let missing_count = if edited.complete { 0 } else { missing_count() };
                 if missing_count > 0 {
                     self.refuse(
                         format!("end of {name}"),

@@ -54,9 +54,12 @@ impl Bandwidths {
 }
 
 fn trick_size_bytes(track: &Track, frame: &TrickFrame) -> u64 {
-    let range = frame.sample_index..frame.sample_index + 1;
-    let header = fragment::header_size(&track.index, range.clone(), SegmentPosition::Inner) as u64;
-    header + track.index.size_bytes(range)
+    let size = track
+        .index
+        .sizes(frame.sample_index..frame.sample_index + 1)
+        .next()
+        .unwrap_or(0);
+    fragment::trick_play_header_size(&track.index, frame, size) as u64 + u64::from(size)
 }
 
 /// Segments of one run that are looked at for a peak. Longer runs of half a target duration exist only where one segment
@@ -127,8 +130,8 @@ fn ts_size_bytes(track: &Track, segment: &Segment) -> u64 {
     const OVERHEAD: u64 = 19 + 8 + 6;
     let packets: u64 = track
         .index
-        .samples(segment.samples.clone())
-        .map(|sample| (u64::from(sample.size) + OVERHEAD).div_ceil(PAYLOAD))
+        .sizes(segment.samples.clone())
+        .map(|size| (u64::from(size) + OVERHEAD).div_ceil(PAYLOAD))
         .sum();
     (packets + 2) * PACKET
 }

@@ -11,6 +11,7 @@ use crate::time::{Rounding, Timescale, rescale};
 
 use super::header::Edit;
 use super::samples::RawSamples;
+use super::table::SampleTable;
 
 /// Beyond this, a time in ticks is not a time but damage.
 pub(super) const TIME_MAX: i64 = i64::MAX / 16;
@@ -25,6 +26,8 @@ pub(super) struct EditedTrack {
     pub start: i64,
     /// Samples left out because nothing can be decoded before the first sync sample.
     pub undecodable_count: u32,
+    /// All samples that the file promises are there.
+    pub complete: bool,
 }
 
 /// A stretch of media at a place of the timeline, in track ticks.
@@ -254,6 +257,12 @@ pub(super) fn apply(samples: &RawSamples<'_>, edits: &[Edit], context: &EditCont
     let Some((first_part, further)) = parts.split_first() else {
         return Err("edit list shows nothing".to_owned());
     };
+    if further.is_empty()
+        && let RawSamples::Table(table) = samples
+        && let Some(whole) = whole(table, first_part, trimmed, context)
+    {
+        return Ok(whole);
+    }
     let work = parts.len() as u64 * u64::from(samples.sample_count_max());
     if !further.is_empty() && work > 4 * SAMPLE_COUNT_MAX as u64 {
         return Err(format!(
@@ -339,5 +348,33 @@ pub(super) fn apply(samples: &RawSamples<'_>, edits: &[Edit], context: &EditCont
         edit_offset,
         start,
         undecodable_count: choice.undecodable_count,
+        complete: false,
+    })
+}
+
+/// The usual track: `part` shows all of it, perhaps without some priming or pre-roll that stays in front of zero. `None`
+/// where that is not so, or where the samples have to be looked at one by one.
+fn whole(table: &SampleTable<'_>, part: &Part, trimmed: bool, context: &EditContext) -> Option<EditedTrack> {
+    let mut writer = IndexWriter::new(context.timescale);
+    let times = table.copy_columns(&mut writer)?;
+    let keeps_all =
+        !trimmed || context.kind == MediaKind::Audio && part.media_start < i64::from(context.timescale.get());
+    let starts_later = !keeps_all && times.second_sync_min <= part.media_start;
+    let audio_starts_later = !keeps_all && context.kind == MediaKind::Audio;
+    let ends_earlier = times.last >= part.media_end;
+    let is_empty = trimmed && writer.composition_end() <= part.media_start;
+    if starts_later || audio_starts_later || ends_earlier || is_empty {
+        return None;
+    }
+    let shown = match trimmed {
+        true => (writer.composition_min() - part.media_start).max(0),
+        false => writer.composition_min(),
+    };
+    Some(EditedTrack {
+        writer,
+        edit_offset: part.media_start - part.at,
+        start: part.at + shown,
+        undecodable_count: 0,
+        complete: true,
     })
 }

@@ -1,5 +1,7 @@
 //! The sample tables of `stbl`, read where they lie: an iterator over samples that allocates nothing.
 
+mod columns;
+
 use crate::index::NewSample;
 use crate::isobmff::{BoxError, BoxReader};
 use crate::limits::SAMPLE_COUNT_MAX;
@@ -227,6 +229,23 @@ struct Run {
 }
 
 impl Run {
+    /// The next value and how many times it follows, at least once; see [`Run::next`].
+    fn next_run(&mut self, table: &[u8], after_end: impl Fn(u32) -> u32) -> (u32, u32) {
+        while self.left == 0 {
+            let Some((count, value)) = pair_at(table, self.next_entry) else {
+                return (after_end(self.value), u32::MAX);
+            };
+            (self.left, self.value) = (count, value);
+            self.next_entry += 1;
+        }
+        (self.value, self.left)
+    }
+
+    /// Leaves out `count` values of the run that [`Run::next_run`] told.
+    fn skip(&mut self, count: u32) {
+        self.left = self.left.saturating_sub(count);
+    }
+
     /// The next value; past the end of the table, `after_end` of the last one.
     fn next(&mut self, table: &[u8], after_end: impl Fn(u32) -> u32) -> u32 {
         while self.left == 0 {

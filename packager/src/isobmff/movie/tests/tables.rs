@@ -1,6 +1,7 @@
 //! Sample tables and the layout of files.
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::super::read;
 use super::fixture::*;
@@ -260,4 +261,30 @@ fn files_that_are_no_movies_are_refused() {
         &Bytes::from_static(b"\0\0\0\x01moov\xff\xff\xff\xff\xff\xff\xff\xff"),
         &["error: moov at 0: wants 18446744073709551615 bytes, has 16"],
     );
+}
+
+proptest! {
+    /// Sizes of 16 bits are read sample by sample, those of 32 bits column by column.
+    #[test]
+    fn columns_are_the_samples_one_by_one(
+        rows in prop::collection::vec((1u32..300, prop_oneof![Just(0i32), -300..900], any::<bool>()), 1..300),
+        even in any::<bool>(),
+        leads in any::<bool>(),
+        chunk in 1usize..100,
+        edits in prop::collection::vec((0u64..40_000, -1i64..3_000, Just(PLAY)), 0..2),
+        frames in 1usize..200,
+    ) {
+        let mut rows = rows;
+        rows[0].2 |= leads;
+        if even {
+            rows.iter_mut().for_each(|row| (row.0, row.1) = (40, 0));
+        }
+        let index_of = |size_bits| {
+            let form = Form { moov_first: false, size_bits, chunk, ..Form::default() };
+            let tracks = read(&movie(&[video(&rows, &edits), audio(frames, &edits)], form)).unwrap();
+            let indexes: Vec<Bytes> = tracks.tracks.iter().map(|track| track.index.as_bytes().clone()).collect();
+            (indexes, tracks.refused)
+        };
+        prop_assert_eq!(index_of(32), index_of(16));
+    }
 }
