@@ -3,6 +3,11 @@
 //! ISO/IEC 23001-7:2023 (Common Encryption) for fragments; RFC 8216 4.3.2.4 and Apple's sample encryption for MPEG-TS.
 //! Everything works in place on bytes that the caller owns; keys and nonces are arguments.
 
+pub mod aes128;
+pub mod cenc;
+mod chains;
+pub mod wrap;
+
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 

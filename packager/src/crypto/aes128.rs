@@ -1,0 +1,188 @@
+//! HLS `METHOD=AES-128`: a whole segment as one AES-128-CBC chain with PKCS #7 padding (RFC 8216 4.3.2.4, RFC 5652 6.3).
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use aes::Aes128;
+use aes::cipher::KeyInit;
+use aes::cipher::array::Array;
+use zeroize::Zeroize;
+
+use super::chains::{self, BLOCK_SIZE, Chain};
+use super::{ContentKey, Pattern};
+
+/// Bytes of a segment of `clear_size` bytes once it is encrypted: 1 to 16 bytes of padding are added. `None` past what
+/// 64 bits hold.
+pub fn encrypted_size(clear_size: u64) -> Option<u64> {
+    let block = BLOCK_SIZE as u64;
+    clear_size.checked_add(block - clear_size % block)
+}
+
+/// One segment, encrypted as its pieces come.
+pub struct Aes128Segment {
+    aes: Aes128,
+    chain: [u8; BLOCK_SIZE],
+    /// What does not fill a block yet, in the first `held_size` bytes.
+    held: [u8; BLOCK_SIZE],
+    held_size: usize,
+}
+
+impl Aes128Segment {
+    /// Starts a segment. Where a playlist names no IV it is the media sequence number, big-endian.
+    pub fn new(key: &ContentKey, iv: [u8; 16]) -> Aes128Segment {
+        Aes128Segment {
+            aes: Aes128::new(&Array(*key.expose())),
+            chain: iv,
+            held: [0; BLOCK_SIZE],
+            held_size: 0,
+        }
+    }
+
+    /// Appends what `clear` completes to `out`; up to 15 bytes are kept for the next piece.
+    pub fn update(&mut self, clear: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        out.reserve(self.held_size + clear.len());
+        out.extend_from_slice(self.held.get(..self.held_size).unwrap_or_default());
+        out.extend_from_slice(clear);
+        let ready = out.get_mut(start..).unwrap_or_default();
+        let (blocks, rest) = ready.as_chunks_mut();
+        chains::encrypt(&self.aes, &mut self.chain, blocks);
+        for (held, byte) in self.held.iter_mut().zip(rest.iter()) {
+            *held = *byte;
+        }
+        self.held_size = rest.len();
+        out.truncate(out.len() - self.held_size);
+    }
+
+    /// Appends the last block, which holds the padding.
+    pub fn finish(mut self, out: &mut Vec<u8>) {
+        let padding_size = BLOCK_SIZE - self.held_size;
+        let padding = [padding_size as u8; BLOCK_SIZE];
+        self.update(padding.get(..padding_size).unwrap_or_default(), out);
+    }
+}
+
+impl Drop for Aes128Segment {
+    fn drop(&mut self) {
+        self.held.zeroize();
+    }
+}
+
+/// A whole segment to encrypt where it lies.
+pub struct WholeSegment<'b> {
+    /// Its initialisation vector.
+    pub iv: [u8; 16],
+    /// Clear bytes, replaced by [`encrypted_size`] encrypted ones.
+    pub bytes: &'b mut Vec<u8>,
+}
+
+/// Encrypts segments of one key side by side, several times faster than one by one.
+pub fn encrypt_many(key: &ContentKey, segments: &mut [WholeSegment<'_>]) {
+    for segment in segments.iter_mut() {
+        let padding_size = BLOCK_SIZE - segment.bytes.len() % BLOCK_SIZE;
+        let padded_size = segment.bytes.len().saturating_add(padding_size);
+        segment.bytes.resize(padded_size, padding_size as u8);
+    }
+    let chains = segments.iter_mut().map(|segment| Chain {
+        iv: segment.iv,
+        blocks: segment.bytes.as_chunks_mut().0,
+    });
+    chains::encrypt_many(&Aes128::new(&Array(*key.expose())), Pattern::NONE, chains);
+}
+
+/// Why a segment did not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SegmentError {
+    /// Not one or more whole blocks.
+    #[error("{size} bytes are not an encrypted segment")]
+    Size {
+        /// Bytes given.
+        size: usize,
+    },
+    /// The key or the IV is wrong, or the bytes are damaged.
+    #[error("the padding is damaged")]
+    Padding,
+}
+
+/// Decrypts a whole segment where it lies, and takes its padding off. Its bytes are undefined after an error.
+pub fn decrypt(key: &ContentKey, iv: [u8; 16], bytes: &mut Vec<u8>) -> Result<(), SegmentError> {
+    let size = bytes.len();
+    let (blocks, rest) = bytes.as_chunks_mut();
+    if blocks.is_empty() || !rest.is_empty() {
+        return Err(SegmentError::Size { size });
+    }
+    let mut chain = iv;
+    chains::decrypt(&Aes128::new(&Array(*key.expose())), &mut chain, blocks);
+    let last = bytes.last().copied().unwrap_or_default();
+    let padding_size = usize::from(last);
+    let clear_size = size.checked_sub(padding_size).ok_or(SegmentError::Padding)?;
+    let padding = bytes.get(clear_size..).unwrap_or_default();
+    if !(1..=BLOCK_SIZE).contains(&padding_size) || padding.iter().any(|byte| *byte != last) {
+        return Err(SegmentError::Padding);
+    }
+    bytes.truncate(clear_size);
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn key() -> ContentKey {
+        ContentKey::new(*b"sixteen byte key")
+    }
+
+    fn clear(size: usize) -> Vec<u8> {
+        (0..size).map(|at| (at * 7 % 251) as u8).collect()
+    }
+
+    fn streamed(clear: &[u8], piece_size: usize) -> Vec<u8> {
+        let mut segment = Aes128Segment::new(&key(), [9; 16]);
+        let mut out = b"head".to_vec();
+        for piece in clear.chunks(piece_size) {
+            segment.update(piece, &mut out);
+        }
+        segment.finish(&mut out);
+        out.split_off(4)
+    }
+
+    #[test]
+    fn pieces_sizes_and_lanes_make_no_difference() {
+        for size in (0..70).chain([188 * 5, 4_096]) {
+            let clear = clear(size);
+            let whole = streamed(&clear, size.max(1));
+            assert_eq!(whole.len() as u64, encrypted_size(size as u64).unwrap());
+            for piece_size in [1, 3, 15, 16, 17, 64] {
+                assert_eq!(
+                    streamed(&clear, piece_size),
+                    whole,
+                    "{size} bytes in pieces of {piece_size}"
+                );
+            }
+            let mut opened = whole;
+            decrypt(&key(), [9; 16], &mut opened).unwrap();
+            assert_eq!(opened, clear);
+        }
+        let mut many: Vec<Vec<u8>> = (0..19).map(|at| clear(at * 37)).collect();
+        let mut segments: Vec<WholeSegment<'_>> = many
+            .iter_mut()
+            .map(|bytes| WholeSegment { iv: [9; 16], bytes })
+            .collect();
+        encrypt_many(&key(), &mut segments);
+        for (at, bytes) in many.iter().enumerate() {
+            assert_eq!(*bytes, streamed(&clear(at * 37), 4_096), "segment {at}");
+        }
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let check = |bytes: &[u8], expected| {
+            assert_eq!(decrypt(&key(), [9; 16], &mut bytes.to_vec()), Err(expected));
+        };
+        check(&[], SegmentError::Size { size: 0 });
+        check(&[0; 17], SegmentError::Size { size: 17 });
+        let mut bytes = streamed(&clear(20), 20);
+        bytes[31] ^= 1;
+        check(&bytes, SegmentError::Padding);
+        assert_eq!(encrypted_size(u64::MAX - 3), None);
+    }
+}
