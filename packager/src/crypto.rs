@@ -6,6 +6,7 @@
 pub mod aes128;
 pub mod cenc;
 mod chains;
+pub mod sample_aes;
 pub mod wrap;
 
 use sha2::{Digest, Sha256};

@@ -8,6 +8,7 @@ mod elementary;
 pub mod mux;
 pub mod packed_audio;
 mod psi;
+mod sample_aes;
 #[cfg(test)]
 mod testing;
 
@@ -48,6 +49,12 @@ pub enum SampleFault {
         size: usize,
         /// Bytes it may have.
         size_max: usize,
+    },
+    /// No whole syncframe of AC-3 or E-AC-3 where one is to be encrypted.
+    #[error("no whole syncframe at byte {offset}")]
+    Syncframe {
+        /// Where in the sample.
+        offset: usize,
     },
     /// Its presentation time lies before its decode time.
     #[error("presented {ticks_90k} ticks of 90 kHz before it is decoded")]

@@ -163,7 +163,7 @@ impl SampleCipher {
                 size: sample_size as u64,
             });
         }
-        let partial = |subsample: &Subsample| subsample.protected % BLOCK_SIZE as u32 != 0;
+        let partial = |subsample: &Subsample| !subsample.protected.is_multiple_of(BLOCK_SIZE as u32);
         match subsamples.iter().position(partial) {
             Some(index) if self.scheme == ProtectionScheme::Cbc1 => Err(CipherError::PartialBlock {
                 subsample: index,

@@ -114,7 +114,7 @@ impl KeyUse<'_> {
 /// Wraps a key with a key of 16, 24 or 32 bytes (RFC 3394 2.2.1).
 pub fn wrap(wrapping_key: &[u8], key: &[u8]) -> Result<Vec<u8>, WrapError> {
     let size = key.len();
-    if size % WRAP_SIZE != 0 || !(2 * WRAP_SIZE..=WRAP_SIZE_MAX).contains(&size) {
+    if !size.is_multiple_of(WRAP_SIZE) || !(2 * WRAP_SIZE..=WRAP_SIZE_MAX).contains(&size) {
         return Err(WrapError::Size { size });
     }
     let mut wrapped = vec![0; size + WRAP_SIZE];
@@ -135,7 +135,7 @@ pub fn wrap(wrapping_key: &[u8], key: &[u8]) -> Result<Vec<u8>, WrapError> {
 /// Undoes [`wrap`] (RFC 3394 2.2.2).
 pub fn unwrap(wrapping_key: &[u8], wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, WrapError> {
     let size = wrapped.len();
-    if size % WRAP_SIZE != 0 || !(3 * WRAP_SIZE..=WRAP_SIZE_MAX + WRAP_SIZE).contains(&size) {
+    if !size.is_multiple_of(WRAP_SIZE) || !(3 * WRAP_SIZE..=WRAP_SIZE_MAX + WRAP_SIZE).contains(&size) {
         return Err(WrapError::Size { size });
     }
     let mut key = Zeroizing::new(vec![0; size - WRAP_SIZE]);

@@ -227,7 +227,7 @@ impl NalKind {
 }
 
 /// What `nal_units` found wrong, which is always a length.
-fn nal_fault(error: CodecError) -> SampleFault {
+pub(super) fn nal_fault(error: CodecError) -> SampleFault {
     let (offset_bits, want_bits, have_bits) = match error {
         CodecError::Truncated {
             offset_bits,

@@ -17,10 +17,11 @@ mod stream;
 
 use self::packet::{write_clock, write_table};
 use self::schedule::{Emission, schedule};
-use self::stream::Stream;
+use self::stream::{Protection, Stream};
 use super::elementary::Form;
 use super::psi::{self, PAT_PID, StreamEntry};
-use super::{PACKET_SIZE, PAYLOAD_SIZE, SampleFault};
+use super::{PACKET_SIZE, PAYLOAD_SIZE, SampleFault, sample_aes};
+use crate::crypto::sample_aes::SampleAes;
 use crate::limits::SEGMENT_SIZE_BYTES_MAX;
 use crate::track::TrackDescription;
 
@@ -105,13 +106,55 @@ pub fn carries(description: &TrackDescription) -> Result<(), &'static str> {
     Form::of(description).map(|_| ())
 }
 
+/// Whether the muxer can encrypt a track, or the reason it can not, for people.
+pub fn carries_encrypted(description: &TrackDescription) -> Result<(), &'static str> {
+    carries(description).and_then(|()| sample_aes::carries(description))
+}
+
 impl<'a> Segment<'a> {
     /// The segment's bytes: PAT, PMT, then PES packets of all tracks in order of decode time.
     pub fn write(&self) -> Result<Vec<u8>, MuxError> {
-        let streams = self.streams()?;
-        let (association, map) = tables(&streams)?;
+        self.write_streams(&self.streams(Protection::Clear)?)
+    }
+
+    /// The same with all samples encrypted, for HLS `METHOD=SAMPLE-AES`.
+    pub fn write_encrypted(&self, cipher: &SampleAes) -> Result<Vec<u8>, MuxError> {
+        let sizes = self.tracks.iter().flat_map(|track| track.samples);
+        let size_bytes = sizes.map(|sample| sample.data.len() as u64).sum();
+        if size_bytes > SEGMENT_SIZE_BYTES_MAX {
+            return Err(MuxError::TooLarge { size_bytes });
+        }
+        let mut encrypted = Vec::with_capacity(self.tracks.len());
+        for (track, of) in self.tracks.iter().enumerate() {
+            carries_encrypted(of.description).map_err(|reason| MuxError::NotCarried { track, reason })?;
+            let mut samples = Vec::with_capacity(of.samples.len());
+            for (sample, clear) in of.samples.iter().enumerate() {
+                let bytes = sample_aes::encrypted(cipher, of.description, clear.data)
+                    .map_err(|fault| MuxError::Sample { track, sample, fault })?;
+                samples.push(bytes);
+            }
+            encrypted.push(samples);
+        }
+        let samples: Vec<Vec<MuxSample<'_>>> = std::iter::zip(self.tracks, &encrypted)
+            .map(|(track, data)| {
+                let samples = std::iter::zip(track.samples, data);
+                samples.map(|(sample, data)| MuxSample { data, ..*sample }).collect()
+            })
+            .collect();
+        let tracks: Vec<MuxTrack<'_>> = std::iter::zip(self.tracks, &samples)
+            .map(|(track, samples)| MuxTrack { samples, ..*track })
+            .collect();
+        let segment = Segment {
+            number: self.number,
+            tracks: &tracks,
+        };
+        segment.write_streams(&segment.streams(Protection::SampleAes)?)
+    }
+
+    fn write_streams(&self, streams: &[Stream<'a>]) -> Result<Vec<u8>, MuxError> {
+        let (association, map) = tables(streams)?;
         let mut tracks = Vec::with_capacity(streams.len());
-        for stream in &streams {
+        for stream in streams {
             tracks.push(stream.units()?);
         }
         let schedule = schedule(&tracks);
@@ -143,13 +186,13 @@ impl<'a> Segment<'a> {
         Ok(out)
     }
 
-    fn streams(&self) -> Result<Vec<Stream<'a>>, MuxError> {
+    fn streams(&self, protection: Protection) -> Result<Vec<Stream<'a>>, MuxError> {
         let clock = self.tracks.iter().position(|track| track.description.video().is_some());
         let clock = clock.unwrap_or(0);
         let mut streams = Vec::with_capacity(self.tracks.len());
         for (index, track) in self.tracks.iter().enumerate() {
             let form = Form::of(track.description).map_err(|reason| MuxError::NotCarried { track: index, reason })?;
-            streams.push(Stream::new(index, track, form, index == clock));
+            streams.push(Stream::new(index, track, form, index == clock, protection));
         }
         Ok(streams)
     }

@@ -2,10 +2,14 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::elementary::Form;
-use super::{SampleFault, wrapped};
+use super::{SampleFault, sample_aes, wrapped};
 use crate::codec::{Codec, MediaKind};
+use crate::crypto::sample_aes::SampleAes;
 use crate::limits::SEGMENT_SIZE_BYTES_MAX;
 use crate::track::TrackDescription;
+
+/// Owner of the ID3 private frame that holds what an encrypted segment's decoder is set up with.
+const SETUP_OWNER: &[u8] = b"com.apple.streaming.audioDescription\0";
 
 /// Owner of the ID3 private frame that holds the time stamp.
 const OWNER: &[u8] = b"com.apple.streaming.transportStreamTimestamp\0";
@@ -41,6 +45,11 @@ pub fn carries(description: &TrackDescription) -> Result<(), &'static str> {
     form(description).map(|_| ())
 }
 
+/// Whether a track has a packed form that can be encrypted, or the reason it has none, for people.
+pub fn carries_encrypted(description: &TrackDescription) -> Result<(), &'static str> {
+    carries(description).and_then(|()| sample_aes::carries(description))
+}
+
 /// File name extension of a coding's packed form (RFC 8216bis 3.1.3), without the dot; `None` where there is none.
 pub fn extension(codec: Codec) -> Option<&'static str> {
     match codec {
@@ -59,8 +68,37 @@ pub fn segment(
     first_presentation_time_90k: i64,
     samples: &[&[u8]],
 ) -> Result<Vec<u8>, PackedAudioError> {
+    write(description, &timestamp_tag(first_presentation_time_90k), samples)
+}
+
+/// The same with all samples encrypted, for HLS `METHOD=SAMPLE-AES`.
+pub fn segment_encrypted(
+    description: &TrackDescription,
+    first_presentation_time_90k: i64,
+    samples: &[&[u8]],
+    cipher: &SampleAes,
+) -> Result<Vec<u8>, PackedAudioError> {
+    carries_encrypted(description).map_err(|reason| PackedAudioError::NotCarried { reason })?;
+    let size_bytes = samples.iter().map(|data| data.len() as u64).sum();
+    if size_bytes > SEGMENT_SIZE_BYTES_MAX {
+        return Err(PackedAudioError::TooLarge { size_bytes });
+    }
+    let first = samples.iter().find(|data| !data.is_empty()).copied();
+    let setup = sample_aes::audio_setup_information(description, first.unwrap_or_default());
+    let mut encrypted = Vec::with_capacity(samples.len());
+    for (sample, data) in samples.iter().enumerate() {
+        let bytes = sample_aes::encrypted(cipher, description, data)
+            .map_err(|fault| PackedAudioError::Sample { sample, fault })?;
+        encrypted.push(bytes);
+    }
+    let encrypted: Vec<&[u8]> = encrypted.iter().map(Vec::as_slice).collect();
+    let time = wrapped(first_presentation_time_90k).to_be_bytes();
+    let tag = id3_tag(&[(OWNER, &time), (SETUP_OWNER, &setup)]);
+    write(description, &tag, &encrypted)
+}
+
+fn write(description: &TrackDescription, tag: &[u8], samples: &[&[u8]]) -> Result<Vec<u8>, PackedAudioError> {
     let form = form(description).map_err(|reason| PackedAudioError::NotCarried { reason })?;
-    let tag = timestamp_tag(first_presentation_time_90k);
     let mut layouts = Vec::with_capacity(samples.len());
     let mut size_bytes = tag.len() as u64;
     for (sample, data) in samples.iter().enumerate() {
@@ -74,7 +112,7 @@ pub fn segment(
         return Err(PackedAudioError::TooLarge { size_bytes });
     }
     let mut out = Vec::with_capacity(size_bytes as usize);
-    out.extend_from_slice(&tag);
+    out.extend_from_slice(tag);
     for (data, layout) in samples.iter().zip(layouts) {
         form.write(data, layout, |piece| out.extend_from_slice(piece));
     }
@@ -88,22 +126,31 @@ fn form(description: &TrackDescription) -> Result<Form<'_>, &'static str> {
     }
 }
 
-/// An ID3v2.4 tag with one private frame: 33 bits of 90 kHz in 8 bytes, big-endian.
+/// A tag with the time stamp alone: 33 bits of 90 kHz in 8 bytes, big-endian.
 fn timestamp_tag(time_90k: i64) -> Vec<u8> {
-    // Sizes are written in 7 bits a byte; both fit the last one.
-    let private_size = (OWNER.len() + 8) as u8;
-    let frame_size = private_size + 10;
-    let mut tag = Vec::with_capacity(10 + usize::from(frame_size));
+    id3_tag(&[(OWNER, &wrapped(time_90k).to_be_bytes())])
+}
+
+/// An ID3v2.4 tag of private frames, each an owner and data.
+fn id3_tag(frames: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let body_size = frames.iter().map(|(owner, data)| 10 + owner.len() + data.len()).sum();
+    let mut tag = Vec::with_capacity(10 + body_size);
     tag.extend_from_slice(b"ID3\x04\0\0");
-    tag.extend_from_slice(&[0, 0, 0, frame_size]);
-    tag.extend_from_slice(b"PRIV");
-    tag.extend_from_slice(&[0, 0, 0, private_size, 0, 0]);
-    tag.extend_from_slice(OWNER);
-    tag.extend_from_slice(&wrapped(time_90k).to_be_bytes());
+    tag.extend_from_slice(&synchsafe(body_size));
+    for (owner, data) in frames {
+        tag.extend_from_slice(b"PRIV");
+        tag.extend_from_slice(&synchsafe(owner.len() + data.len()));
+        tag.extend_from_slice(&[0, 0]);
+        tag.extend_from_slice(owner);
+        tag.extend_from_slice(data);
+    }
     tag
 }
 
-const _: () = assert!(OWNER.len() + 18 < 128);
+/// A size in 7 bits a byte (ID3v2.4 6.2); those here have few of its 28 bits.
+fn synchsafe(size: usize) -> [u8; 4] {
+    [21, 14, 7, 0].map(|shift| (size >> shift) as u8 & 0x7f)
+}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -13,7 +13,8 @@ pub(crate) const PAT_TABLE_ID: u8 = 0x00;
 /// `table_id` of the program map section.
 pub(crate) const PMT_TABLE_ID: u8 = 0x02;
 
-/// `stream_type` values (ISO/IEC 13818-1 table 2-34; ATSC A/52 annex A for the last two).
+/// `stream_type` values (ISO/IEC 13818-1 table 2-34; ATSC A/52 annex A for `AC3` and `EAC3`; Apple's sample encryption for
+/// the encrypted ones).
 pub(crate) mod stream_type {
     pub(crate) const MPEG1_AUDIO: u8 = 0x03;
     pub(crate) const MPEG2_AUDIO: u8 = 0x04;
@@ -24,12 +25,17 @@ pub(crate) mod stream_type {
     pub(crate) const HEVC: u8 = 0x24;
     pub(crate) const AC3: u8 = 0x81;
     pub(crate) const EAC3: u8 = 0x87;
+    pub(crate) const ENCRYPTED_AC3: u8 = 0xc1;
+    pub(crate) const ENCRYPTED_EAC3: u8 = 0xc2;
+    pub(crate) const ENCRYPTED_AAC_ADTS: u8 = 0xcf;
+    pub(crate) const ENCRYPTED_AVC: u8 = 0xdb;
 }
 
 /// Descriptor tags (ISO/IEC 13818-1 table 2-45).
 pub(crate) mod descriptor_tag {
     pub(crate) const REGISTRATION: u8 = 0x05;
     pub(crate) const ISO_639_LANGUAGE: u8 = 0x0a;
+    pub(crate) const PRIVATE_DATA_INDICATOR: u8 = 0x0f;
 }
 
 const CRC_TABLE: [u32; 256] = {
@@ -106,8 +112,22 @@ fn section(table_id: u8, table_id_extension: u16, body: &[u8]) -> Vec<u8> {
 
 /// A registration descriptor (ISO/IEC 13818-1 2.6.8).
 pub(crate) fn registration(format_identifier: &[u8; 4]) -> Vec<u8> {
-    let mut descriptor = vec![descriptor_tag::REGISTRATION, 4];
+    registration_with(format_identifier, &[])
+}
+
+/// A registration descriptor with `additional_identification_info`, at most 251 bytes of it.
+pub(crate) fn registration_with(format_identifier: &[u8; 4], information: &[u8]) -> Vec<u8> {
+    let information = information.get(..information.len().min(251)).unwrap_or_default();
+    let mut descriptor = vec![descriptor_tag::REGISTRATION, 4 + information.len() as u8];
     descriptor.extend_from_slice(format_identifier);
+    descriptor.extend_from_slice(information);
+    descriptor
+}
+
+/// A private data indicator descriptor (ISO/IEC 13818-1 2.6.28).
+pub(crate) fn private_data_indicator(indicator: &[u8; 4]) -> Vec<u8> {
+    let mut descriptor = vec![descriptor_tag::PRIVATE_DATA_INDICATOR, 4];
+    descriptor.extend_from_slice(indicator);
     descriptor
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::super::elementary::{Form, Layout};
 use super::super::psi::{self, StreamEntry, stream_type};
-use super::super::{PAYLOAD_SIZE, SampleFault, wrapped};
+use super::super::{PAYLOAD_SIZE, SampleFault, sample_aes, wrapped};
 use super::packet::{Marks, PesPackets, packet_count_min};
 use super::{FIRST_ELEMENTARY_PID, MuxError, MuxSample, MuxTrack, PCR_DELAY_90K};
 use crate::codec::{Codec, MediaKind};
@@ -27,6 +27,13 @@ const STREAM_ID_PRIVATE: u8 = 0xbd;
 const STREAM_ID_AUDIO: u8 = 0xc0;
 const STREAM_ID_VIDEO: u8 = 0xe0;
 
+/// Whether samples come encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protection {
+    Clear,
+    SampleAes,
+}
+
 /// A track of the program.
 pub(super) struct Stream<'a> {
     track: usize,
@@ -36,6 +43,7 @@ pub(super) struct Stream<'a> {
     pub(super) pid: u16,
     /// Carries the program clock.
     pub(super) clock: bool,
+    protection: Protection,
 }
 
 /// One PES packet to be: a picture, or some audio frames.
@@ -73,7 +81,16 @@ impl Unit {
 }
 
 impl<'a> Stream<'a> {
-    pub(super) fn new(track: usize, of: &MuxTrack<'a>, form: Form<'a>, clock: bool) -> Stream<'a> {
+    pub(super) fn new(
+        track: usize,
+        of: &MuxTrack<'a>,
+        mut form: Form<'a>,
+        clock: bool,
+        protection: Protection,
+    ) -> Stream<'a> {
+        if let (Form::NalUnits { length_size, .. }, Protection::SampleAes) = (&mut form, protection) {
+            *length_size = sample_aes::NAL_LENGTH_SIZE;
+        }
         Stream {
             track,
             samples: of.samples,
@@ -82,21 +99,19 @@ impl<'a> Stream<'a> {
             // The program map has no room for so many tracks that this would leave the range of PIDs.
             pid: FIRST_ELEMENTARY_PID.saturating_add(track.min(0xfff) as u16),
             clock,
+            protection,
         }
     }
 
     /// The program map's line for this stream.
     pub(super) fn entry(&self) -> StreamEntry {
-        let (stream_type, registration) = match self.description.codec {
-            Codec::Avc => (stream_type::AVC, None),
-            Codec::Hevc => (stream_type::HEVC, Some(b"HEVC")),
-            Codec::Ac3 => (stream_type::AC3, Some(b"AC-3")),
-            Codec::Eac3 => (stream_type::EAC3, Some(b"EAC3")),
-            Codec::Mp3 if self.form.is_low_sampling_rate() => (stream_type::MPEG2_AUDIO, None),
-            Codec::Mp3 => (stream_type::MPEG1_AUDIO, None),
-            _ => (stream_type::AAC_ADTS, None),
+        let (stream_type, mut descriptors) = match self.protection {
+            Protection::Clear => self.clear_signalling(),
+            Protection::SampleAes => {
+                let first = self.samples.iter().find(|sample| !sample.data.is_empty());
+                sample_aes::signalling(self.description, first.map_or(&[], |sample| sample.data))
+            }
         };
-        let mut descriptors = registration.map(psi::registration).unwrap_or_default();
         if self.description.kind() == MediaKind::Audio
             && let Some(code) = psi::iso_639_2(&self.description.language)
         {
@@ -107,6 +122,19 @@ impl<'a> Stream<'a> {
             pid: self.pid,
             descriptors,
         }
+    }
+
+    fn clear_signalling(&self) -> (u8, Vec<u8>) {
+        let (stream_type, registration) = match self.description.codec {
+            Codec::Avc => (stream_type::AVC, None),
+            Codec::Hevc => (stream_type::HEVC, Some(b"HEVC")),
+            Codec::Ac3 => (stream_type::AC3, Some(b"AC-3")),
+            Codec::Eac3 => (stream_type::EAC3, Some(b"EAC3")),
+            Codec::Mp3 if self.form.is_low_sampling_rate() => (stream_type::MPEG2_AUDIO, None),
+            Codec::Mp3 => (stream_type::MPEG1_AUDIO, None),
+            _ => (stream_type::AAC_ADTS, None),
+        };
+        (stream_type, registration.map(psi::registration).unwrap_or_default())
     }
 
     /// The stream's PES packets, in order; together a multiple of 16 transport packets.
