@@ -11,6 +11,7 @@ pub mod dash;
 pub mod demux;
 pub mod elementary;
 pub mod form;
+pub mod grant;
 pub mod hls;
 pub mod index;
 pub mod isobmff;

@@ -64,3 +64,12 @@ pub const TS_MAP_SEARCH_SIZE_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes of unfinished samples that a transport stream's demuxer holds for all tracks: a few of the largest.
 pub const TS_HELD_SIZE_BYTES_MAX: usize = 128 << 20;
+
+/// Characters of one encoded grant: a path segment of every URL that a viewer asks for.
+pub const GRANT_SIZE_BYTES_MAX: usize = 1_024;
+
+/// Entries of one list in a grant: audiences, methods, schemes, cookie parameters.
+pub const GRANT_LIST_COUNT_MAX: usize = 16;
+
+/// Bytes of the name of a grant's key: `kid`.
+pub const GRANT_KEY_NAME_SIZE_BYTES_MAX: usize = 32;
