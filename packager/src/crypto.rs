@@ -6,7 +6,13 @@
 pub mod aes128;
 pub mod cenc;
 mod chains;
+pub mod clear_key;
+pub mod fairplay;
+pub mod playready;
+pub mod pssh;
 pub mod sample_aes;
+pub mod signal;
+pub mod widevine;
 pub mod wrap;
 
 use sha2::{Digest, Sha256};

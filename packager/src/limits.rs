@@ -73,3 +73,18 @@ pub const GRANT_LIST_COUNT_MAX: usize = 16;
 
 /// Bytes of the name of a grant's key: `kid`.
 pub const GRANT_KEY_NAME_SIZE_BYTES_MAX: usize = 32;
+
+/// Keys that one title's signalling names: audio and five classes of pictures, for ten rotations.
+pub const SIGNALLED_KEY_COUNT_MAX: usize = 64;
+
+/// `pssh` boxes read in a row.
+pub const PSSH_COUNT_MAX: usize = 64;
+
+/// Data of one `pssh`; the largest known is a PlayReady object.
+pub const PSSH_DATA_SIZE_BYTES_MAX: usize = 64 << 10;
+
+/// A PlayReady object: what its specification allows.
+pub const PLAYREADY_OBJECT_SIZE_BYTES_MAX: usize = 15 << 10;
+
+/// Body of a Clear Key licence request; all keys of a title need 2 KiB.
+pub const LICENCE_REQUEST_SIZE_BYTES_MAX: usize = 16 << 10;
