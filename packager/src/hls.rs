@@ -4,7 +4,7 @@ pub mod media;
 pub mod multivariant;
 
 use crate::codec::MediaKind;
-use crate::form::Form;
+use crate::form::{Form, SegmentFormat};
 use crate::presentation::{Presentation, Representation};
 use crate::time::Timescale;
 
@@ -16,7 +16,7 @@ const VERSION_WITH_QUERY_PARAMETER: u32 = 11;
 /// The audio that travels inside a form's video segments: MPEG-TS carries the only audio track itself, which is what
 /// old players expect; with several tracks, and in CMAF, audio is a rendition of its own.
 pub fn muxed_audio(presentation: &Presentation, form: Form) -> Option<&Representation> {
-    if form != Form::Ts || presentation.carried(form, MediaKind::Video).next().is_none() {
+    if form.format() != SegmentFormat::Ts || presentation.carried(form, MediaKind::Video).next().is_none() {
         return None;
     }
     let mut audio = presentation.carried(form, MediaKind::Audio);
@@ -26,12 +26,14 @@ pub fn muxed_audio(presentation: &Presentation, form: Form) -> Option<&Represent
 
 /// File extension of a representation's media segments in `form`.
 pub fn segment_extension(representation: &Representation, form: Form) -> &'static str {
-    match (representation.kind(), form) {
+    match (representation.kind(), form.format()) {
         (MediaKind::Text, _) => "vtt",
-        (_, Form::Cmaf) => "m4s",
-        (MediaKind::Video, Form::Ts) => "ts",
+        (_, SegmentFormat::Cmaf) => "m4s",
+        (MediaKind::Video, SegmentFormat::Ts) => "ts",
         // The form carries nothing that has no packed form, so the fallback names no URL.
-        (MediaKind::Audio, Form::Ts) => crate::mpegts::packed_audio::extension(representation.codec()).unwrap_or("ts"),
+        (MediaKind::Audio, SegmentFormat::Ts) => {
+            crate::mpegts::packed_audio::extension(representation.codec()).unwrap_or("ts")
+        }
     }
 }
 

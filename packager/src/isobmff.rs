@@ -8,6 +8,7 @@ pub mod fragment;
 pub mod init;
 pub(crate) mod language;
 pub mod on_demand;
+pub mod protection;
 pub mod sidx;
 pub mod stored;
 mod trak;

@@ -20,6 +20,7 @@ pub mod matroska;
 pub mod mpegts;
 pub mod ogg;
 pub mod presentation;
+pub mod protection;
 pub mod segment;
 pub mod source;
 pub mod text;

@@ -145,10 +145,7 @@ impl Representation {
 
     /// Measured peak and average bit rate as served in `form`.
     pub fn bandwidth(&self, form: Form) -> Bandwidth {
-        match form {
-            Form::Cmaf => self.bandwidths.cmaf,
-            Form::Ts => self.bandwidths.ts,
-        }
+        self.bandwidths.of(form)
     }
 
     /// Peak and average bit rate of the trick-play frames; `None` without any.

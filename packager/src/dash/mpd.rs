@@ -6,9 +6,12 @@
 use super::timeline;
 use super::xml::{StartTag, XmlWriter};
 use crate::codec::{Codec, MediaKind};
+use crate::crypto::KeyId;
+use crate::crypto::signal::NAMESPACES;
 use crate::form::Form;
 use crate::isobmff::on_demand;
 use crate::presentation::{Presentation, Representation, Role};
+use crate::protection::{Protection, TrackProtection};
 use crate::time::{MediaTime, Rounding, Timescale};
 use crate::track::AudioDescription;
 
@@ -48,10 +51,26 @@ pub enum TextCoding {
 }
 
 const ROLE: &str = "urn:mpeg:dash:role:2011";
+const SET_SWITCHING: &str = "urn:mpeg:dash:adaptation-set-switching:2016";
 
 /// The MPD of `presentation`. `base` is what leads from it to the folder of its CMAF representations, with a trailing
 /// slash: `v0123456789abcdef/cmaf/`.
 pub fn render(presentation: &Presentation, base: &str, options: &Options) -> Vec<u8> {
+    write(presentation, base, options, None)
+}
+
+/// The same of a protected presentation, with ContentProtection descriptors. Representations under different keys are in
+/// AdaptationSets of their own, between which players may switch (ISO/IEC 23009-1 5.3.3.5).
+pub fn render_protected(
+    presentation: &Presentation,
+    base: &str,
+    options: &Options,
+    protection: &Protection,
+) -> Vec<u8> {
+    write(presentation, base, options, Some(protection))
+}
+
+fn write(presentation: &Presentation, base: &str, options: &Options, protection: Option<&Protection>) -> Vec<u8> {
     let mut w = XmlWriter::document(8192);
     let profiles = match options.addressing {
         Addressing::OnDemand => "urn:mpeg:dash:profile:isoff-on-demand:2011",
@@ -66,10 +85,16 @@ pub fn render(presentation: &Presentation, base: &str, options: &Options) -> Vec
         .map_or(2, |longest| longest.to_millis(Rounding::Ceil).max(0) as u64)
         .div_ceil(1000)
         .max(2);
-    w.element("MPD")
+    let mut root = w
+        .element("MPD")
         .attribute("xmlns", "urn:mpeg:dash:schema:mpd:2011")
-        .attribute("xmlns:scte214", "urn:scte:dash:scte214-extensions")
-        .attribute("profiles", profiles)
+        .attribute("xmlns:scte214", "urn:scte:dash:scte214-extensions");
+    if protection.is_some() {
+        for (prefix, namespace) in NAMESPACES {
+            root = root.attribute(prefix, namespace);
+        }
+    }
+    root.attribute("profiles", profiles)
         .attribute("type", "static")
         .attribute("mediaPresentationDuration", &duration(presentation.duration))
         .attribute("minBufferTime", &format!("PT{buffer}S"))
@@ -85,6 +110,7 @@ pub fn render(presentation: &Presentation, base: &str, options: &Options) -> Vec
                         base,
                         options: *options,
                         period_micros: rounded_micros(presentation.duration),
+                        protection,
                     };
                     sets.write_video(w, presentation);
                     sets.write_audio(w, presentation);
@@ -113,6 +139,7 @@ struct Sets<'a> {
     options: Options,
     /// Duration of the period, as it is written.
     period_micros: u64,
+    protection: Option<&'a Protection>,
 }
 
 impl Sets<'_> {
@@ -136,57 +163,61 @@ impl Sets<'_> {
         }
     }
 
-    fn write_video(&mut self, w: &mut XmlWriter, presentation: &Presentation) {
-        let mut main_sets = Vec::new();
-        for set in presentation.video_sets(Form::Cmaf) {
-            let id = self.take_id();
-            let even = self.is_even(&set);
-            let sizes = || {
-                set.iter()
-                    .filter_map(|rep| rep.video().map(|video| (video.width, video.height)))
-            };
-            let mut tag = self.open(w, id, "video", "video/mp4");
-            tag = tag.number("maxWidth", sizes().map(|size| size.0).max().unwrap_or(0).into());
-            tag = tag.number("maxHeight", sizes().map(|size| size.1).max().unwrap_or(0).into());
-            if let Some((width, height)) = set
-                .first()
-                .and_then(|rep| rep.video())
-                .map(|video| video.display_size())
-            {
-                let divisor = greatest_common_divisor(width, height).max(1);
-                tag = tag.attribute("par", &format!("{}:{}", width / divisor, height / divisor));
-            }
-            let fastest = set
-                .iter()
-                .filter_map(|rep| rep.frame_rate())
-                .max_by_key(|(n, d)| u64::from(*n) * 1001 / u64::from(*d));
-            if let Some((numerator, denominator)) = fastest {
-                tag = frame_rate(tag, "maxFrameRate", numerator, denominator);
+    /// What served bytes are.
+    fn form(&self) -> Form {
+        self.protection.map_or(Form::Cmaf, Protection::form)
+    }
+
+    fn key_of(&self, representation: &Representation) -> Option<KeyId> {
+        Some(self.protection?.track(representation)?.key_id)
+    }
+
+    /// ContentProtection descriptors of a set, all of which is under one key.
+    fn write_protection(&self, w: &mut XmlWriter, set: &[&Representation]) {
+        let track = set.first().and_then(|first| self.protection?.track(first));
+        for descriptor in track.map(TrackProtection::descriptors).unwrap_or_default() {
+            let tag = attributes(w.element("ContentProtection"), &descriptor.attributes);
+            if descriptor.children.is_empty() {
+                tag.empty();
+                continue;
             }
             tag.children(|w| {
-                if let Some(color) = set.first().and_then(|rep| rep.video()).and_then(|video| video.color) {
-                    // Players that do not know a transfer function must not take HDR for SDR.
-                    let essential = if matches!(color.transfer, 16 | 18) {
-                        "EssentialProperty"
-                    } else {
-                        "SupplementalProperty"
-                    };
-                    for (scheme, value) in [
-                        ("urn:mpeg:mpegB:cicp:ColourPrimaries", color.primaries),
-                        ("urn:mpeg:mpegB:cicp:TransferCharacteristics", color.transfer),
-                        ("urn:mpeg:mpegB:cicp:MatrixCoefficients", color.matrix),
-                    ] {
-                        if value != 2 {
-                            descriptor(w, essential, scheme, &value.to_string());
-                        }
-                    }
-                }
-                descriptor(w, "Role", ROLE, "main");
-                for rep in &set {
-                    self.write_representation(w, rep, even, |tag| video_attributes(tag, rep), |_| {});
+                for child in &descriptor.children {
+                    attributes(w.element(child.name), &child.attributes).text(&child.text);
                 }
             });
-            main_sets.push((id, set));
+        }
+    }
+
+    /// The parts of `set` that are under one key each, in order.
+    fn split_by_key<'r>(&self, set: Vec<&'r Representation>) -> Vec<Vec<&'r Representation>> {
+        let mut parts: Vec<Vec<&Representation>> = Vec::new();
+        for representation in set {
+            let key = self.key_of(representation);
+            match parts
+                .iter_mut()
+                .find(|part| part.first().is_some_and(|first| self.key_of(first) == key))
+            {
+                Some(part) => part.push(representation),
+                None => parts.push(vec![representation]),
+            }
+        }
+        parts
+    }
+
+    fn write_video(&mut self, w: &mut XmlWriter, presentation: &Presentation) {
+        let mut main_sets = Vec::new();
+        for set in presentation.video_sets(self.form()) {
+            let parts = self.split_by_key(set);
+            let first_id = self.next_id;
+            self.next_id += parts.len() as u64;
+            let ids: Vec<u64> = (first_id..self.next_id).collect();
+            for (id, part) in ids.iter().copied().zip(parts) {
+                let others = ids.iter().filter(|other| **other != id).map(u64::to_string);
+                let others = others.collect::<Vec<_>>().join(",");
+                self.write_video_set(w, id, &part, &others);
+                main_sets.push((id, part));
+            }
         }
         if matches!(
             self.options.addressing,
@@ -198,6 +229,60 @@ impl Sets<'_> {
         }
     }
 
+    /// One set of video under one key; `others` names the sets that players may switch to.
+    fn write_video_set(&self, w: &mut XmlWriter, id: u64, set: &[&Representation], others: &str) {
+        let even = self.is_even(set);
+        let sizes = || {
+            set.iter()
+                .filter_map(|rep| rep.video().map(|video| (video.width, video.height)))
+        };
+        let mut tag = self.open(w, id, "video", "video/mp4");
+        tag = tag.number("maxWidth", sizes().map(|size| size.0).max().unwrap_or(0).into());
+        tag = tag.number("maxHeight", sizes().map(|size| size.1).max().unwrap_or(0).into());
+        if let Some((width, height)) = set
+            .first()
+            .and_then(|rep| rep.video())
+            .map(|video| video.display_size())
+        {
+            let divisor = greatest_common_divisor(width, height).max(1);
+            tag = tag.attribute("par", &format!("{}:{}", width / divisor, height / divisor));
+        }
+        let fastest = set
+            .iter()
+            .filter_map(|rep| rep.frame_rate())
+            .max_by_key(|(n, d)| u64::from(*n) * 1001 / u64::from(*d));
+        if let Some((numerator, denominator)) = fastest {
+            tag = frame_rate(tag, "maxFrameRate", numerator, denominator);
+        }
+        tag.children(|w| {
+            self.write_protection(w, set);
+            if let Some(color) = set.first().and_then(|rep| rep.video()).and_then(|video| video.color) {
+                // Players that do not know a transfer function must not take HDR for SDR.
+                let essential = if matches!(color.transfer, 16 | 18) {
+                    "EssentialProperty"
+                } else {
+                    "SupplementalProperty"
+                };
+                for (scheme, value) in [
+                    ("urn:mpeg:mpegB:cicp:ColourPrimaries", color.primaries),
+                    ("urn:mpeg:mpegB:cicp:TransferCharacteristics", color.transfer),
+                    ("urn:mpeg:mpegB:cicp:MatrixCoefficients", color.matrix),
+                ] {
+                    if value != 2 {
+                        descriptor(w, essential, scheme, &value.to_string());
+                    }
+                }
+            }
+            if !others.is_empty() {
+                descriptor(w, "SupplementalProperty", SET_SWITCHING, others);
+            }
+            descriptor(w, "Role", ROLE, "main");
+            for rep in set {
+                self.write_representation(w, rep, even, |tag| video_attributes(tag, rep), |_| {});
+            }
+        });
+    }
+
     /// Trick-play frames of a set (DASH-IF IOP, trick mode): only sync samples, one a segment.
     fn write_trick(&mut self, w: &mut XmlWriter, main_id: u64, set: &[&Representation]) {
         if set.iter().all(|rep| rep.trick_bandwidth().is_none()) {
@@ -206,6 +291,7 @@ impl Sets<'_> {
         let id = self.take_id();
         let tag = self.open(w, id, "video", "video/mp4");
         tag.attribute("codingDependency", "false").children(|w| {
+            self.write_protection(w, set);
             descriptor(
                 w,
                 "EssentialProperty",
@@ -240,15 +326,11 @@ impl Sets<'_> {
 
     fn write_audio(&mut self, w: &mut XmlWriter, presentation: &Presentation) {
         let mut sets: Vec<Vec<&Representation>> = Vec::new();
-        for rep in presentation.audio_groups(Form::Cmaf).into_iter().flatten() {
+        for rep in presentation.audio_groups(self.form()).into_iter().flatten() {
+            let facts = |rep: &'_ Representation| (rep.codec(), channel_count(rep), self.key_of(rep));
             let same = |first: &Representation| {
-                (
-                    first.codec(),
-                    channel_count(first),
-                    &first.language,
-                    &first.roles,
-                    &first.label,
-                ) == (rep.codec(), channel_count(rep), &rep.language, &rep.roles, &rep.label)
+                facts(first) == facts(rep)
+                    && (&first.language, &first.roles, &first.label) == (&rep.language, &rep.roles, &rep.label)
             };
             match sets.iter_mut().find(|set| set.first().is_some_and(|first| same(first))) {
                 Some(set) => set.push(rep),
@@ -262,6 +344,7 @@ impl Sets<'_> {
             let tag = language(self.open(w, id, "audio", "audio/mp4"), first);
             tag.children(|w| {
                 // The order is the schema's (ISO/IEC 23009-1 5.3.7.3, 5.3.3.3).
+                self.write_protection(w, &set);
                 label(w, first);
                 accessibility(w, first);
                 roles(w, first);
@@ -298,7 +381,7 @@ impl Sets<'_> {
             accessibility(w, text);
             roles(w, text);
             if whole {
-                let bandwidth = text.bandwidth(Form::Cmaf).peak_bps;
+                let bandwidth = text.bandwidth(self.form()).peak_bps;
                 w.element("Representation")
                     .attribute("id", &text.id)
                     .number("bandwidth", bandwidth)
@@ -328,7 +411,7 @@ impl Sets<'_> {
         let codecs = if stpp { "stpp.ttml.im1t" } else { rep.rfc6381() };
         let tag = w.element("Representation").attribute("id", &id);
         let tag = tag
-            .number("bandwidth", rep.bandwidth(Form::Cmaf).peak_bps)
+            .number("bandwidth", rep.bandwidth(self.form()).peak_bps)
             .attribute("codecs", codecs);
         let supplemental = rep.video().and_then(|video| video.supplemental_codecs.as_ref());
         let tag = tag.optional("scte214:supplementalCodecs", supplemental.map(|s| s.rfc6381.as_str()));
@@ -402,6 +485,10 @@ impl Sets<'_> {
                     .empty()
             });
     }
+}
+
+fn attributes<'t>(tag: StartTag<'t>, pairs: &[(&'static str, String)]) -> StartTag<'t> {
+    pairs.iter().fold(tag, |tag, (name, value)| tag.attribute(name, value))
 }
 
 fn descriptor(w: &mut XmlWriter, element: &'static str, scheme: &str, value: &str) {

@@ -2,8 +2,10 @@
 
 use super::{VERSION, VERSION_WITH_DEFINE, VERSION_WITH_QUERY_PARAMETER, muxed_audio, push_number, push_quoted};
 use crate::codec::{Codec, VideoRange};
-use crate::form::Form;
+use crate::crypto::signal::{KeyTag, KeyTagName, write_key_tags};
+use crate::form::{Form, SegmentFormat};
 use crate::presentation::{Define, HlsDescription, Presentation, Representation, Role};
+use crate::protection::Protection;
 
 /// An AUDIO group: renditions of one codec and channel layout.
 struct AudioGroup<'a> {
@@ -36,9 +38,19 @@ impl AudioGroup<'_> {
 /// The multivariant playlist of `presentation` in `form`. `base` is what leads from this playlist to the folder of the
 /// form's representations, with a trailing slash: `v0123456789abcdef/cmaf/`.
 pub fn render(presentation: &Presentation, form: Form, base: &str) -> Vec<u8> {
+    write(presentation, form, base, &[])
+}
+
+/// The same of a protected presentation, in the form of `protection`, with EXT-X-SESSION-KEY tags.
+pub fn render_protected(presentation: &Presentation, protection: &Protection, base: &str) -> Vec<u8> {
+    write(presentation, protection.form(), base, protection.session_tags())
+}
+
+fn write(presentation: &Presentation, form: Form, base: &str, session_tags: &[KeyTag]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4096);
     let hls = &presentation.hls;
     push_head(&mut out, presentation, hls);
+    write_key_tags(&mut out, KeyTagName::SessionKey, session_tags);
     let muxed = muxed_audio(presentation, form);
     let videos: Vec<&Representation> = presentation.video_sets(form).into_iter().flatten().collect();
     let groups = audio_groups(presentation, form, muxed);
@@ -351,7 +363,11 @@ impl Playlist<'_> {
 fn push_video_attributes(out: &mut Vec<u8>, video: &Representation, form: Form) {
     let Some(description) = video.video() else { return };
     // SUPPLEMENTAL-CODECS is a reading of CMAF samples; a transport stream carries the base layer alone.
-    if let Some(supplemental) = description.supplemental_codecs.as_ref().filter(|_| form == Form::Cmaf) {
+    if let Some(supplemental) = description
+        .supplemental_codecs
+        .as_ref()
+        .filter(|_| form.format() == SegmentFormat::Cmaf)
+    {
         out.extend_from_slice(b",SUPPLEMENTAL-CODECS=");
         push_quoted(out, &format!("{}/{}", supplemental.rfc6381, supplemental.brand));
     }

@@ -9,6 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::BoxWriter;
+use super::protection::SampleAuxiliary;
 use super::trak::TRACK_ID;
 use crate::index::{Sample, TrackIndex};
 use crate::limits::SAMPLE_COUNT_MAX;
@@ -57,6 +58,18 @@ pub fn header(index: &TrackIndex, range: Range<u32>, sequence_number: u32, posit
     from_samples(sequence_number, base_decode_time, &samples, position)
 }
 
+/// [`header`] of samples that are encrypted: with what `auxiliary` says of each of them.
+pub fn protected_header(
+    index: &TrackIndex,
+    range: Range<u32>,
+    sequence_number: u32,
+    position: SegmentPosition,
+    auxiliary: &SampleAuxiliary,
+) -> Bytes {
+    let (base_decode_time, samples) = collect(index, range);
+    write(sequence_number, base_decode_time, &samples, position, auxiliary)
+}
+
 /// Bytes of [`header`] of the same samples; with [`TrackIndex::size_bytes`] the size of the segment.
 pub fn header_size(index: &TrackIndex, range: Range<u32>, position: SegmentPosition) -> usize {
     let count = range.end.min(index.sample_count()).saturating_sub(range.start);
@@ -98,6 +111,19 @@ pub fn trick_play_header(
     from_samples(sequence_number, base_decode_time, &[shown], position)
 }
 
+/// [`trick_play_header`] of an encrypted picture.
+pub fn protected_trick_play_header(
+    index: &TrackIndex,
+    frame: &TrickFrame,
+    sequence_number: u32,
+    position: SegmentPosition,
+    auxiliary: &SampleAuxiliary,
+) -> Bytes {
+    let size = index.sample(frame.sample_index).map_or(0, |sample| sample.size);
+    let (shown, base_decode_time) = trick_play_sample(index, frame, size);
+    write(sequence_number, base_decode_time, &[shown], position, auxiliary)
+}
+
 /// The one sample of a trick-play fragment, and when it is decoded.
 fn trick_play_sample(index: &TrackIndex, frame: &TrickFrame, size: u32) -> (FragmentSample, u64) {
     let shown = FragmentSample {
@@ -119,7 +145,24 @@ pub fn from_samples(
     samples: &[FragmentSample],
     position: SegmentPosition,
 ) -> Bytes {
-    let layout = Layout::of(&Common::of(samples), base_decode_time, position);
+    write(
+        sequence_number,
+        base_decode_time,
+        samples,
+        position,
+        &SampleAuxiliary::default(),
+    )
+}
+
+fn write(
+    sequence_number: u32,
+    base_decode_time: u64,
+    samples: &[FragmentSample],
+    position: SegmentPosition,
+    auxiliary: &SampleAuxiliary,
+) -> Bytes {
+    let mut layout = Layout::of(&Common::of(samples), base_decode_time, position);
+    layout.auxiliary_size = auxiliary.size();
     let mut w = BoxWriter::with_capacity(layout.header_size());
     w.bytes(layout.styp);
     w.write_box(b"moof", |w| {
@@ -128,6 +171,7 @@ pub fn from_samples(
             layout.write_tfhd(w);
             layout.write_tfdt(w, base_decode_time);
             layout.write_trun(w, samples);
+            auxiliary.write(w, layout.moof_size() - layout.auxiliary_size);
         });
     });
     layout.write_mdat_header(&mut w);
@@ -189,6 +233,8 @@ struct Layout {
     trun_version: u8,
     trun_flags: u32,
     payload_size: u64,
+    /// Bytes of `saiz`, `saio` and `senc`.
+    auxiliary_size: usize,
 }
 
 /// What the samples of a fragment have in common.
@@ -257,6 +303,7 @@ impl Layout {
             trun_version: u8::from(common.has_negative_offset),
             trun_flags: DATA_OFFSET,
             payload_size: common.payload_size,
+            auxiliary_size: 0,
         };
         match common.durations_differ {
             false => layout.tfhd_flags |= DEFAULT_SAMPLE_DURATION,
@@ -291,7 +338,7 @@ impl Layout {
     }
 
     fn traf_size(&self) -> usize {
-        BOX_HEADER_SIZE + self.tfhd_size() + self.tfdt_size() + self.trun_size()
+        BOX_HEADER_SIZE + self.tfhd_size() + self.tfdt_size() + self.trun_size() + self.auxiliary_size
     }
 
     fn tfhd_size(&self) -> usize {

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use super::BoxWriter;
 pub use super::brand::FrameRate;
 use super::brand::{self, Brands};
+use super::protection::{TrackEncryption, protected_sample_entry};
 use super::trak::{self, Durations, Edit, EditStart, TRACK_ID};
+use crate::codec::MediaKind;
 use crate::index::TrackIndex;
 use crate::track::TrackDescription;
 
@@ -53,6 +55,23 @@ impl InitFacts {
 
 /// The header of `description`: the same facts give the same bytes.
 pub fn header(description: &TrackDescription, facts: InitFacts) -> Bytes {
+    write(description, facts, &[])
+}
+
+/// The header of a track whose samples are encrypted as `encryption` says; `pssh` are whole boxes for the DRM systems.
+pub fn protected_header(
+    description: &TrackDescription,
+    facts: InitFacts,
+    encryption: &TrackEncryption,
+    pssh: &[Bytes],
+) -> Bytes {
+    let is_video = description.kind() == MediaKind::Video;
+    let mut protected = description.clone();
+    protected.sample_entry = protected_sample_entry(&description.sample_entry, is_video, encryption);
+    write(&protected, facts, pssh)
+}
+
+fn write(description: &TrackDescription, facts: InitFacts, pssh: &[Bytes]) -> Bytes {
     let mut w = BoxWriter::with_capacity(FIXED_SIZE_BYTES + description.sample_entry.len());
     write_ftyp(
         &mut w,
@@ -72,6 +91,9 @@ pub fn header(description: &TrackDescription, facts: InitFacts) -> Bytes {
             w.write_full_box(b"stco", 0, 0, |w| w.u32(0));
         });
         write_mvex(w, facts.duration);
+        for pssh in pssh {
+            w.bytes(pssh);
+        }
     });
     Bytes::from(w.finish())
 }

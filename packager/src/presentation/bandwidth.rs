@@ -1,7 +1,7 @@
 //! Peak and average bit rate of a representation, measured from its index as each form carries it.
 
 use super::Content;
-use crate::form::Form;
+use crate::form::{Form, SegmentFormat};
 use crate::isobmff::fragment::{self, SegmentPosition};
 use crate::segment::{Segment, SegmentTable, TrickFrame};
 use crate::text::webvtt;
@@ -24,9 +24,30 @@ pub(super) struct Bandwidths {
     pub(super) cmaf: Bandwidth,
     pub(super) ts: Bandwidth,
     pub(super) trick: Option<Bandwidth>,
+    /// What protection adds.
+    protection_bps: u64,
 }
 
+/// What protection adds to a sample at most, in bytes: a row of `senc` with two subsamples and its size in `saiz`, or
+/// emulation prevention and padding in MPEG-TS.
+const PROTECTION_SIZE_BYTES: u64 = 24;
+
 impl Bandwidths {
+    /// In `form`.
+    pub(super) fn of(&self, form: Form) -> Bandwidth {
+        let clear = match form.format() {
+            SegmentFormat::Cmaf => self.cmaf,
+            SegmentFormat::Ts => self.ts,
+        };
+        match form.is_protected() {
+            true => Bandwidth {
+                peak_bps: clear.peak_bps.saturating_add(self.protection_bps),
+                average_bps: clear.average_bps.saturating_add(self.protection_bps),
+            },
+            false => clear,
+        }
+    }
+
     pub(super) fn measure(content: &Content, table: &SegmentTable, trick_frames: &[TrickFrame]) -> Bandwidths {
         let in_form = |form| {
             let segments = table.segments().iter();
@@ -45,10 +66,20 @@ impl Bandwidths {
             }
             _ => None,
         };
+        let protection_bps = match content {
+            Content::Samples(track) => {
+                let ticks = track.index.duration().ticks.max(1).unsigned_abs();
+                let bits = u128::from(track.index.sample_count()) * u128::from(PROTECTION_SIZE_BYTES * 8);
+                let per_second = bits * u128::from(track.index.timescale().get()) / u128::from(ticks);
+                u64::try_from(per_second).unwrap_or(u64::MAX)
+            }
+            Content::Cues(_) => 0,
+        };
         Bandwidths {
-            cmaf: in_form(Form::Cmaf),
-            ts: in_form(Form::Ts),
+            cmaf: in_form(SegmentFormat::Cmaf),
+            ts: in_form(SegmentFormat::Ts),
             trick,
+            protection_bps,
         }
     }
 }
@@ -100,15 +131,15 @@ fn over_rows(rows: &[(u64, u64)], timescale: Timescale) -> Bandwidth {
     Bandwidth { peak_bps, average_bps }
 }
 
-fn segment_size_bytes(content: &Content, segment: &Segment, form: Form) -> u64 {
+fn segment_size_bytes(content: &Content, segment: &Segment, format: SegmentFormat) -> u64 {
     match content {
-        Content::Samples(track) => match form {
-            Form::Cmaf => {
+        Content::Samples(track) => match format {
+            SegmentFormat::Cmaf => {
                 let header =
                     fragment::header_size(&track.index, segment.samples.clone(), SegmentPosition::Inner) as u64;
                 header + track.index.size_bytes(segment.samples.clone())
             }
-            Form::Ts => ts_size_bytes(track, segment),
+            SegmentFormat::Ts => ts_size_bytes(track, segment),
         },
         Content::Cues(text) => {
             let map = webvtt::TimestampMap { mpegts: 0, local_ms: 0 };

@@ -1,0 +1,227 @@
+//! Common Encryption boxes: protected sample entries, `pssh`, and a fragment's auxiliary information
+//! (ISO/IEC 23001-7:2023 8, 10; ISO/IEC 14496-12:2022 8.7.8, 8.7.9, 8.12).
+
+use bytes::Bytes;
+
+use super::BoxWriter;
+use crate::crypto::{IvSeed, KeyId, Pattern, ProtectionScheme, Subsample};
+
+/// How the samples of one representation are protected; all but the key itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackEncryption {
+    /// `schm` scheme type.
+    pub scheme: ProtectionScheme,
+    /// Encrypted and clear blocks.
+    pub pattern: Pattern,
+    /// `default_KID`.
+    pub key_id: KeyId,
+    /// Where initialisation vectors come from.
+    pub seed: IvSeed,
+}
+
+impl TrackEncryption {
+    /// Bytes of initialisation vector that each sample carries: eight in the counter schemes, sixteen in `cbc1`, none
+    /// in `cbcs`, whose IV is constant (CMAF 8.2.3.1).
+    pub fn iv_size(&self) -> usize {
+        match self.scheme {
+            ProtectionScheme::Cenc | ProtectionScheme::Cens => 8,
+            ProtectionScheme::Cbc1 => 16,
+            ProtectionScheme::Cbcs => 0,
+        }
+    }
+
+    /// The initialisation vector of sample `sample_number` (0-based in the source track), as a cipher takes it: eight
+    /// bytes are followed by the block counter's zeros.
+    pub fn iv(&self, sample_number: u32) -> [u8; 16] {
+        match self.scheme {
+            ProtectionScheme::Cenc | ProtectionScheme::Cens => {
+                let mut iv = [0; 16];
+                iv[..8].copy_from_slice(&self.seed.counter(sample_number));
+                iv
+            }
+            ProtectionScheme::Cbc1 => self.seed.numbered(sample_number),
+            ProtectionScheme::Cbcs => self.seed.constant(),
+        }
+    }
+
+    /// ISO/IEC 23001-7:2023 8.2 (`tenc`): version 1 where there is room for a pattern.
+    fn write_tenc(&self, w: &mut BoxWriter) {
+        let has_pattern = matches!(self.scheme, ProtectionScheme::Cens | ProtectionScheme::Cbcs);
+        w.write_full_box(b"tenc", u8::from(has_pattern), 0, |w| {
+            w.u8(0);
+            w.u8(match has_pattern {
+                true => self.pattern.crypt << 4 | self.pattern.skip & 0x0f,
+                false => 0,
+            });
+            w.u8(1); // default_isProtected
+            w.u8(self.iv_size() as u8);
+            w.bytes(&self.key_id.0);
+            if self.iv_size() == 0 {
+                w.u8(16);
+                w.bytes(&self.seed.constant());
+            }
+        });
+    }
+
+    /// ISO/IEC 14496-12:2022 8.12.1 (`sinf`).
+    fn write_sinf(&self, w: &mut BoxWriter, original_format: &[u8]) {
+        w.write_box(b"sinf", |w| {
+            w.write_box(b"frma", |w| w.bytes(original_format));
+            w.write_full_box(b"schm", 0, 0, |w| {
+                w.bytes(&self.scheme.fourcc());
+                w.u32(0x0001_0000);
+            });
+            w.write_box(b"schi", |w| self.write_tenc(w));
+        });
+    }
+}
+
+/// `entry` (a whole sample entry box of a video or audio track) as a protected one: `encv` or `enca` with a `sinf` behind
+/// its other boxes.
+pub fn protected_sample_entry(entry: &[u8], is_video: bool, encryption: &TrackEncryption) -> Bytes {
+    const HEADER_SIZE: usize = 8;
+    let Some((header, body)) = entry.split_at_checked(HEADER_SIZE) else {
+        return Bytes::copy_from_slice(entry);
+    };
+    let mut w = BoxWriter::with_capacity(entry.len() + 128);
+    w.write_box(if is_video { b"encv" } else { b"enca" }, |w| {
+        w.bytes(body);
+        encryption.write_sinf(w, &header[4..]);
+    });
+    Bytes::from(w.finish())
+}
+
+/// The auxiliary information of a fragment's samples: initialisation vectors and subsamples.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SampleAuxiliary {
+    iv_size: usize,
+    /// One after the other, `iv_size` bytes each.
+    ivs: Vec<u8>,
+    /// Entries of each sample; empty when no sample has any.
+    counts: Vec<u16>,
+    subsamples: Vec<Subsample>,
+    sample_count: u32,
+}
+
+/// Bytes of a `senc` row's subsample: BytesOfClearData and BytesOfProtectedData.
+const SUBSAMPLE_SIZE: usize = 6;
+const FULL_BOX_HEADER_SIZE: usize = 12;
+
+impl SampleAuxiliary {
+    /// Empty, for samples encrypted by `encryption`.
+    pub fn new(encryption: &TrackEncryption) -> SampleAuxiliary {
+        SampleAuxiliary {
+            iv_size: encryption.iv_size(),
+            ..SampleAuxiliary::default()
+        }
+    }
+
+    /// The next sample: its initialisation vector as a cipher takes it, and its subsamples (none: all of it is
+    /// protected).
+    pub fn push(&mut self, iv: &[u8; 16], subsamples: &[Subsample]) {
+        self.ivs.extend_from_slice(&iv[..self.iv_size]);
+        self.counts.push(subsamples.len() as u16);
+        self.subsamples.extend_from_slice(subsamples);
+        self.sample_count += 1;
+    }
+
+    /// True when there is nothing to say: samples protected as a whole under a constant IV. Then CMAF 8.2.2.1 wants none
+    /// of the three boxes.
+    pub fn is_empty(&self) -> bool {
+        self.iv_size == 0 && self.subsamples.is_empty()
+    }
+
+    fn has_subsamples(&self) -> bool {
+        !self.subsamples.is_empty()
+    }
+
+    /// Bytes of the row of a sample with `count` subsamples.
+    fn row_size(&self, count: u16) -> usize {
+        let subsamples = match self.has_subsamples() {
+            true => 2 + SUBSAMPLE_SIZE * usize::from(count),
+            false => 0,
+        };
+        self.iv_size + subsamples
+    }
+
+    fn constant_row_size(&self) -> Option<u8> {
+        let first = self.row_size(*self.counts.first()?);
+        let constant = self.counts.iter().all(|count| self.row_size(*count) == first);
+        u8::try_from(first).ok().filter(|size| constant && *size > 0)
+    }
+
+    fn senc_size(&self) -> usize {
+        let rows: usize = self.counts.iter().map(|count| self.row_size(*count)).sum();
+        FULL_BOX_HEADER_SIZE + 4 + rows
+    }
+
+    fn saiz_size(&self) -> usize {
+        match self.constant_row_size() {
+            Some(_) => FULL_BOX_HEADER_SIZE + 5,
+            None => FULL_BOX_HEADER_SIZE + 5 + self.counts.len(),
+        }
+    }
+
+    const SAIO_SIZE: usize = FULL_BOX_HEADER_SIZE + 8;
+
+    /// Bytes of `saiz`, `saio` and `senc` together.
+    pub fn size(&self) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        self.saiz_size() + SampleAuxiliary::SAIO_SIZE + self.senc_size()
+    }
+
+    /// Writes the three boxes; the first of them starts `offset` bytes behind the start of the `moof`. Rows fit the eight
+    /// bits that `saiz` has for their size: [`ProtectionScheme::subsample_count_max`].
+    pub fn write(&self, w: &mut BoxWriter, offset: usize) {
+        if self.is_empty() {
+            return;
+        }
+        self.write_saiz(w);
+        let first_row = offset + self.saiz_size() + SampleAuxiliary::SAIO_SIZE + FULL_BOX_HEADER_SIZE + 4;
+        w.write_full_box(b"saio", 0, 0, |w| {
+            w.u32(1);
+            // Fits: a fragment's header has far less than 4 GiB.
+            w.u32(first_row as u32);
+        });
+        self.write_senc(w);
+    }
+
+    /// ISO/IEC 14496-12:2022 8.7.8 (`saiz`).
+    fn write_saiz(&self, w: &mut BoxWriter) {
+        w.write_full_box(b"saiz", 0, 0, |w| match self.constant_row_size() {
+            Some(size) => {
+                w.u8(size);
+                w.u32(self.sample_count);
+            }
+            None => {
+                w.u8(0);
+                w.u32(self.sample_count);
+                for count in &self.counts {
+                    w.u8(self.row_size(*count) as u8);
+                }
+            }
+        });
+    }
+
+    /// ISO/IEC 23001-7:2023 7.2 (`senc`).
+    fn write_senc(&self, w: &mut BoxWriter) {
+        const USE_SUBSAMPLES: u32 = 2;
+        let flags = if self.has_subsamples() { USE_SUBSAMPLES } else { 0 };
+        w.write_full_box(b"senc", 0, flags, |w| {
+            w.u32(self.sample_count);
+            let mut subsamples = self.subsamples.iter();
+            for (at, count) in self.counts.iter().enumerate() {
+                w.bytes(&self.ivs[at * self.iv_size..(at + 1) * self.iv_size]);
+                if self.has_subsamples() {
+                    w.u16(*count);
+                    for subsample in subsamples.by_ref().take(usize::from(*count)) {
+                        w.u16(subsample.clear);
+                        w.u32(subsample.protected);
+                    }
+                }
+            }
+        });
+    }
+}
