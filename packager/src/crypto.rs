@@ -12,6 +12,7 @@ pub mod playready;
 pub mod pssh;
 pub mod sample_aes;
 pub mod signal;
+pub mod subsample;
 pub mod widevine;
 pub mod wrap;
 

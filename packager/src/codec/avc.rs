@@ -2,9 +2,11 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod pps;
+mod slice;
 mod sps;
 
 pub use pps::Pps;
+pub use slice::{ParameterSets, SliceHeader};
 pub use sps::{PicOrderCnt, Sps};
 
 use super::bits::{BitReader, BitWriter, unescape_rbsp};

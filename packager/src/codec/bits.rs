@@ -300,6 +300,31 @@ pub fn escaped_size_bytes(data: &[u8], rbsp_size_bytes: usize) -> usize {
     data.len()
 }
 
+/// Reads fields from the start of the escaped `data` and says how many bytes of it they take, the last one counted whole.
+/// Only as much is unescaped as `read` asks for: it starts again with more when it ran out.
+pub fn read_escaped<T>(
+    data: &[u8],
+    what: &'static str,
+    read: impl Fn(&mut BitReader<'_>) -> Result<T, CodecError>,
+) -> Result<(T, usize), CodecError> {
+    let mut window_size_bytes = 64_usize;
+    loop {
+        let head = data.get(..window_size_bytes).unwrap_or(data);
+        let rbsp = unescape_rbsp(head);
+        let mut reader = BitReader::new(&rbsp, what);
+        match read(&mut reader) {
+            Ok(value) => {
+                let rbsp_size_bytes = usize::try_from(reader.position_bits().div_ceil(8)).unwrap_or(rbsp.len());
+                return Ok((value, escaped_size_bytes(head, rbsp_size_bytes)));
+            }
+            Err(CodecError::Truncated { .. }) if head.len() < data.len() => {
+                window_size_bytes = window_size_bytes.saturating_mul(8);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// The NAL units of a length-prefixed sample (ISO/IEC 14496-15 4.3.3). `nal_length_size` is 1, 2, 3 or 4 bytes. A unit of
 /// length zero comes out as an empty slice. The first error ends the iteration.
 #[must_use]

@@ -4,11 +4,13 @@
 mod pps;
 mod profile;
 mod reference;
+mod slice;
 mod sps;
 
 pub use pps::Pps;
 pub use profile::ProfileTierLevel;
 pub use reference::ShortTermRefPicSet;
+pub use slice::{ParameterSets, SliceSegmentHeader};
 pub use sps::{Sps, Vps};
 
 use super::CodecError;
