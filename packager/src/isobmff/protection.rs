@@ -1,10 +1,16 @@
 //! Common Encryption boxes: protected sample entries, `pssh`, and a fragment's auxiliary information
 //! (ISO/IEC 23001-7:2023 8, 10; ISO/IEC 14496-12:2022 8.7.8, 8.7.9, 8.12).
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::BoxWriter;
-use crate::crypto::{IvSeed, KeyId, Pattern, ProtectionScheme, Subsample};
+use crate::crypto::cenc::{CipherError, SampleCipher, SampleRange};
+use crate::crypto::subsample::{SubsampleError, SubsampleScanner};
+use crate::crypto::{ContentKey, IvSeed, KeyId, Pattern, ProtectionScheme, Subsample};
+use crate::index::TrackIndex;
+use crate::track::TrackDescription;
 
 /// How the samples of one representation are protected; all but the key itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,5 +229,99 @@ impl SampleAuxiliary {
                 }
             }
         });
+    }
+}
+
+/// Why a fragment was not encrypted. Its bytes must not be served then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncryptError {
+    /// A sample could not be taken apart.
+    #[error("sample {sample_index}: {error}")]
+    Subsamples {
+        /// 0-based in the track.
+        sample_index: u32,
+        /// What is wrong with it.
+        error: SubsampleError,
+    },
+    /// What was found of the samples does not fit them.
+    #[error(transparent)]
+    Cipher(#[from] CipherError),
+    /// The bytes given are not those of the samples.
+    #[error("{given} bytes for samples of {wanted}")]
+    Size {
+        /// Bytes given.
+        given: usize,
+        /// Bytes that the samples have.
+        wanted: u64,
+    },
+}
+
+/// Encrypts the samples of one representation.
+#[derive(Clone)]
+pub struct FragmentCipher {
+    encryption: TrackEncryption,
+    cipher: SampleCipher,
+    /// As its sample entry describes it, before any sample.
+    scanner: SubsampleScanner,
+}
+
+impl FragmentCipher {
+    /// For samples of `description` under `key`, whose name is in `encryption`.
+    pub fn new(
+        description: &TrackDescription,
+        encryption: &TrackEncryption,
+        key: &ContentKey,
+    ) -> Result<FragmentCipher, EncryptError> {
+        let scanner =
+            SubsampleScanner::new(description).map_err(|error| EncryptError::Subsamples { sample_index: 0, error })?;
+        Ok(FragmentCipher {
+            encryption: *encryption,
+            cipher: SampleCipher::new(encryption.scheme, encryption.pattern, key)?,
+            scanner,
+        })
+    }
+
+    /// Encrypts samples `range` of `index` in place; `media` holds them one after the other. `source_sample` is what the
+    /// first sample of `index` is numbered in its source: initialisation vectors are told by that number, so that a part
+    /// of a track is the same bytes as the whole. Returns what the fragment's header has to say of them.
+    pub fn encrypt(
+        &self,
+        index: &TrackIndex,
+        range: Range<u32>,
+        source_sample: u32,
+        media: &mut [u8],
+    ) -> Result<SampleAuxiliary, EncryptError> {
+        let wanted = index.size_bytes(range.clone());
+        if media.len() as u64 != wanted {
+            return Err(EncryptError::Size {
+                given: media.len(),
+                wanted,
+            });
+        }
+        let mut scanner = self.scanner.clone();
+        let mut subsamples = Vec::new();
+        // First byte of each sample, and its first subsample.
+        let mut places = Vec::with_capacity(range.len());
+        let mut at = 0;
+        for (sample_index, size) in range.clone().zip(index.sizes(range.clone())) {
+            let end = at + size as usize;
+            let sample = media.get(at..end).unwrap_or_default();
+            let first = subsamples.len();
+            scanner
+                .append(self.encryption.scheme, sample, &mut subsamples)
+                .map_err(|error| EncryptError::Subsamples { sample_index, error })?;
+            places.push((at..end, first..subsamples.len()));
+            at = end;
+        }
+        let mut auxiliary = SampleAuxiliary::new(&self.encryption);
+        let mut samples = Vec::with_capacity(places.len());
+        for (sample_index, (bytes, own)) in range.zip(places) {
+            let iv = self.encryption.iv(source_sample.saturating_add(sample_index));
+            let subsamples = subsamples.get(own).unwrap_or_default();
+            auxiliary.push(&iv, subsamples);
+            samples.push(SampleRange { iv, subsamples, bytes });
+        }
+        self.cipher.encrypt_segment(&samples, media)?;
+        Ok(auxiliary)
     }
 }
