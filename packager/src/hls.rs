@@ -16,7 +16,10 @@ const VERSION_WITH_QUERY_PARAMETER: u32 = 11;
 /// The audio that travels inside a form's video segments: MPEG-TS carries the only audio track itself, which is what
 /// old players expect; with several tracks, and in CMAF, audio is a rendition of its own.
 pub fn muxed_audio(presentation: &Presentation, form: Form) -> Option<&Representation> {
-    if form.format() != SegmentFormat::Ts || presentation.carried(form, MediaKind::Video).next().is_none() {
+    if form.format() != SegmentFormat::Ts
+        || presentation.sound_apart
+        || presentation.carried(form, MediaKind::Video).next().is_none()
+    {
         return None;
     }
     let mut audio = presentation.carried(form, MediaKind::Audio);

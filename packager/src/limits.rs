@@ -88,6 +88,10 @@ pub const PLAYREADY_OBJECT_SIZE_BYTES_MAX: usize = 15 << 10;
 
 /// Body of a Clear Key licence request; all keys of a title need 2 KiB.
 pub const LICENCE_REQUEST_SIZE_BYTES_MAX: usize = 16 << 10;
+
 /// What a `senc` box tells of one sample: its size has one byte in `saiz`. Forty subsamples with an IV of eight bytes;
 /// a picture in more slices than that can not be described, so it can not be encrypted.
 pub const SAMPLE_AUXILIARY_SIZE_BYTES_MAX: usize = u8::MAX as usize;
+
+/// Items in a list that a request chooses tracks or languages by.
+pub const CHOICE_LIST_COUNT_MAX: usize = 64;

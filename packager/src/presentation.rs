@@ -1,6 +1,9 @@
 //! A presentation: everything playable under one id and version, with its representations cut into segments.
 
 mod bandwidth;
+pub mod choice;
+pub mod clip;
+mod cut;
 mod description;
 mod span;
 
@@ -9,13 +12,14 @@ use xxhash_rust::xxh3::xxh3_128;
 
 pub use self::bandwidth::Bandwidth;
 use self::bandwidth::Bandwidths;
+use self::cut::{Named, cut};
 pub use self::description::{Define, HlsDescription, LadderDescription, LadderTrack, Role, SessionData, Start};
 use crate::codec::{Codec, MediaKind, VideoRange};
 use crate::form::Form;
-use crate::segment::{Alignment, SegmentTable, SegmentTarget, TrickFrame, choose_boundaries, trick_frames};
+use crate::segment::{SegmentTable, SegmentTarget, TrickFrame};
 use crate::source::Refusal;
 use crate::text::TextTrack;
-use crate::time::{MediaTime, Rounding, Timescale};
+use crate::time::{MediaTime, Rounding};
 use crate::track::{Track, VideoDescription};
 
 /// What a representation is made of.
@@ -64,6 +68,8 @@ pub struct Representation {
     pub default: bool,
     /// Where it is cut.
     pub segments: SegmentTable,
+    /// Which sample of the source's track its first sample is: zero unless it is a clip.
+    pub first_source_sample: u32,
     /// Frames of the trick-play track; empty unless video.
     pub trick_frames: Vec<TrickFrame>,
     /// Measured once: every playlist and MPD asks.
@@ -166,12 +172,15 @@ pub struct Presentation {
     /// When the last track ends.
     pub duration: MediaTime,
     /// Hash of everything that decides served bytes: equal on every machine, 16 hexadecimal digits. Part of every
-    /// segment URL, so that segments never change.
+    /// segment URL, so that segments never change. A clip's is followed by the name of its choice.
     pub version: String,
     /// Additions to the HLS multivariant playlist.
     pub hls: HlsDescription,
     /// What was left out of every form, and why.
     pub refused: Vec<Refusal>,
+    /// Sound never travels in MPEG-TS segments of video, even where one audio track is left of several: segments are
+    /// the same whichever tracks were chosen.
+    pub sound_apart: bool,
 }
 
 /// What a presentation is made of.
@@ -229,67 +238,22 @@ impl Presentation {
         }
         let mut tracks = tracks;
         tracks.sort_by_cached_key(|new| (kind_of(&new.content), std::cmp::Reverse(quality(&new.content))));
-        let videos: Vec<_> = tracks.iter().filter_map(|new| video_index(&new.content)).collect();
-        let boundaries = match choose_boundaries(&videos, target) {
-            Alignment::Aligned(boundaries) => boundaries,
-            Alignment::Unaligned { track, first } => {
-                refused.push(Refusal {
-                    what: format!("switching to video {}", track + 1),
-                    why: "its key frames are not at the times of the first video's, so segments do not line up".into(),
-                });
-                first
-            }
-        };
-        let boundaries = match videos.first() {
-            Some(reference) => SegmentTable::of_video(reference, &boundaries).boundaries(),
-            None => boundaries,
-        };
-        let has_video = !videos.is_empty();
-        let mut representations = Vec::with_capacity(tracks.len());
         let mut counts = [0u32; 3];
-        let mut cues = Vec::new();
-        for new in tracks {
-            let kind = kind_of(&new.content);
-            let (prefix, count) = match kind {
+        let named = tracks.into_iter().map(|new| {
+            let (prefix, count) = match kind_of(&new.content) {
                 MediaKind::Video => ('v', &mut counts[0]),
                 MediaKind::Audio => ('a', &mut counts[1]),
                 MediaKind::Text => ('t', &mut counts[2]),
             };
             *count += 1;
-            let id = format!("{prefix}{count}");
-            match &new.content {
-                Content::Samples(track) => {
-                    let segments = match kind {
-                        MediaKind::Video => SegmentTable::of_video(&track.index, &boundaries),
-                        _ => SegmentTable::of_audio(&track.index, &boundaries, target),
-                    };
-                    let trick = if kind == MediaKind::Video {
-                        trick_frames(&track.index)
-                    } else {
-                        Vec::new()
-                    };
-                    representations.push(representation(id, new, segments, trick));
-                }
-                Content::Cues(_) => cues.push((id, new)),
+            Named {
+                id: format!("{prefix}{count}"),
+                first_source_sample: 0,
+                new,
             }
-        }
-        let zero = MediaTime::new(0, Timescale::MILLIS);
-        let duration = representations
-            .iter()
-            .map(|rep| rep.segments.end())
-            .max()
-            .unwrap_or(zero);
-        let cue_boundaries = match has_video {
-            true => boundaries,
-            false => representations
-                .first()
-                .map(|rep| rep.segments.boundaries())
-                .unwrap_or_default(),
-        };
-        for (id, new) in cues {
-            let segments = SegmentTable::of_cues(&cue_boundaries, duration, target);
-            representations.push(representation(id, new, segments, Vec::new()));
-        }
+        });
+        let (mut representations, refusal, duration) = cut(named.collect(), target);
+        refused.extend(refusal);
         make_labels_unique(&mut representations);
         choose_defaults(&mut representations);
         let version = version_of(&title, &representations, target, &hls);
@@ -301,6 +265,7 @@ impl Presentation {
             version,
             hls,
             refused,
+            sound_apart: false,
         })
     }
 
@@ -372,33 +337,6 @@ impl Presentation {
     /// Text tracks.
     pub fn texts(&self) -> impl Iterator<Item = &Representation> {
         self.carried(Form::Cmaf, MediaKind::Text)
-    }
-}
-
-fn representation(
-    id: String,
-    new: NewRepresentation,
-    segments: SegmentTable,
-    trick_frames: Vec<TrickFrame>,
-) -> Representation {
-    let label = new.label.clone().unwrap_or_else(|| language_name(&new.language));
-    let roles = if new.roles.is_empty() {
-        vec![default_role(&new.content)]
-    } else {
-        new.roles
-    };
-    let bandwidths = Bandwidths::measure(&new.content, &segments, &trick_frames);
-    Representation {
-        id,
-        source: new.source,
-        content: new.content,
-        language: new.language,
-        label,
-        roles,
-        default: new.default,
-        segments,
-        trick_frames,
-        bandwidths,
     }
 }
 

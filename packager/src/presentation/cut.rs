@@ -1,0 +1,104 @@
+//! The cut of a presentation: its tracks in segments, at boundaries that all of them share.
+
+use super::bandwidth::Bandwidths;
+use super::{Content, NewRepresentation, Representation, default_role, language_name, video_index};
+use crate::codec::MediaKind;
+use crate::segment::{Alignment, SegmentTable, SegmentTarget, TrickFrame, choose_boundaries, trick_frames};
+use crate::source::Refusal;
+use crate::time::{MediaTime, Timescale};
+
+/// A track with its name in URLs.
+pub(super) struct Named {
+    pub(super) id: String,
+    /// See [`Representation::first_source_sample`].
+    pub(super) first_source_sample: u32,
+    pub(super) new: NewRepresentation,
+}
+
+/// Cuts tracks, which are in a presentation's order, at boundaries that all of them share. Also what is to be said of the
+/// ladder, and when the last track ends.
+pub(super) fn cut(tracks: Vec<Named>, target: SegmentTarget) -> (Vec<Representation>, Option<Refusal>, MediaTime) {
+    let videos: Vec<_> = tracks
+        .iter()
+        .filter_map(|named| video_index(&named.new.content))
+        .collect();
+    let (boundaries, refusal) = match choose_boundaries(&videos, target) {
+        Alignment::Aligned(boundaries) => (boundaries, None),
+        Alignment::Unaligned { track, first } => {
+            let refusal = Refusal {
+                what: format!("switching to video {}", track + 1),
+                why: "its key frames are not at the times of the first video's, so segments do not line up".into(),
+            };
+            (first, Some(refusal))
+        }
+    };
+    let boundaries = match videos.first() {
+        Some(reference) => SegmentTable::of_video(reference, &boundaries).boundaries(),
+        None => boundaries,
+    };
+    let has_video = !videos.is_empty();
+    let mut representations = Vec::with_capacity(tracks.len());
+    let mut cues = Vec::new();
+    for named in tracks {
+        match &named.new.content {
+            Content::Samples(track) => {
+                let is_video = track.description.kind() == MediaKind::Video;
+                let (segments, trick) = match is_video {
+                    true => (
+                        SegmentTable::of_video(&track.index, &boundaries),
+                        trick_frames(&track.index),
+                    ),
+                    false => (SegmentTable::of_audio(&track.index, &boundaries, target), Vec::new()),
+                };
+                representations.push(representation(named, segments, trick));
+            }
+            Content::Cues(_) => cues.push(named),
+        }
+    }
+    let zero = MediaTime::new(0, Timescale::MILLIS);
+    let duration = representations
+        .iter()
+        .map(|rep| rep.segments.end())
+        .max()
+        .unwrap_or(zero);
+    let cue_boundaries = match has_video {
+        true => boundaries,
+        false => representations
+            .first()
+            .map(|rep| rep.segments.boundaries())
+            .unwrap_or_default(),
+    };
+    for named in cues {
+        let segments = SegmentTable::of_cues(&cue_boundaries, duration, target);
+        representations.push(representation(named, segments, Vec::new()));
+    }
+    (representations, refusal, duration)
+}
+
+fn representation(named: Named, segments: SegmentTable, trick_frames: Vec<TrickFrame>) -> Representation {
+    let Named {
+        id,
+        first_source_sample,
+        new,
+    } = named;
+    let label = new.label.clone().unwrap_or_else(|| language_name(&new.language));
+    let roles = if new.roles.is_empty() {
+        vec![default_role(&new.content)]
+    } else {
+        new.roles
+    };
+    let bandwidths = Bandwidths::measure(&new.content, &segments, &trick_frames);
+    Representation {
+        id,
+        source: new.source,
+        content: new.content,
+        language: new.language,
+        label,
+        roles,
+        default: new.default,
+        segments,
+        first_source_sample,
+        trick_frames,
+        bandwidths,
+    }
+}
