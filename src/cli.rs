@@ -99,6 +99,32 @@ pub struct PackageArguments {
     /// Wanted segment duration in milliseconds, 1000 to 20000.
     #[arg(long, value_name = "MS", default_value_t = 4000)]
     pub segment_duration_ms: u32,
+    /// What to choose of each file, as in the query of an entry URL.
+    #[command(flatten)]
+    pub choice: ChoiceArguments,
+}
+
+/// The parameters of entry URLs on the command line.
+#[derive(Debug, Args)]
+pub struct ChoiceArguments {
+    /// First instant shown, in seconds with at most 3 decimals.
+    #[arg(long, value_name = "SECONDS")]
+    pub start: Option<String>,
+    /// First instant no longer shown, in seconds with at most 3 decimals.
+    #[arg(long, value_name = "SECONDS")]
+    pub end: Option<String>,
+    /// Segment length, as in entry URLs: 2, 4, 6, 8 or 10. Its place in the URLs differs from --segment-duration-ms.
+    #[arg(long, value_name = "SECONDS")]
+    pub segment: Option<String>,
+    /// Tracks to keep: v1,a1.
+    #[arg(long, value_name = "IDS")]
+    pub tracks: Option<String>,
+    /// Languages of sound and text to keep: de,en.
+    #[arg(long, value_name = "TAGS")]
+    pub languages: Option<String>,
+    /// Greatest picture height to keep.
+    #[arg(long, value_name = "LINES")]
+    pub max_height: Option<String>,
 }
 
 /// A form on the command line.

@@ -12,8 +12,9 @@ use origin::content::{Content, Piece};
 use origin::route::Addressing;
 use origin::vod::listing;
 use packager::form::Form;
+use packager::presentation::choice::Choice;
 
-use crate::cli::{AddressingName, FormName, PackageArguments};
+use crate::cli::{AddressingName, ChoiceArguments, FormName, PackageArguments};
 use crate::sources::Named;
 
 /// Bytes of media copied at once.
@@ -35,6 +36,7 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
         AddressingName::Number => Addressing::Number,
         AddressingName::Ondemand => Addressing::OnDemand,
     };
+    let choice = choice(&arguments.choice)?;
     for path in &arguments.files {
         let named = Named::find(path, arguments.segment_duration_ms)?;
         let asset = Arc::new(named.open()?);
@@ -43,7 +45,16 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
         if folder.exists() {
             bail!("{} exists already", folder.display());
         }
-        let listing = listing::list(&asset, &forms, addressing);
+        let mut listing = Vec::new();
+        for form in forms
+            .iter()
+            .copied()
+            .filter(|form| asset.presentation.playable_in(*form))
+        {
+            let chosen = origin.choose_blocking(&asset, &choice, form);
+            let (derived, selection) = chosen.with_context(|| path.display().to_string())?;
+            listing.extend(listing::list_chosen(&derived, &[form], addressing, &choice, &selection));
+        }
         if listing.is_empty() {
             let refusals = forms.iter().flat_map(|form| asset.presentation.left_out(*form));
             let reasons: Vec<String> = refusals.map(|r| format!("{}: {}", r.what, r.why)).collect();
@@ -70,6 +81,23 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
         println!("{}", folder.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn choice(arguments: &ChoiceArguments) -> anyhow::Result<Choice> {
+    let mut choice = Choice::default();
+    for (name, value) in [
+        ("start", &arguments.start),
+        ("end", &arguments.end),
+        ("segment", &arguments.segment),
+        ("tracks", &arguments.tracks),
+        ("languages", &arguments.languages),
+        ("max_height", &arguments.max_height),
+    ] {
+        if let Some(value) = value {
+            choice.set(name, value)?;
+        }
+    }
+    Ok(choice)
 }
 
 fn write(target: &Path, content: Content) -> anyhow::Result<()> {

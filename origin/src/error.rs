@@ -1,6 +1,7 @@
 //! Why a request was not served, whose doing it was, and its one mapping to status, log level and metric label.
 
 use hyper::StatusCode;
+use packager::presentation::choice::ChoiceError;
 
 /// A request that is not answered with what it asked for.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +9,9 @@ pub enum ServeError {
     /// No such path, presentation, representation, segment or version; also what a form can not carry.
     #[error("no such resource")]
     NotFound,
+    /// The parameters of the request make no sense, or none of this presentation.
+    #[error("{0}")]
+    Choice(ChoiceError),
     /// The method is not GET, HEAD or OPTIONS.
     #[error("method not allowed")]
     MethodNotAllowed,
@@ -58,6 +62,7 @@ impl ServeError {
     pub fn outcome(&self) -> (StatusCode, Blame, &'static str) {
         match self {
             ServeError::NotFound => (StatusCode::NOT_FOUND, Blame::Client, "not_found"),
+            ServeError::Choice(_) => (StatusCode::BAD_REQUEST, Blame::Client, "parameters"),
             ServeError::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Blame::Client, "method"),
             ServeError::Unplayable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Blame::Client, "unplayable"),
             ServeError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, Blame::Capacity, "overloaded"),
@@ -71,12 +76,24 @@ impl ServeError {
     pub fn code(&self) -> &'static str {
         match self {
             ServeError::NotFound => "NOT_FOUND",
+            ServeError::Choice(_) => "INVALID_PARAMETER",
             ServeError::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             ServeError::Unplayable { .. } => "UNPLAYABLE",
             ServeError::Overloaded { .. } => "OVERLOADED",
             ServeError::NoPlayer => "PLAYER_NOT_INSTALLED",
             ServeError::Storage { .. } => "STORAGE",
             ServeError::Damaged { .. } => "DAMAGED_MEDIA",
+        }
+    }
+}
+
+impl From<ChoiceError> for ServeError {
+    fn from(error: ChoiceError) -> ServeError {
+        match error {
+            ChoiceError::Index(error) => ServeError::Damaged {
+                what: error.to_string(),
+            },
+            error => ServeError::Choice(error),
         }
     }
 }

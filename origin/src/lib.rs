@@ -25,6 +25,8 @@ pub mod vod;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use packager::form::Form;
+use packager::presentation::choice::{Choice, Selection};
 use tokio::sync::{Semaphore, watch};
 
 use crate::asset::Asset;
@@ -107,7 +109,20 @@ impl Origin {
         server::blocking(move || origin.store.open(&media_id)).await
     }
 
+    /// The asset that answers `resource` of `asset`: itself, or what a choice makes of it.
+    async fn chosen(self: &Arc<Origin>, asset: &Arc<Asset>, resource: &VodResource) -> Result<Arc<Asset>, ServeError> {
+        let Some(derivation) = vod::choice::derivation(asset, resource)? else {
+            return Ok(asset.clone());
+        };
+        if let Some(derived) = self.store.derived(asset, derivation) {
+            return Ok(derived);
+        }
+        let (origin, asset) = (self.clone(), asset.clone());
+        server::blocking(move || origin.store.derive(&asset, derivation)).await
+    }
+
     async fn answer(self: &Arc<Origin>, asset: &Arc<Asset>, resource: VodResource) -> Result<Answer, ServeError> {
+        let asset = &self.chosen(asset, &resource).await?;
         match vod::plan(asset, resource)? {
             Planned::Ready(answer) => Ok(answer),
             Planned::Render(rendering) => {
@@ -123,8 +138,33 @@ impl Origin {
         }
     }
 
+    /// The presentation that entry points of `form` show of `asset` when asked for `choice`, and which of its tracks.
+    /// Blocking.
+    pub fn choose_blocking(
+        &self,
+        asset: &Arc<Asset>,
+        choice: &Choice,
+        form: Form,
+    ) -> Result<(Arc<Asset>, Selection), ServeError> {
+        let entry = VodResource::Multivariant {
+            form,
+            choice: choice.clone(),
+        };
+        let chosen = match vod::choice::derivation(asset, &entry)? {
+            Some(derivation) => self.store.derive(asset, derivation)?,
+            None => asset.clone(),
+        };
+        let selection = choice.tracks.select(&chosen.presentation, form)?;
+        Ok((chosen, selection))
+    }
+
     /// What the origin would answer for `resource`, computed on this thread: for packaging ahead of time. Blocking.
     pub fn answer_blocking(&self, asset: &Arc<Asset>, resource: VodResource) -> Result<Answer, ServeError> {
+        let derived = match vod::choice::derivation(asset, &resource)? {
+            Some(derivation) => Some(self.store.derive(asset, derivation)?),
+            None => None,
+        };
+        let asset = derived.as_ref().unwrap_or(asset);
         match vod::plan(asset, resource)? {
             Planned::Ready(answer) => Ok(answer),
             Planned::Render(rendering) => self

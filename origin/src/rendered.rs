@@ -72,10 +72,11 @@ impl RenderedCache {
     }
 }
 
-/// Those who waited for a failed rendering get the same failure.
-fn copy(error: &ServeError) -> ServeError {
+/// Those who waited for what failed get the same failure.
+pub(crate) fn copy(error: &ServeError) -> ServeError {
     match error {
         ServeError::NotFound => ServeError::NotFound,
+        ServeError::Choice(error) => ServeError::Choice(error.clone()),
         other => ServeError::Damaged {
             what: other.to_string(),
         },

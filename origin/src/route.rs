@@ -9,6 +9,9 @@
 
 pub use packager::dash::mpd::{Addressing, TextCoding};
 use packager::form::Form;
+use packager::presentation::choice::{Choice, ChoiceError, MediaChoice};
+
+use crate::vod::choice;
 
 /// Longest path that is looked at.
 const PATH_SIZE_BYTES_MAX: usize = 1_024;
@@ -30,16 +33,22 @@ pub enum Route {
     PlayerFile { version: String, file: String },
     /// `/vod/{id}/…`
     Vod { media: String, resource: VodResource },
+    /// `/vod/{id}/…` with parameters that make no sense.
+    Refused { error: ChoiceError },
 }
 
 /// Something below `/vod/{id}/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VodResource {
     /// `master.m3u8`, `ts/master.m3u8`
-    Multivariant { form: Form },
+    Multivariant { form: Form, choice: Choice },
     /// `manifest.mpd`
-    Mpd { addressing: Addressing, text: TextCoding },
-    /// `v{version}/{form}/{representation}/{file}`
+    Mpd {
+        addressing: Addressing,
+        text: TextCoding,
+        choice: Choice,
+    },
+    /// `v{version}/{form}/{representation}/{file}`; the version ends with the name of a choice.
     File {
         version: String,
         form: Form,
@@ -126,9 +135,9 @@ pub fn parse(path: &str, query: Option<&str>) -> Option<Route> {
         },
         "vod" => {
             let media = name(parts.next()?)?;
-            Route::Vod {
-                media,
-                resource: vod(&mut parts, query.unwrap_or_default())?,
+            match vod(&mut parts, query.unwrap_or_default())? {
+                Ok(resource) => Route::Vod { media, resource },
+                Err(error) => Route::Refused { error },
             }
         }
         _ => return None,
@@ -136,29 +145,33 @@ pub fn parse(path: &str, query: Option<&str>) -> Option<Route> {
     parts.next().is_none().then_some(route)
 }
 
-fn vod<'a>(parts: &mut impl Iterator<Item = &'a str>, query: &str) -> Option<VodResource> {
+fn vod<'a>(parts: &mut impl Iterator<Item = &'a str>, query: &str) -> Option<Result<VodResource, ChoiceError>> {
+    let multivariant = |form| choice::from_query(query).map(|choice| VodResource::Multivariant { form, choice });
     match parts.next()? {
-        "master.m3u8" => Some(VodResource::Multivariant { form: Form::Cmaf }),
-        "ts" => (parts.next()? == "master.m3u8").then_some(VodResource::Multivariant { form: Form::Ts }),
-        "manifest.mpd" => Some(VodResource::Mpd {
+        "master.m3u8" => Some(multivariant(Form::Cmaf)),
+        "ts" => (parts.next()? == "master.m3u8").then(|| multivariant(Form::Ts)),
+        "manifest.mpd" => Some(choice::from_query(query).map(|choice| VodResource::Mpd {
             addressing: addressing(query),
             text: text_coding(query),
-        }),
+            choice,
+        })),
         version => {
-            let version = version.strip_prefix('v').filter(|hex| hex.len() == 16)?;
-            let version = version
+            let version = version.strip_prefix('v')?;
+            let (hash, chosen) = version.split_at_checked(16)?;
+            MediaChoice::from_name(chosen)?;
+            let version = hash
                 .bytes()
                 .all(|b| b.is_ascii_hexdigit())
                 .then(|| version.to_owned())?;
             let form = Form::from_name(parts.next()?)?;
             let representation = name(parts.next()?)?;
             let file = representation_file(parts.next()?)?;
-            Some(VodResource::File {
+            Some(Ok(VodResource::File {
                 version,
                 form,
                 representation,
                 file,
-            })
+            }))
         }
     }
 }
@@ -261,11 +274,17 @@ mod tests {
         check("/v/film", Some(Route::Page { media: "film".into() }));
         check(
             "/vod/film/master.m3u8",
-            vod(VodResource::Multivariant { form: Form::Cmaf }),
+            vod(VodResource::Multivariant {
+                form: Form::Cmaf,
+                choice: Choice::default(),
+            }),
         );
         check(
             "/vod/film/ts/master.m3u8",
-            vod(VodResource::Multivariant { form: Form::Ts }),
+            vod(VodResource::Multivariant {
+                form: Form::Ts,
+                choice: Choice::default(),
+            }),
         );
         let base = "/vod/film/v0123456789abcdef/cmaf/v1/";
         check(&format!("{base}index.m3u8"), file(RepresentationFile::MediaPlaylist));
@@ -314,6 +333,10 @@ mod tests {
             "/vod/film/v0123/cmaf/v1/1.m4s",
             "/vod/film/v0123456789abcdeg/cmaf/v1/1.m4s",
             "/vod/film/v0123456789abcdef/flv/v1/1.m4s",
+            "/vod/film/v0123456789abcdef~/cmaf/v1/1.m4s",
+            "/vod/film/v0123456789abcdef~s01/cmaf/v1/1.m4s",
+            "/vod/film/v0123456789abcdef~d2~s1/cmaf/v1/1.m4s",
+            "/vod/film/v0123456789abcdef0/cmaf/v1/1.m4s",
             "//vod/film/master.m3u8",
             "/vod/film/master.m3u8/",
         ];
@@ -341,7 +364,7 @@ mod tests {
     fn unknown_query_parameters_do_not_matter() {
         let mpd = |query| match parse("/vod/film/manifest.mpd", Some(query)) {
             Some(Route::Vod {
-                resource: VodResource::Mpd { addressing, text },
+                resource: VodResource::Mpd { addressing, text, .. },
                 ..
             }) => (addressing, text),
             other => panic!("{other:?}"),

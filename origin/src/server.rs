@@ -143,6 +143,7 @@ fn resource_label(route: &Route) -> &'static str {
         Route::Metrics => "metrics",
         Route::Index | Route::Page { .. } | Route::Embed { .. } => "page",
         Route::PlayerFile { .. } => "player_file",
+        Route::Refused { .. } => "refused",
         Route::Vod { resource, .. } => match resource {
             VodResource::Multivariant { .. } => "multivariant",
             VodResource::Mpd { .. } => "mpd",
@@ -166,6 +167,7 @@ async fn serve_route(
         headers: request.headers(),
     };
     match route {
+        Route::Refused { error } => Err(error.into()),
         Route::Health => Ok(respond::text(method, StatusCode::OK, "text/plain", "ok\n".into())),
         Route::Metrics => {
             let text = origin.metrics.render(origin.store.usage());

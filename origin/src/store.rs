@@ -5,17 +5,23 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
+use packager::form::Form;
 
 use crate::asset::Asset;
 use crate::config::Config;
 use crate::error::ServeError;
 use crate::library::{self, Entry, LibraryError};
 use crate::open::{self, OpenError};
+use crate::rendered;
+use crate::vod::choice::Derivation;
 
 /// A request for an unknown id looks at the folder again, but not more often than this.
 const RESCAN_INTERVAL: Duration = Duration::from_secs(2);
 /// An opened presentation's files are looked at again when it is asked for, but not more often than this.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Clips and other derived presentations take one part in so many of `index_memory_bytes_max`, on top of it.
+const DERIVED_MEMORY_SHARE: u64 = 4;
 
 /// A kept presentation, and when its files were last looked at.
 struct Kept {
@@ -42,6 +48,8 @@ pub struct Store {
     scanned: RwLock<Scanned>,
     scanning: Mutex<()>,
     kept: Cache<String, Arc<Kept>>,
+    /// By media id, version with choice, and form.
+    derived: Cache<(String, String, Form), Arc<Asset>>,
 }
 
 impl Store {
@@ -51,8 +59,14 @@ impl Store {
             .max_capacity(config.index_memory_bytes_max)
             .weigher(|_, kept: &Arc<Kept>| u32::try_from(kept.asset.weight_bytes()).unwrap_or(u32::MAX))
             .build();
+        // Whatever is let go of is made again in milliseconds.
+        let derived = Cache::builder()
+            .max_capacity(config.index_memory_bytes_max / DERIVED_MEMORY_SHARE)
+            .weigher(|_, asset: &Arc<Asset>| u32::try_from(asset.weight_bytes()).unwrap_or(u32::MAX))
+            .build();
         Store {
             config,
+            derived,
             scanned: RwLock::default(),
             scanning: Mutex::new(()),
             kept,
@@ -149,6 +163,19 @@ impl Store {
             Ok(kept) => Ok(kept.asset.clone()),
             Err(error) => Err(self.refusal(media_id, &error)),
         }
+    }
+
+    /// What `derivation` makes of `asset`, if it is kept.
+    pub fn derived(&self, asset: &Asset, derivation: Derivation) -> Option<Arc<Asset>> {
+        self.derived.get(&derivation.key(asset))
+    }
+
+    /// What `derivation` makes of `asset`, made now if need be; one makes it, the others wait.
+    pub fn derive(&self, asset: &Asset, derivation: Derivation) -> Result<Arc<Asset>, ServeError> {
+        let made = self
+            .derived
+            .try_get_with(derivation.key(asset), || derivation.make(asset));
+        made.map_err(|error| rendered::copy(&error))
     }
 
     fn refusal(&self, media_id: &str, error: &OpenError) -> ServeError {

@@ -4,6 +4,7 @@
 //! (MPEG-TS, packed audio) is handed back as work for the blocking pool ([`Planned::Build`]). The commands that package
 //! ahead of time run the very same functions.
 
+pub mod choice;
 mod cmaf;
 pub mod listing;
 mod ts;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use packager::codec::MediaKind;
 use packager::form::Form;
+use packager::presentation::choice::{Selection, TrackChoice};
 use packager::presentation::{Content as RepresentationContent, Representation};
 use packager::{dash, hls};
 use sha2::{Digest, Sha256};
@@ -75,10 +77,10 @@ pub struct Rendering {
 /// Names a rendering within a presentation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RenderKey {
-    /// Multivariant playlist.
-    Multivariant(Form),
-    /// MPD.
-    Mpd(Addressing, TextCoding),
+    /// Multivariant playlist of a selection of tracks.
+    Multivariant(Form, Selection),
+    /// MPD of a selection of tracks.
+    Mpd(Addressing, TextCoding, Selection),
     /// Media playlist of a representation.
     MediaPlaylist(Form, String),
     /// I-frame playlist of a representation.
@@ -86,7 +88,7 @@ pub enum RenderKey {
     /// CMAF header of a representation.
     Init(String),
     /// Whole WebVTT file of a representation.
-    WholeText(String),
+    WholeText(Form, String),
 }
 
 const HLS: &str = "application/vnd.apple.mpegurl";
@@ -95,8 +97,12 @@ const DASH: &str = "application/dash+xml";
 /// What answers `resource` of `asset`.
 pub fn plan(asset: &Arc<Asset>, resource: VodResource) -> Result<Planned, ServeError> {
     match resource {
-        VodResource::Multivariant { form } => multivariant(asset, form),
-        VodResource::Mpd { addressing, text } => mpd(asset, addressing, text),
+        VodResource::Multivariant { form, choice } => multivariant(asset, form, &choice.tracks),
+        VodResource::Mpd {
+            addressing,
+            text,
+            choice,
+        } => mpd(asset, addressing, text, &choice.tracks),
         VodResource::File {
             version,
             form,
@@ -162,13 +168,14 @@ impl At {
     }
 }
 
-fn multivariant(asset: &Arc<Asset>, form: Form) -> Result<Planned, ServeError> {
+fn multivariant(asset: &Arc<Asset>, form: Form, tracks: &TrackChoice) -> Result<Planned, ServeError> {
     if !asset.presentation.playable_in(form) {
         return Err(ServeError::NotFound);
     }
+    let selection = tracks.select(&asset.presentation, form)?;
     let asset = asset.clone();
     Ok(Planned::Render(Rendering {
-        key: RenderKey::Multivariant(form),
+        key: RenderKey::Multivariant(form, selection.clone()),
         content_type: HLS,
         cache: CachePolicy::Entry,
         compress: true,
@@ -178,25 +185,31 @@ fn multivariant(asset: &Arc<Asset>, form: Form) -> Result<Planned, ServeError> {
                 Form::Cmaf => format!("v{version}/cmaf/"),
                 Form::Ts => format!("../v{version}/ts/"),
             };
-            Ok(hls::multivariant::render(&asset.presentation, form, &base).into())
+            Ok(hls::multivariant::render(&selection.of(&asset.presentation), form, &base).into())
         }),
     }))
 }
 
-fn mpd(asset: &Arc<Asset>, addressing: Addressing, text: TextCoding) -> Result<Planned, ServeError> {
+fn mpd(
+    asset: &Arc<Asset>,
+    addressing: Addressing,
+    text: TextCoding,
+    tracks: &TrackChoice,
+) -> Result<Planned, ServeError> {
     if !asset.presentation.playable_in(Form::Cmaf) {
         return Err(ServeError::NotFound);
     }
+    let selection = tracks.select(&asset.presentation, Form::Cmaf)?;
     let asset = asset.clone();
     Ok(Planned::Render(Rendering {
-        key: RenderKey::Mpd(addressing, text),
+        key: RenderKey::Mpd(addressing, text, selection.clone()),
         content_type: DASH,
         cache: CachePolicy::Entry,
         compress: true,
         render: Box::new(move || {
             let base = format!("v{}/cmaf/", asset.presentation.version);
             let options = dash::mpd::Options { addressing, text };
-            Ok(dash::mpd::render(&asset.presentation, &base, &options).into())
+            Ok(dash::mpd::render(&selection.of(&asset.presentation), &base, &options).into())
         }),
     }))
 }
@@ -229,7 +242,7 @@ fn representation_file(at: At, file: RepresentationFile) -> Result<Planned, Serv
         }
         (RepresentationFile::TextSegment { number }, _, MediaKind::Text) => text_segment(&at, number),
         (RepresentationFile::WholeText, _, MediaKind::Text) => {
-            let key = RenderKey::WholeText(at.id.clone());
+            let key = RenderKey::WholeText(form, at.id.clone());
             Ok(rendering(key, "text/vtt; charset=utf-8", true, move || {
                 match &at.representation()?.content {
                     RepresentationContent::Cues(text) => Ok(packager::text::webvtt::write(text)),

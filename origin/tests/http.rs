@@ -532,3 +532,24 @@ fn a_stop_lets_a_running_answer_end() {
     stream.read_to_end(&mut rest).unwrap();
     assert!(rest.ends_with(&whole), "the answer was cut short");
 }
+
+#[test]
+fn choices_are_served_and_nonsense_is_refused() {
+    let Some(house) = House::open("choices") else { return };
+    let media = house.media();
+    for entry in ["master.m3u8", "ts/master.m3u8"] {
+        let query = "start=3.3&end=7&segment=2&languages=und,en";
+        let files = house.listed(&format!("{media}/{entry}?{query}"));
+        assert!(files.len() > 5, "{files:?}");
+        for file in files {
+            let reply = house.get(&file);
+            assert_eq!(reply.status, 200, "{file}");
+            assert!(file.contains("~s3300~e7000~d2/"), "{file}");
+            assert!(reply.header("cache-control").contains("immutable"), "{file}");
+        }
+    }
+    let reply = house.get(&format!("{media}/manifest.mpd?start=7&end=3"));
+    let body = String::from_utf8(reply.body.clone()).unwrap();
+    assert_eq!((reply.status, reply.header("cache-control")), (400, "no-store"));
+    assert!(body.contains("start: 7.000 s is not before end, 3.000 s"), "{body}");
+}

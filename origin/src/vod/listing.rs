@@ -4,6 +4,7 @@ use packager::codec::MediaKind;
 use packager::form::Form;
 use packager::hls::{muxed_audio, segment_extension};
 use packager::presentation::Representation;
+use packager::presentation::choice::{Choice, Selection};
 
 use crate::asset::Asset;
 use crate::route::{Addressing, Extension, RepresentationFile, TextCoding, VodResource};
@@ -19,6 +20,17 @@ pub struct Listed {
 
 /// Entry points and everything below them, in `forms`, with the MPD in `addressing`.
 pub fn list(asset: &Asset, forms: &[Form], addressing: Addressing) -> Vec<Listed> {
+    list_chosen(asset, forms, addressing, &Choice::default(), &Selection::default())
+}
+
+/// The same of an asset that `choice` was made of, with the tracks of `selection`.
+pub fn list_chosen(
+    asset: &Asset,
+    forms: &[Form],
+    addressing: Addressing,
+    choice: &Choice,
+    selection: &Selection,
+) -> Vec<Listed> {
     let mut listed = Vec::new();
     for form in forms
         .iter()
@@ -31,12 +43,16 @@ pub fn list(asset: &Asset, forms: &[Form], addressing: Addressing) -> Vec<Listed
         };
         listed.push(Listed {
             path: path.into(),
-            resource: VodResource::Multivariant { form },
+            resource: VodResource::Multivariant {
+                form,
+                choice: choice.clone(),
+            },
         });
         if form == Form::Cmaf {
             let resource = VodResource::Mpd {
                 addressing,
                 text: TextCoding::Wvtt,
+                choice: choice.clone(),
             };
             listed.push(Listed {
                 path: "manifest.mpd".into(),
@@ -46,7 +62,8 @@ pub fn list(asset: &Asset, forms: &[Form], addressing: Addressing) -> Vec<Listed
         let muxed = muxed_audio(&asset.presentation, form).map(|audio| audio.id.as_str());
         for kind in [MediaKind::Video, MediaKind::Audio, MediaKind::Text] {
             for representation in asset.presentation.carried(form, kind) {
-                if muxed != Some(representation.id.as_str()) {
+                let separate = muxed != Some(representation.id.as_str());
+                if separate && selection.keeps(&representation.id) {
                     list_representation(asset, form, addressing, representation, &mut listed);
                 }
             }
