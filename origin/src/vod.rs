@@ -185,7 +185,7 @@ fn multivariant(asset: &Arc<Asset>, form: Form, tracks: &TrackChoice) -> Result<
                 Form::Cmaf => format!("v{version}/cmaf/"),
                 Form::Ts => format!("../v{version}/ts/"),
             };
-            Ok(hls::multivariant::render(&selection.of(&asset.presentation), form, &base).into())
+            Ok(hls::multivariant::render(&selection.of(&asset.presentation, form), form, &base).into())
         }),
     }))
 }
@@ -209,7 +209,7 @@ fn mpd(
         render: Box::new(move || {
             let base = format!("v{}/cmaf/", asset.presentation.version);
             let options = dash::mpd::Options { addressing, text };
-            Ok(dash::mpd::render(&selection.of(&asset.presentation), &base, &options).into())
+            Ok(dash::mpd::render(&selection.of(&asset.presentation, Form::Cmaf), &base, &options).into())
         }),
     }))
 }
