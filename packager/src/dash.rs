@@ -1,5 +1,6 @@
 //! DASH media presentation descriptions (ISO/IEC 23009-1) written from a presentation.
 
+mod images;
 pub mod mpd;
 mod timeline;
 mod xml;

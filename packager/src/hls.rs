@@ -1,5 +1,6 @@
 //! HLS playlists (RFC 8216bis) written from a presentation: bytes appended once, no intermediate strings.
 
+pub mod images;
 pub mod media;
 pub mod multivariant;
 

@@ -13,6 +13,7 @@ pub mod elementary;
 pub mod form;
 pub mod grant;
 pub mod hls;
+pub mod images;
 pub mod index;
 pub mod isobmff;
 pub mod limits;

@@ -95,3 +95,15 @@ pub const SAMPLE_AUXILIARY_SIZE_BYTES_MAX: usize = u8::MAX as usize;
 
 /// Items in a list that a request chooses tracks or languages by.
 pub const CHOICE_LIST_COUNT_MAX: usize = 64;
+
+/// `thumbnails.json` read whole; a sheet takes 120 bytes of it.
+pub const THUMBNAILS_SIZE_BYTES_MAX: u64 = 1 << 20;
+
+/// Pictures in one thumbnail track: ten hours of one every ten seconds. Longer films have them further apart.
+pub const THUMBNAIL_COUNT_MAX: u32 = 3_600;
+
+/// Width and height of one sheet of thumbnails, as JPEG can express them.
+pub const SHEET_SIDE_MAX: u32 = 65_535;
+
+/// Bytes of one sheet of thumbnails or one poster; made by ourselves they have a few hundred thousand.
+pub const SHEET_SIZE_BYTES_MAX: u64 = 16 << 20;

@@ -16,6 +16,7 @@ use self::cut::{Named, cut};
 pub use self::description::{Define, HlsDescription, LadderDescription, LadderTrack, Role, SessionData, Start};
 use crate::codec::{Codec, MediaKind, VideoRange};
 use crate::form::Form;
+use crate::images::{ImageError, ImageTrack};
 use crate::segment::{SegmentTable, SegmentTarget, TrickFrame};
 use crate::source::Refusal;
 use crate::text::TextTrack;
@@ -181,6 +182,8 @@ pub struct Presentation {
     /// Sound never travels in MPEG-TS segments of video, even where one audio track is left of several: segments are
     /// the same whichever tracks were chosen.
     pub sound_apart: bool,
+    /// Thumbnails and poster.
+    images: Option<ImageTrack>,
 }
 
 /// What a presentation is made of.
@@ -266,7 +269,21 @@ impl Presentation {
             hls,
             refused,
             sound_apart: false,
+            images: None,
         })
+    }
+
+    /// Gives it thumbnails, unless they do not cover it; the version covers them from now on.
+    pub fn attach_images(&mut self, images: ImageTrack) -> Result<(), ImageError> {
+        images.fits(self.duration)?;
+        self.version = hexadecimal(Sha256::digest(format!("{}\n{}", self.version, images.identity())));
+        self.images = Some(images);
+        Ok(())
+    }
+
+    /// Thumbnails and poster, where it has them.
+    pub fn images(&self) -> Option<&ImageTrack> {
+        self.images.as_ref()
     }
 
     /// Representation `id`.
@@ -518,9 +535,11 @@ fn version_of(title: &str, representations: &[Representation], target: SegmentTa
             Content::Cues(text) => feed(&crate::text::webvtt::write(text)),
         }
     }
-    hash.finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hexadecimal(hash.finalize())
+}
+
+/// The first 16 hexadecimal digits of a hash.
+fn hexadecimal(hash: impl AsRef<[u8]>) -> String {
+    let bytes = hash.as_ref().iter().take(8);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }

@@ -22,6 +22,7 @@ pub mod webvtt;
 pub mod wvtt;
 
 pub use encoding::Encoding;
+pub(crate) use timestamp::write as push_timestamp;
 
 /// Latest time a cue may have, in milliseconds: about 2,230 years, so that scaling by 90 stays far inside 64 bits.
 pub const TIME_MS_MAX: u64 = 1 << 46;

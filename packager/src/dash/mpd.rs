@@ -3,8 +3,8 @@
 //! Segment URLs are those of HLS wherever the addressing allows, so that caches hold each byte once. Every `S@t` and
 //! `S@d` is the segment table's own number: what an MPD says is exactly what `tfdt` and edit list add up to.
 
-use super::timeline;
 use super::xml::{StartTag, XmlWriter};
+use super::{images, timeline};
 use crate::codec::{Codec, MediaKind};
 use crate::crypto::KeyId;
 use crate::crypto::signal::NAMESPACES;
@@ -116,6 +116,12 @@ fn write(presentation: &Presentation, base: &str, options: &Options, protection:
                     sets.write_audio(w, presentation);
                     for text in presentation.texts() {
                         sets.write_text(w, text);
+                    }
+                    // The on-demand profile knows no segments but those of a SegmentBase (ISO/IEC 23009-1 8.3).
+                    if let Some(track) = presentation.images()
+                        && options.addressing != Addressing::OnDemand
+                    {
+                        images::write(w, sets.take_id(), base, track);
                     }
                 });
         });

@@ -1,6 +1,8 @@
 //! The multivariant playlist: variants, audio groups, subtitles, I-frame streams of one form.
 
-use super::{VERSION, VERSION_WITH_DEFINE, VERSION_WITH_QUERY_PARAMETER, muxed_audio, push_number, push_quoted};
+use super::{
+    VERSION, VERSION_WITH_DEFINE, VERSION_WITH_QUERY_PARAMETER, images, muxed_audio, push_number, push_quoted,
+};
 use crate::codec::{Codec, VideoRange};
 use crate::crypto::signal::{KeyTag, KeyTagName, write_key_tags};
 use crate::form::{Form, SegmentFormat};
@@ -86,6 +88,9 @@ fn write(presentation: &Presentation, form: Form, base: &str, session_tags: &[Ke
     }
     for video in &videos {
         push_trick_stream(&mut out, video, form, base);
+    }
+    if let Some(track) = presentation.images() {
+        images::push_stream(&mut out, track, base);
     }
     out
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Appends `HH:MM:SS.mmm`; hours take as many digits as they need, at least two (WebVTT 4.3, "WebVTT timestamp").
-pub(super) fn write(out: &mut String, time_ms: u64) {
+pub(crate) fn write(out: &mut String, time_ms: u64) {
     let (hours, minutes) = (time_ms / 3_600_000, time_ms / 60_000 % 60);
     let (seconds, millis) = (time_ms / 1_000 % 60, time_ms % 1_000);
     // Writing to a String cannot fail.

@@ -1,5 +1,6 @@
 //! The presentations whose manifests are tested.
 
+use packager::images::{ImageFile, ImageTrack, Plan};
 use packager::index::{IndexWriter, NewSample, TrackIndex};
 use packager::isobmff::sample_entry::{self, TrackFacts, VideoFacts};
 use packager::presentation::{Content, Define, HlsDescription, NewPresentation, NewRepresentation, Presentation, Role};
@@ -167,6 +168,21 @@ pub fn film() -> Presentation {
     assemble("Film & \"more\"", tracks, HlsDescription::default())
 }
 
+/// The film with thumbnails: forty-one pictures a second apart, on two sheets.
+pub fn thumbnails() -> Presentation {
+    let mut film = film();
+    let video = film.representations[0].video().unwrap();
+    let plan = Plan::of(video, film.duration).unwrap();
+    let sheet = |number: u32| ImageFile {
+        size_bytes: 80_000 + u64::from(number),
+        sha256: format!("{number:064x}"),
+    };
+    let sheets = (1..=plan.sheet_count()).map(sheet).collect();
+    film.attach_images(ImageTrack::new(&plan, sheets, None).unwrap())
+        .unwrap();
+    film
+}
+
 /// One piece of music, and what a description may add to its multivariant playlist.
 pub fn audio_only() -> Presentation {
     let hls = HlsDescription {
@@ -227,11 +243,12 @@ pub fn nearly_even() -> Presentation {
 }
 
 /// Every case by its name.
-pub fn all() -> [(&'static str, Presentation); 4] {
+pub fn all() -> [(&'static str, Presentation); 5] {
     [
         ("film", film()),
         ("audio-only", audio_only()),
         ("hdr10", hdr10()),
         ("dolby-vision", dolby_vision()),
+        ("thumbnails", thumbnails()),
     ]
 }

@@ -121,6 +121,48 @@ fn dolby_vision_is_as_it_was() {
     check_case("dolby-vision", &cases::dolby_vision(), &[], &[0, 3]);
 }
 
+#[test]
+fn thumbnails_are_as_they_were() {
+    let film = cases::thumbnails();
+    check_case("thumbnails", &film, &[], &[0, 2]);
+    let images = film.images().unwrap();
+    check_golden("thumbnails", "i1.m3u8", &hls::images::render(images));
+    check_golden("thumbnails", "thumbs.vtt", &images.thumbs_vtt("i1/", film.duration));
+}
+
+/// The version covers every sheet and the poster: their URLs are cached for ever.
+#[test]
+fn thumbnails_change_the_version() {
+    let film = cases::film();
+    let with = cases::thumbnails();
+    assert_ne!(film.version, with.version);
+    let mut other = film.clone();
+    let mut images = with.images().unwrap().clone();
+    other.attach_images(images.clone()).unwrap();
+    assert_eq!(other.version, with.version);
+    images.sheets[1].sha256 = "f".repeat(64);
+    let mut other = film.clone();
+    other.attach_images(images.clone()).unwrap();
+    assert_ne!(other.version, with.version);
+    // Made of another, shorter film.
+    images.count = 25;
+    images.sheets.truncate(1);
+    let mut other = film.clone();
+    assert!(other.attach_images(images).is_err());
+    assert_eq!(other.version, film.version);
+}
+
+/// Sheets beyond the last would be asked for, and not be there; the profile for one file a representation has none.
+#[test]
+fn thumbnails_stand_where_the_profile_has_them() {
+    let film = cases::thumbnails();
+    for (_, addressing) in ADDRESSINGS {
+        let mpd = render_mpd(&film, addressing, TextCoding::Wvtt);
+        let expected = addressing != Addressing::OnDemand;
+        assert_eq!(mpd.contains("contentType=\"image\""), expected, "{addressing:?}");
+    }
+}
+
 fn read_multivariant(presentation: &Presentation, form: Form) -> MasterPlaylist {
     let bytes = hls::multivariant::render(presentation, form, &base(form));
     m3u8_rs::parse_master_playlist_res(&bytes).unwrap()

@@ -6,6 +6,7 @@
 //! the tables of the standard. An element or attribute that is not listed is a fault: who writes a new one lists it here.
 
 use packager::dash::mpd::Addressing;
+use packager::images::ImageTrack;
 use packager::presentation::{Presentation, Representation};
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -70,7 +71,7 @@ fn rules(element: &str) -> Option<(Attributes, Children)> {
         "AdaptationSet" => (
             &[
                 ("id", true, U32),
-                ("contentType", true, OneOf(&["video", "audio", "text"])),
+                ("contentType", true, OneOf(&["video", "audio", "text", "image"])),
                 ("mimeType", true, Word),
                 ("lang", false, Language),
                 ("par", false, Ratio),
@@ -121,7 +122,7 @@ fn rules(element: &str) -> Option<(Attributes, Children)> {
                 ("timescale", true, U32),
                 ("duration", false, U32),
                 ("startNumber", true, U32),
-                ("initialization", true, Word),
+                ("initialization", false, Word),
                 ("media", true, Word),
             ],
             &["SegmentTimeline"],
@@ -327,6 +328,13 @@ fn check_period(period: &Node, presentation: &Presentation, addressing: Addressi
         for rep in set.all("Representation") {
             let id = rep.get("id").unwrap_or_default();
             check_representation(set, rep, faults);
+            if let Some(images) = presentation
+                .images()
+                .filter(|_| set.get("contentType") == Some("image"))
+            {
+                check_images(rep, images, presentation, faults);
+                continue;
+            }
             let Some(source) = presentation.representation(id.split('-').next().unwrap_or_default()) else {
                 faults.push(format!("Representation {id} is nowhere in the presentation"));
                 continue;
@@ -360,6 +368,7 @@ fn check_representation(set: &Node, rep: &Node, faults: &mut Vec<String>) {
     let wanted: &[&str] = match content {
         "video" => &["codecs", "width", "height", "frameRate"],
         "audio" => &["codecs", "audioSamplingRate"],
+        "image" => &["width", "height"],
         _ if whole => &[],
         _ => &["codecs"],
     };
@@ -379,6 +388,44 @@ fn check_representation(set: &Node, rep: &Node, faults: &mut Vec<String>) {
     }
     if content == "audio" && rep.first("AudioChannelConfiguration").is_none() {
         faults.push("audio without AudioChannelConfiguration".into());
+    }
+}
+
+/// Tiled thumbnails (DASH-IF IOP 4.3 6.2.6).
+fn check_images(rep: &Node, images: &ImageTrack, presentation: &Presentation, faults: &mut Vec<String>) {
+    let tile = rep
+        .first("EssentialProperty")
+        .filter(|property| property.get("schemeIdUri") == Some("http://dashif.org/guidelines/thumbnail_tile"));
+    let grid = tile.and_then(|tile| tile.get("value")?.split_once('x'));
+    let side = |digits: &str| digits.parse::<u64>().ok();
+    let Some((columns, rows)) = grid.and_then(|(columns, rows)| Some((side(columns)?, side(rows)?))) else {
+        faults.push("images without a thumbnail_tile of HxV".into());
+        return;
+    };
+    let tile_size = (images.tile_width.into(), images.tile_height.into());
+    let size = (
+        rep.number("width").map(|width| width / columns),
+        rep.number("height").map(|height| height / rows),
+    );
+    if size != (Some(tile_size.0), Some(tile_size.1)) {
+        faults.push(format!("tiles of {size:?}, not {tile_size:?}"));
+    }
+    let Some(template) = rep.first("SegmentTemplate") else {
+        return;
+    };
+    if !template
+        .get("media")
+        .is_some_and(|media| media.ends_with("/i1/$Number$.jpg"))
+    {
+        faults.push("images: @media without $Number$.jpg".into());
+    }
+    let seconds = presentation.duration.ticks as f64 / f64::from(presentation.duration.scale.get());
+    let per_sheet = template.number("duration").unwrap_or(1) as f64 / template.number("timescale").unwrap_or(1) as f64;
+    if (seconds / per_sheet).ceil() as usize != images.sheets.len() {
+        faults.push("images: players would ask for too many sheets, or too few".into());
+    }
+    if per_sheet * 1000.0 != f64::from(images.interval_ms) * (columns * rows) as f64 {
+        faults.push("images: a sheet lasts as long as its tiles".into());
     }
 }
 
@@ -417,6 +464,10 @@ fn check_template(template: &Node, source: &Representation, trick: bool, faults:
     let scale = source.segments.timescale();
     if template.number("timescale") != Some(scale.get().into()) {
         faults.push(format!("{id}: timescale is not that of the track"));
+    }
+    // Only images do without.
+    if template.get("initialization").is_none() {
+        faults.push(format!("{id}: SegmentTemplate without @initialization"));
     }
     let rows: Vec<(u64, u64)> = match trick {
         true => source
