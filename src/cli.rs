@@ -40,6 +40,9 @@ pub enum Command {
     Library(LibraryArguments),
     /// Check a configuration file and print what is in force.
     CheckConfig(CheckConfigArguments),
+    /// One job in a process of its own, started by other commands.
+    #[command(hide = true)]
+    Worker(WorkerArguments),
 }
 
 /// `headwater origin`
@@ -161,6 +164,24 @@ pub struct ImportArguments {
     /// Wanted segment duration in milliseconds, 1000 to 20000.
     #[arg(long, value_name = "MS", default_value_t = 4000)]
     pub segment_duration_ms: u32,
+    /// Make no thumbnails and no poster.
+    #[arg(long)]
+    pub no_thumbnails: bool,
+}
+
+/// `headwater worker`
+#[derive(Debug, Args)]
+pub struct WorkerArguments {
+    /// What to do; the order itself comes on standard input.
+    #[arg(value_enum)]
+    pub job: Job,
+}
+
+/// Jobs that run in a process of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Job {
+    /// Thumbnails and poster of a video file.
+    Thumbnails,
 }
 
 /// `headwater library`

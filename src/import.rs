@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use crate::cli::ImportArguments;
 use crate::sources::Named;
+use crate::thumbnails::{self, Wanted};
 
 /// Writes each file's tracks, one a file, into a folder of the library; each folder appears whole or not at all.
 pub fn run(arguments: ImportArguments) -> anyhow::Result<ExitCode> {
@@ -13,7 +14,11 @@ pub fn run(arguments: ImportArguments) -> anyhow::Result<ExitCode> {
         let named = Named::find(path, arguments.segment_duration_ms)?;
         let asset = named.open()?;
         let folder = arguments.output.join(named.entry.title().replace(['/', ' '], "_"));
-        origin::stored::write(&asset, &folder)
+        let thumbnails = match arguments.no_thumbnails {
+            true => Wanted::No,
+            false => Wanted::Yes,
+        };
+        origin::stored::write_with(&asset, &folder, |staging| thumbnails::add(&asset, staging, thumbnails))
             .with_context(|| format!("{} to {}", path.display(), folder.display()))?;
         for refusal in &asset.presentation.refused {
             eprintln!("{}: left out {}: {}", path.display(), refusal.what, refusal.why);

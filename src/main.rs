@@ -12,6 +12,8 @@ mod serve;
 mod shutdown;
 mod sources;
 mod telemetry;
+mod thumbnails;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Command::Import(arguments) => import::run(arguments),
         Command::Library(arguments) => library::run(arguments),
         Command::CheckConfig(arguments) => check::run(arguments),
+        Command::Worker(arguments) => worker::run(arguments),
     };
     match done {
         Ok(code) => code,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use packager::presentation::{Content, Presentation, Representation};
 
 use crate::read::{Fingerprint, SourceFile};
+use crate::thumbnails::ThumbnailFolder;
 
 /// A presentation ready to be served. Immutable: when a source changes, a new asset replaces it.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Asset {
     pub presentation: Presentation,
     /// Source files, as representations refer to them.
     pub files: Vec<Arc<SourceFile>>,
+    /// Where its thumbnails lie, when it has some.
+    pub thumbnails: Option<ThumbnailFolder>,
     /// Paths that decided what the presentation is, and what they were when it was opened.
     pub made_of: Vec<(PathBuf, Fingerprint)>,
 }

@@ -20,6 +20,7 @@ pub mod route;
 mod server;
 pub mod store;
 pub mod stored;
+pub mod thumbnails;
 pub mod vod;
 
 use std::net::SocketAddr;

@@ -19,7 +19,7 @@ use crate::asset::Asset;
 use crate::config::Config;
 use crate::library::{self, Entry};
 use crate::read::{Fingerprint, SourceFile};
-use crate::stored;
+use crate::{stored, thumbnails};
 
 /// Why an entry could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,7 @@ pub fn open(config: &Config, media_id: &str, entry: &Entry) -> Result<Asset, Ope
     let mut title = entry.title();
     let mut target = config.target;
     let mut hls = HlsDescription::default();
+    let mut thumbnails = None;
     match entry {
         Entry::File { path, sidecars } => {
             assembly.add(path, Said::default())?;
@@ -117,6 +118,7 @@ pub fn open(config: &Config, media_id: &str, entry: &Entry) -> Result<Asset, Ope
                     reason: error.to_string(),
                 })?;
             assembly.made_of(path)?;
+            thumbnails = Some(path.with_file_name(thumbnails::FOLDER_NAME));
             if let Some(millis) = description.segment_duration_ms {
                 target = SegmentTarget::from_millis(millis).ok_or_else(|| {
                     OpenError::unplayable(path, format!("segment_duration_ms {millis} is outside 1000 to 20000"))
@@ -136,6 +138,7 @@ pub fn open(config: &Config, media_id: &str, entry: &Entry) -> Result<Asset, Ope
         }
         Entry::Stored { path } => {
             let opened = stored::open(&config.library, path)?;
+            thumbnails = Some(path.join(thumbnails::FOLDER_NAME));
             title = opened.title;
             target = opened.target;
             hls = opened.hls;
@@ -149,11 +152,14 @@ pub fn open(config: &Config, media_id: &str, entry: &Entry) -> Result<Asset, Ope
         target,
         hls,
     };
-    let presentation = Presentation::assemble(new).map_err(|error| OpenError::unplayable(entry.path(), error))?;
+    let mut presentation = Presentation::assemble(new).map_err(|error| OpenError::unplayable(entry.path(), error))?;
+    let thumbnails = thumbnails
+        .and_then(|folder| thumbnails::attach(&config.library, folder, &mut presentation, &mut assembly.made_of));
     Ok(Asset {
         media_id: media_id.to_owned(),
         presentation,
         files: assembly.files,
+        thumbnails,
         made_of: assembly.made_of,
     })
 }

@@ -64,12 +64,21 @@ fn fill(template: &str, asset: &Asset, library: &PlayerLibrary) -> Bytes {
         true => format!("/vod/{id}/{path}"),
         false => String::new(),
     };
+    let poster = match presentation.images().and_then(|images| images.poster.as_ref()) {
+        // Named by its hash, so that a browser never shows a former one.
+        Some(poster) => format!(
+            " poster=\"/vod/{id}/poster.jpg?{}\"",
+            poster.file.sha256.get(..16).unwrap_or_default()
+        ),
+        None => String::new(),
+    };
     let values = [
         ("{{title}}", escape(&presentation.title)),
         ("{{id}}", escape(id)),
         ("{{hls}}", url(Form::Cmaf, "master.m3u8")),
         ("{{ts}}", url(Form::Ts, "ts/master.m3u8")),
         ("{{dash}}", url(Form::Cmaf, "manifest.mpd")),
+        ("{{poster}}", poster),
         ("{{asset_base}}", format!("/player/{}", library.version)),
     ];
     // One pass, so that a value can never be taken for a placeholder.

@@ -48,6 +48,10 @@ pub enum VodResource {
         text: TextCoding,
         choice: Choice,
     },
+    /// `thumbs.vtt`
+    Thumbs,
+    /// `poster.jpg`
+    Poster,
     /// `v{version}/{form}/{representation}/{file}`; the version ends with the name of a choice.
     File {
         version: String,
@@ -74,6 +78,8 @@ pub enum RepresentationFile {
     TrickFrame { number: u32, extension: Extension },
     /// `{number}.vtt`
     TextSegment { number: u32 },
+    /// `{number}.jpg`: a sheet of thumbnails.
+    Image { number: u32 },
     /// `text.vtt`: all cues.
     WholeText,
     /// `media.mp4`: header, `sidx` and all fragments as one file.
@@ -155,6 +161,8 @@ fn vod<'a>(parts: &mut impl Iterator<Item = &'a str>, query: &str) -> Option<Res
             text: text_coding(query),
             choice,
         })),
+        "thumbs.vtt" => Some(Ok(VodResource::Thumbs)),
+        "poster.jpg" => Some(Ok(VodResource::Poster)),
         version => {
             let version = version.strip_prefix('v')?;
             let (hash, chosen) = version.split_at_checked(16)?;
@@ -231,6 +239,7 @@ fn representation_file(file: &str) -> Option<RepresentationFile> {
     let number = decimal(stem)?;
     match extension {
         "vtt" => Some(RepresentationFile::TextSegment { number }),
+        "jpg" => Some(RepresentationFile::Image { number }),
         _ => Some(RepresentationFile::Segment {
             number,
             extension: media?,
@@ -310,6 +319,9 @@ mod tests {
             &format!("{base}3.vtt"),
             file(RepresentationFile::TextSegment { number: 3 }),
         );
+        check(&format!("{base}3.jpg"), file(RepresentationFile::Image { number: 3 }));
+        check("/vod/film/thumbs.vtt", vod(VodResource::Thumbs));
+        check("/vod/film/poster.jpg", vod(VodResource::Poster));
     }
 
     #[test]
@@ -353,6 +365,9 @@ mod tests {
             "99999999999.m4s",
             "t1.ts",
             "1.m4s.vtt",
+            "iframe-1.jpg",
+            "t1.jpg",
+            "01.jpg",
             "init.mp4/x",
         ] {
             assert_eq!(parse(&format!("{base}{name}"), None), None, "{name}");

@@ -147,9 +147,11 @@ fn resource_label(route: &Route) -> &'static str {
         Route::Vod { resource, .. } => match resource {
             VodResource::Multivariant { .. } => "multivariant",
             VodResource::Mpd { .. } => "mpd",
+            VodResource::Thumbs | VodResource::Poster => "image",
             VodResource::File { file, .. } => match file {
                 RepresentationFile::MediaPlaylist | RepresentationFile::TrickPlaylist => "media_playlist",
                 RepresentationFile::Init => "init",
+                RepresentationFile::Image { .. } => "image",
                 _ => "segment",
             },
         },

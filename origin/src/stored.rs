@@ -217,11 +217,21 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> StoreError + '_ {
 
 /// Writes `asset` to the new folder `target`, samples as they are.
 pub fn write(asset: &Asset, target: &Path) -> Result<(), StoreError> {
+    write_with(asset, target, |_| Ok(()))
+}
+
+/// As [`write()`]; `add` may put more beside the tracks before the folder appears.
+pub fn write_with(
+    asset: &Asset,
+    target: &Path,
+    add: impl FnOnce(&Path) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let staging = Staging::beside(target)?;
     let mut tracks = Vec::new();
     for representation in &asset.presentation.representations {
         tracks.push(write_representation(asset, representation, &staging.folder)?);
     }
+    add(&staging.folder)?;
     let presentation = &asset.presentation;
     staging.publish(Manifest {
         format: FORMAT.into(),

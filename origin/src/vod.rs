@@ -6,6 +6,7 @@
 
 pub mod choice;
 mod cmaf;
+mod images;
 pub mod listing;
 mod ts;
 
@@ -89,6 +90,8 @@ pub enum RenderKey {
     Init(String),
     /// Whole WebVTT file of a representation.
     WholeText(Form, String),
+    /// Where thumbnails are on their sheets.
+    Thumbs,
 }
 
 const HLS: &str = "application/vnd.apple.mpegurl";
@@ -103,6 +106,8 @@ pub fn plan(asset: &Arc<Asset>, resource: VodResource) -> Result<Planned, ServeE
             text,
             choice,
         } => mpd(asset, addressing, text, &choice.tracks),
+        VodResource::Thumbs => images::thumbs(asset),
+        VodResource::Poster => images::poster(asset),
         VodResource::File {
             version,
             form,
@@ -111,6 +116,9 @@ pub fn plan(asset: &Arc<Asset>, resource: VodResource) -> Result<Planned, ServeE
         } => {
             if version != asset.presentation.version {
                 return Err(ServeError::NotFound);
+            }
+            if representation == packager::images::REPRESENTATION_ID {
+                return images::plan(asset, form, file);
             }
             // `t1-stpp` is text track `t1` in its other coding.
             let (id, text) = match representation.strip_suffix("-stpp") {

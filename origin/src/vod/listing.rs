@@ -3,6 +3,7 @@
 use packager::codec::MediaKind;
 use packager::form::Form;
 use packager::hls::{muxed_audio, segment_extension};
+use packager::images::REPRESENTATION_ID;
 use packager::presentation::Representation;
 use packager::presentation::choice::{Choice, Selection};
 
@@ -68,8 +69,38 @@ pub fn list_chosen(
                 }
             }
         }
+        list_images(asset, form, &mut listed);
     }
     listed
+}
+
+/// Thumbnails in `form`; what belongs to no form goes with the first.
+fn list_images(asset: &Asset, form: Form, listed: &mut Vec<Listed>) {
+    let Some(track) = asset.presentation.images() else {
+        return;
+    };
+    let version = &asset.presentation.version;
+    let mut add = |path: String, resource: VodResource| listed.push(Listed { path, resource });
+    let file = |file: RepresentationFile| VodResource::File {
+        version: version.clone(),
+        form,
+        representation: REPRESENTATION_ID.into(),
+        file,
+    };
+    let folder = format!("v{version}/{}/{REPRESENTATION_ID}", form.name());
+    add(format!("{folder}/index.m3u8"), file(RepresentationFile::MediaPlaylist));
+    for (_, number) in track.sheets.iter().zip(1u32..) {
+        add(
+            format!("{folder}/{number}.jpg"),
+            file(RepresentationFile::Image { number }),
+        );
+    }
+    if form == Form::Cmaf {
+        add("thumbs.vtt".into(), VodResource::Thumbs);
+        if track.poster.is_some() {
+            add("poster.jpg".into(), VodResource::Poster);
+        }
+    }
 }
 
 fn list_representation(
