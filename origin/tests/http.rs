@@ -553,3 +553,107 @@ fn choices_are_served_and_nonsense_is_refused() {
     assert_eq!((reply.status, reply.header("cache-control")), (400, "no-store"));
     assert!(body.contains("start: 7.000 s is not before end, 3.000 s"), "{body}");
 }
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Thumbnails beside a ladder: signalled in every form, served under names that never change, and never other bytes.
+#[test]
+fn thumbnails_are_served_as_they_were_described() {
+    let Some(house) = House::open("thumbnails") else { return };
+    let ladder = house.folder.join("library/ladder");
+    let folder = ladder.join("thumbnails");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(house.folder.join("library/film.mp4"), ladder.join("film.mp4")).unwrap();
+    std::fs::write(ladder.join("ladder.toml"), "[[track]]\nfile = \"film.mp4\"\n").unwrap();
+    let files: [(&str, &[u8]); 3] = [
+        ("1.jpg", b"sheet 1"),
+        ("2.jpg", b"sheet two"),
+        ("poster.jpg", b"poster"),
+    ];
+    for (name, bytes) in files {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+    let file = |at: usize| serde_json::json!({ "size_bytes": files[at].1.len(), "sha256": sha256(files[at].1) });
+    let mut description = serde_json::json!({
+        "format": "headwater-thumbnails-1", "columns": 2, "rows": 2, "tile_width": 32, "tile_height": 18,
+        "interval_ms": 2000, "count": 7, "sheets": [file(0), file(1)],
+        "poster": { "width": 320, "height": 180, "file": file(2) },
+    });
+    let describe = |description: &serde_json::Value| {
+        std::fs::write(folder.join("thumbnails.json"), description.to_string()).unwrap();
+    };
+    describe(&description);
+    let entries = origin::library::scan(&house.folder.join("library")).unwrap();
+    let media = entries.keys().find(|id| id.starts_with("ladder-")).unwrap();
+    let media = format!("/vod/{media}");
+
+    let mpd = String::from_utf8(house.get(&format!("{media}/manifest.mpd")).body).unwrap();
+    assert!(
+        mpd.contains("http://dashif.org/guidelines/thumbnail_tile\" value=\"2x2\""),
+        "{mpd}"
+    );
+    for entry in ["master.m3u8", "ts/master.m3u8"] {
+        let urls = house.listed(&format!("{media}/{entry}"));
+        let sheets: Vec<&String> = urls.iter().filter(|url| url.ends_with(".jpg")).collect();
+        assert_eq!(sheets.len(), 2, "{urls:?}");
+        for (url, (_, bytes)) in sheets.iter().zip(files) {
+            let reply = house.get(url);
+            assert_eq!((reply.status, reply.body.as_slice()), (200, bytes), "{url}");
+            assert_eq!(reply.header("content-type"), "image/jpeg");
+            assert!(reply.header("cache-control").contains("immutable"), "{url}");
+            let part = house.ask("GET", url, &["range: bytes=0-4"]);
+            assert_eq!((part.status, part.body.as_slice()), (206, &bytes[..5]), "{url}");
+        }
+        let absent = sheets[1].replace("2.jpg", "3.jpg");
+        assert_eq!(house.get(&absent).status, 404, "{absent}");
+        let elsewhere = sheets[1].replace("/i1/", "/v1/");
+        assert_eq!(house.get(&elsewhere).status, 404, "{elsewhere}");
+    }
+    let poster = house.get(&format!("{media}/poster.jpg"));
+    assert_eq!((poster.status, poster.body.as_slice()), (200, files[2].1));
+    assert_eq!(poster.header("cache-control"), "public, max-age=10");
+    let thumbs = house.get(&format!("{media}/thumbs.vtt"));
+    assert_eq!(
+        (thumbs.status, thumbs.header("content-type")),
+        (200, "text/vtt; charset=utf-8")
+    );
+    let thumbs = String::from_utf8(thumbs.body).unwrap();
+    assert_eq!(thumbs.matches(" --> ").count(), 7, "{thumbs}");
+    let sheet = thumbs
+        .lines()
+        .find(|line| line.ends_with("2.jpg#xywh=32,18,32,18") || line.ends_with("1.jpg#xywh=32,18,32,18"));
+    let url = format!("{media}/{}", sheet.unwrap().split('#').next().unwrap());
+    assert_eq!(house.get(&url).status, 200, "{url}");
+
+    // A film without any.
+    for name in ["poster.jpg", "thumbs.vtt"] {
+        assert_eq!(house.get(&format!("{}/{name}", house.media())).status, 404, "{name}");
+    }
+    // Other bytes than described are an error, not an answer that caches keep for ever.
+    std::fs::write(folder.join("1.jpg"), b"sheet X").unwrap();
+    assert_eq!(house.get(&url).status, 500);
+    std::fs::remove_file(folder.join("1.jpg")).unwrap();
+    assert_eq!(house.get(&url).status, 500);
+    // Another description is another version; one that does not fit is left out, and the film plays.
+    let wait_for = |expected: &dyn Fn(&str) -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let found = String::from_utf8(house.get(&format!("{media}/manifest.mpd")).body).unwrap();
+            if expected(&found) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{found}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    description["tile_width"] = 16.into();
+    describe(&description);
+    wait_for(&|mpd| mpd.contains(" width=\"32\" height=\"36\""));
+    assert_eq!(house.get(&url).status, 404);
+    description["interval_ms"] = 200_000.into();
+    describe(&description);
+    wait_for(&|mpd| mpd.contains("<AdaptationSet") && !mpd.contains("thumbnail_tile"));
+}

@@ -30,10 +30,10 @@ pub(crate) struct Video {
 impl Video {
     /// Opens the only video track of a file; its pictures are scaled to `width × height`.
     pub(crate) fn open(path: &Path, width: u32, height: u32) -> Result<Video, ThumbnailError> {
-        // Scaled before it is converted, as there is less to convert then.
+        // Scaled before it is converted, as there is less to convert then; bilinear2 takes all pixels into account.
         let pipeline = gst::parse::launch(&format!(
             "filesrc name=file ! decodebin ! videoflip video-direction=auto \
-             ! videoscale add-borders=false ! videoconvert \
+             ! videoscale add-borders=false method=bilinear2 ! videoconvert \
              ! video/x-raw,format=RGB,width={width},height={height},pixel-aspect-ratio=1/1 \
              ! appsink name=pictures sync=false max-buffers=2"
         ))?;
