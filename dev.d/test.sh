@@ -77,6 +77,9 @@ serve_test_film() {
   local film
   film=$(test_film "$target") && assemble_player "$target" && mkdir "$LIBRARY" || return
   cp --recursive --reflink=auto "$film" "$LIBRARY/"
+  # A ladder folder carries thumbnails as a stored presentation does.
+  "$HEADWATER" import "$film" --output "$work/stored" &&
+    mv "$work"/stored/*/thumbnails "$LIBRARY/headwater-test-film/" || return
   start_origin "$HEADWATER" "$LIBRARY" "$target/player" "$work/origin.log" || return
   BASE=$origin_base
   MEDIA=$("$HEADWATER" library "$LIBRARY" --json | jq -r 'select(.playable).id')

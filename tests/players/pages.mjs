@@ -14,7 +14,7 @@ export async function pages({base, media, shots, executable, harness}) {
   const browser = await launch({executable});
   const strict = await launch({executable, autoplay: 'blocked'});
   const checks = [
-    ['every form plays', playsForms], ['menus', hasMenus], ['form selector', switchesForm], ['keyboard', obeysKeys],
+    ['every form plays', playsForms], ['menus', hasMenus], ['form selector', switchesForm], ['thumbnails', showsThumbnails], ['keyboard', obeysKeys],
     ['start second and button', startsOnClick], ['failure is told', tellsFailure], ['phone width', fitsPhone],
     ['unknown title', knowsNot], ['embed', embeds], ['embed in a foreign page', embedsAbroad], ['autoplay blocked', showsButton],
   ];
@@ -190,6 +190,58 @@ async function hasMenus(visit) {
     await page.evaluate(() => window.headwater.player.selectTextTrack(window.headwater.player.getTextTracks()[0]));
     await until('a subtitle is shown', 20, () => page.evaluate(() => document.querySelector('.shaka-text-container')?.textContent.trim()));
     await visit.shot(page, 'page-subtitles');
+  }
+  return seen.join(', ');
+}
+
+/** The poster before the start, and a picture above the seek bar in every form, cut from a sheet of the right size. */
+async function showsThumbnails(visit) {
+  const poster = await visit.open(`/v/${visit.media}`);
+  await awaited(poster, 'first frame without playing', (now) => now.ready >= 2);
+  const {forms} = await state(poster);
+  if (!await poster.evaluate(() => window.headwater.video.poster)) return 'none';
+  await until('the poster is there', 5, () => poster.evaluate(async () => {
+    const image = new Image();
+    image.src = window.headwater.video.poster;
+    await image.decode();
+    return image.naturalWidth >= 320;
+  }));
+  const seen = [];
+  for (const form of forms) {
+    const page = await visit.open(`/v/${visit.media}?autoplay=1&mute=1&form=${form}`);
+    await moving(page);
+    const told = await page.evaluate(async () => {
+      const {player, video} = window.headwater;
+      const [track] = player.getImageTracks();
+      if (!track) return {fault: 'the player sees no image track'};
+      const wanted_s = video.duration * 0.7;
+      const thumbnail = await player.getThumbnails(track.id, wanted_s);
+      if (!thumbnail) return {fault: `no thumbnail at ${wanted_s} s`};
+      const image = new Image();
+      image.src = thumbnail.uris[0];
+      await image.decode();
+      const {startTime, duration, positionX, positionY, width, height, imageWidth, imageHeight} = thumbnail;
+      const faults = [
+        [startTime <= wanted_s + 0.001 && startTime + duration > wanted_s, `from ${startTime} s for ${duration} s, not at ${wanted_s} s`],
+        [image.naturalWidth === imageWidth && image.naturalHeight === imageHeight, `a sheet of ${image.naturalWidth}×${image.naturalHeight}, not ${imageWidth}×${imageHeight}`],
+        [positionX + width <= imageWidth && positionY + height <= imageHeight, 'outside its sheet'],
+        [Math.abs(width / height - video.videoWidth / video.videoHeight) < 0.05, `${width}×${height} is of another shape than the film`],
+      ];
+      const fault = faults.find(([kept]) => !kept);
+      return {fault: fault?.[1], size: `${width}×${height}`};
+    });
+    if (told.fault) throw new Error(`${form}: ${told.fault}`);
+    const bar = await page.locator('.shaka-seek-bar-container').boundingBox();
+    await page.mouse.move(bar.x + bar.width / 2, bar.y - 40);
+    await page.mouse.move(bar.x + bar.width * 0.7, bar.y + bar.height / 2, {steps: 4});
+    await until(`${form}: a picture above the seek bar`, 10, () => page.evaluate(() => {
+      const image = document.querySelector('#shaka-player-ui-thumbnail-image, .shaka-player-ui-thumbnail-image, [class*="thumbnail"] img');
+      return image?.complete && image.naturalWidth > 0 && image.offsetParent !== null;
+    }));
+    await visit.shot(page, `page-thumbnail-${form}`);
+    seen.push(`${form} ${told.size}`);
+    await page.context().close();
+    visit.logs.pop();
   }
   return seen.join(', ');
 }

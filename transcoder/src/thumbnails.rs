@@ -100,7 +100,7 @@ fn tiles_by_seeking(order: &Order, sheets: &mut Sheets<'_>) -> Result<(), Thumbn
     let video = Video::open(&order.video, plan.tile_width, plan.tile_height)?;
     let tolerance = Tolerance(Duration::from_millis(u64::from(plan.interval_ms) / 2));
     for tile in 0..plan.count {
-        // Sound may last longer than pictures do: the last one stays.
+        // Sound may start before pictures do, and last longer: it is black then, or the last one stays.
         let picture = video.at(time_of(plan, tile), tolerance)?;
         sheets.push(picture)?;
     }
@@ -172,15 +172,16 @@ impl<'a> Sheets<'a> {
         Picture::black(side(plan.columns, plan.tile_width), side(plan.rows, plan.tile_height))
     }
 
-    /// Appends a tile; without a picture the last one once more.
+    /// Appends a tile; without a picture the last one once more, and before the first one black.
     fn push(&mut self, picture: Option<Picture>) -> Result<(), ThumbnailError> {
-        let picture = picture.or(self.last.take()).ok_or(ThumbnailError::Empty)?;
         let plan = &self.order.plan;
         let place = self.count % self.tiles_per_sheet();
         let (column, row) = (place % plan.columns, place / plan.columns);
         let (x, y) = (column * plan.tile_width, row * plan.tile_height);
-        self.sheet.paste(&picture, x as usize, y as usize);
-        self.last = Some(picture);
+        if let Some(picture) = picture.or(self.last.take()) {
+            self.sheet.paste(&picture, x as usize, y as usize);
+            self.last = Some(picture);
+        }
         self.count += 1;
         if self.count % self.tiles_per_sheet() == 0 {
             self.write_sheet()?;
@@ -201,6 +202,9 @@ impl<'a> Sheets<'a> {
     }
 
     fn finish(mut self) -> Result<Vec<ImageFile>, ThumbnailError> {
+        if self.last.is_none() {
+            return Err(ThumbnailError::Empty);
+        }
         if self.count % self.tiles_per_sheet() != 0 {
             self.write_sheet()?;
         }

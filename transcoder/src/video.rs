@@ -50,11 +50,12 @@ impl Video {
         file.set_property("location", path);
         let video = Video { pipeline, sink };
         video.pipeline.set_state(gst::State::Paused)?;
-        video.wait_for_preroll()?;
+        video.settle()?;
         Ok(video)
     }
 
-    /// The picture shown at `time`, or a key frame no further from it than `tolerance`; `None` past the end.
+    /// The picture shown at `time`, or a key frame no further from it than `tolerance`; `None` past the end, and
+    /// where nothing is shown.
     pub(crate) fn at(&self, time: Duration, tolerance: Tolerance) -> Result<Option<Picture>, ThumbnailError> {
         let found = self.seek(time, SeekFlags::FLUSH | SeekFlags::KEY_UNIT | SeekFlags::SNAP_NEAREST)?;
         if let Some((at, picture)) = found
@@ -77,18 +78,23 @@ impl Video {
         Ok(Some((presentation_time(&sample), picture(&sample)?)))
     }
 
-    /// The picture that waits in the sink; `None` at the end of the film.
+    /// The picture that waits in the sink; `None` at the end of the film, and where an empty edit shows nothing.
     fn wait_for_preroll(&self) -> Result<Option<gst::Sample>, ThumbnailError> {
+        self.settle()?;
+        Ok(self.sink.try_pull_preroll(POLL))
+    }
+
+    /// Waits until the pipeline has come to rest after a start or a seek: at a picture, a gap or the end.
+    fn settle(&self) -> Result<(), ThumbnailError> {
         let begun = Instant::now();
         loop {
-            if let Some(sample) = self.sink.try_pull_preroll(POLL) {
-                return Ok(Some(sample));
-            }
+            let (change, ..) = self.pipeline.state(POLL);
             if let Some(error) = self.error() {
                 return Err(error);
             }
-            if self.sink.is_eos() {
-                return Ok(None);
+            match change? {
+                gst::StateChangeSuccess::Async => {}
+                _ => return Ok(()),
             }
             if begun.elapsed() > PICTURE_TIMEOUT {
                 return Err(ThumbnailError::Stuck);
