@@ -5,6 +5,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=setup.sh
 source "$root/dev.d/setup.sh"
 
+need_gstreamer
 install_missing_and_rust
 cd "$root"
 cargo bench -p headwater --bench packaging -- "$@"

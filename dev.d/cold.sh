@@ -10,6 +10,7 @@ source "$root/dev.d/origin.sh"
 
 need curl curl ca-certificates
 need ffmpeg ffmpeg
+need_gstreamer
 install_missing_and_rust
 cd "$root"
 cargo build --release -p headwater

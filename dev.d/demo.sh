@@ -42,6 +42,7 @@ install_needs() {
     need ffmpeg ffmpeg
     need_file /usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf fonts-dejavu-core
   fi
+  need_gstreamer
   install_missing_and_rust
 }
 

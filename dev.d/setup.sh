@@ -32,6 +32,24 @@ need_file() {
   fi
 }
 
+# need_gstreamer: what `headwater import` makes thumbnails with: to build against, and the plugins that read and decode.
+need_gstreamer() {
+  local row name package
+  need pkg-config pkg-config
+  if ! pkg-config --exists 'gstreamer-app-1.0 >= 1.22' 'gstreamer-video-1.0 >= 1.22' 2>/dev/null; then
+    missing_packages+=(libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev)
+  fi
+  for row in playback:base isomp4:good jpeg:good videoparsersbad:bad; do
+    name=${row%:*} package=gstreamer1.0-plugins-${row#*:}
+    if ! compgen -G "/usr/lib/*/gstreamer-1.0/libgst$name.so" >/dev/null; then
+      missing_packages+=("$package")
+    fi
+  done
+  if ! compgen -G "/usr/lib/*/gstreamer-1.0/libgstlibav.so" >/dev/null; then
+    missing_packages+=(gstreamer1.0-libav)
+  fi
+}
+
 as_root() {
   if ((EUID == 0)); then
     "$@"

@@ -18,7 +18,7 @@ const DROPPED_RATIO_MAX = 0.2;
 const BORDER_COUNT = 3;
 
 // What a viewer does once the title plays, in this order.
-const ACTIONS = ['borders', 'seek', 'quality', 'audio', 'subtitles'];
+const ACTIONS = ['borders', 'seek', 'quality', 'audio', 'subtitles', 'thumbnails'];
 
 /** Runs the case and never throws: {player, form, ok, took_s, steps, facts}. `only` names the actions to do. */
 export async function play({browser, harness, base, media, player, form, only = ACTIONS}) {
@@ -101,6 +101,7 @@ class Viewer {
 
   async describe(url) {
     this.presentation = await read(url);
+    this.has_thumbnails = /thumbnail_tile|EXT-X-IMAGE-STREAM-INF/.test(await (await fetch(url)).text());
     const {video, audio, text, duration_s} = this.presentation;
     return `${video.length} video, ${audio.length} audio, ${text.length} text, ${duration_s.toFixed(1)} s`;
   }
@@ -227,6 +228,24 @@ class Viewer {
     const {shown} = await this.until(`a cue of ${language} is shown`, 12, (state) => state.shown.trim() !== '');
     await this.advance('with subtitles');
     return `${language}: "${shown.trim().replace(/\s+/g, ' ').slice(0, 40)}"`;
+  }
+
+  /** Where the manifest has them, pictures of two times lie in two places, whole on their sheets. */
+  async thumbnails() {
+    if (!this.has_thumbnails) return 'none';
+    const places = [];
+    for (const share of [0.1, 0.8]) {
+      const found = await this.page.evaluate((time_s) => window.harness.thumbnail(time_s), this.presentation.duration_s * share);
+      if (typeof found === 'string') return found;
+      if (!found) throw new Error(`no thumbnail at ${share} of the film`);
+      const {x, y, width, height, sheet} = found;
+      if (x + width > sheet.width || y + height > sheet.height || sheet.width % width || sheet.height % height) {
+        throw new Error(`${width}×${height} at ${x},${y} of a sheet of ${sheet.width}×${sheet.height}`);
+      }
+      places.push(`${found.url.split('/').pop()} ${x},${y}`);
+    }
+    if (places[0] === places[1]) throw new Error(`one thumbnail for all times: ${places[0]}`);
+    return places.join(' → ');
   }
 
   /** When the first cue still to come starts; sparse subtitles are looked for along the whole title. */

@@ -164,6 +164,11 @@ window.harness = (() => {
       pickText: (id) => player.selectTextTrack(player.getTextTracks().find((track) => track.id === id)),
       cues: () => cues,
       shown: () => document.querySelector('.shaka-text-container')?.textContent ?? '',
+      thumbnail: async (time_s) => {
+        const track = player.getImageTracks()[0];
+        const found = track && await player.getThumbnails(track.id, time_s);
+        return found && {url: found.uris[0], x: found.positionX, y: found.positionY, width: found.width, height: found.height};
+      },
     };
   }
 
@@ -215,11 +220,24 @@ window.harness = (() => {
       },
       cues: () => cueTimes(rendered(element)),
       shown: () => cueText(rendered(element)) + captions.textContent,
+      thumbnail: (time_s) => new Promise((resolve) => player.provideThumbnail(time_s, resolve)),
     };
   }
 
+  /** The picture of a time as the player gives it: the place on its sheet, and the sheet's size; `null` for none. */
+  async function thumbnail(time_s) {
+    if (!adapter.thumbnail) return 'unknown to the player';
+    const found = await adapter.thumbnail(time_s);
+    if (!found) return null;
+    const {url, x, y, width, height} = found;
+    const sheet = new Image();
+    sheet.src = url;
+    await sheet.decode();
+    return {url, x, y, width, height, sheet: {width: sheet.naturalWidth, height: sheet.naturalHeight}};
+  }
+
   return {
-    open, state, seek,
+    open, state, seek, thumbnail,
     pick: (kind, id) => adapter[{video: 'pickVideo', audio: 'pickAudio', text: 'pickText'}[kind]](id),
   };
 })();
