@@ -56,7 +56,7 @@ fn report(path: &str, asset: &Asset) -> Value {
             .map(|refusal| json!({ "what": refusal.what, "why": refusal.why }))
             .collect()
     };
-    let forms: Map<String, Value> = Form::ALL
+    let forms: Map<String, Value> = Form::CLEAR
         .into_iter()
         .map(|form| {
             let report = json!({
@@ -68,7 +68,7 @@ fn report(path: &str, asset: &Asset) -> Value {
         .collect();
     json!({
         "path": path,
-        "playable": Form::ALL.into_iter().any(|form| presentation.playable_in(form)),
+        "playable": Form::CLEAR.into_iter().any(|form| presentation.playable_in(form)),
         "title": presentation.title,
         "version": presentation.version,
         "duration_s": seconds(presentation.duration),

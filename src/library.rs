@@ -46,7 +46,7 @@ fn playable(path: &str, asset: &Asset) -> Value {
         .iter()
         .map(|refusal| json!({ "what": refusal.what, "why": refusal.why }))
         .collect();
-    for form in Form::ALL {
+    for form in Form::CLEAR {
         let left_out = presentation.left_out(form);
         refused.extend(
             left_out

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use packager::codec::MediaKind;
-use packager::form::Form;
+use packager::form::{Form, SegmentFormat};
 use packager::presentation::choice::{Selection, TrackChoice};
 use packager::presentation::{Content as RepresentationContent, Representation};
 use packager::{dash, hls};
@@ -189,9 +189,9 @@ fn multivariant(asset: &Arc<Asset>, form: Form, tracks: &TrackChoice) -> Result<
         compress: true,
         render: Box::new(move || {
             let version = &asset.presentation.version;
-            let base = match form {
-                Form::Cmaf => format!("v{version}/cmaf/"),
-                Form::Ts => format!("../v{version}/ts/"),
+            let base = match form.format() {
+                SegmentFormat::Cmaf => format!("v{version}/{}/", form.name()),
+                SegmentFormat::Ts => format!("../v{version}/{}/", form.name()),
             };
             Ok(hls::multivariant::render(&selection.of(&asset.presentation, form), form, &base).into())
         }),
@@ -227,15 +227,15 @@ fn representation_file(at: At, file: RepresentationFile) -> Result<Planned, Serv
     let form = at.form;
     // One segment has one URL: its extension follows from form and coding.
     if let RepresentationFile::Segment { extension, .. } | RepresentationFile::TrickFrame { extension, .. } = file {
-        let expected = match (form, kind) {
-            (Form::Cmaf, _) => "m4s",
-            (Form::Ts, _) => hls::segment_extension(at.representation()?, form),
+        let expected = match form.format() {
+            SegmentFormat::Cmaf => "m4s",
+            SegmentFormat::Ts => hls::segment_extension(at.representation()?, form),
         };
         if extension.name() != expected {
             return Err(ServeError::NotFound);
         }
     }
-    match (file, form, kind) {
+    match (file, form.format(), kind) {
         (RepresentationFile::MediaPlaylist, ..) => {
             let key = RenderKey::MediaPlaylist(form, at.id.clone());
             Ok(rendering(key, HLS, true, move || {
@@ -258,9 +258,9 @@ fn representation_file(at: At, file: RepresentationFile) -> Result<Planned, Serv
                 }
             }))
         }
-        (file, Form::Cmaf, _) => cmaf::plan(at, file),
-        (RepresentationFile::Segment { number, .. }, Form::Ts, _) => ts::segment(at, number),
-        (RepresentationFile::TrickFrame { number, .. }, Form::Ts, MediaKind::Video) => ts::trick_frame(at, number),
+        (file, SegmentFormat::Cmaf, _) => cmaf::plan(at, file),
+        (RepresentationFile::Segment { number, .. }, SegmentFormat::Ts, _) => ts::segment(at, number),
+        (RepresentationFile::TrickFrame { number, .. }, SegmentFormat::Ts, MediaKind::Video) => ts::trick_frame(at, number),
         _ => Err(ServeError::NotFound),
     }
 }
@@ -288,9 +288,9 @@ fn text_segment(at: &At, number: u32) -> Result<Planned, ServeError> {
     else {
         return Err(ServeError::NotFound);
     };
-    let mpegts = match at.form {
-        Form::Cmaf => 0,
-        Form::Ts => ts::TIME_BASE_90K as u64,
+    let mpegts = match at.form.format() {
+        SegmentFormat::Cmaf => 0,
+        SegmentFormat::Ts => ts::TIME_BASE_90K as u64,
     };
     let map = webvtt::TimestampMap { mpegts, local_ms: 0 };
     Ok(Planned::Ready(Answer {

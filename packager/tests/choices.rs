@@ -599,7 +599,7 @@ fn a_selection_has_the_same_segments() {
     let ladder = ladder();
     // Two audio tracks are apart from the video in MPEG-TS, and stay so when one is left.
     let selection = choice("tracks=v2,a2").tracks.select(&ladder, Form::Ts).unwrap();
-    let selected = selection.of(&ladder);
+    let selected = selection.of(&ladder, Form::Ts);
     assert_eq!(hls::muxed_audio(&selected, Form::Ts).map(|rep| &rep.id), None);
     assert!(selected.representation("a2").unwrap().default);
     let text = String::from_utf8(hls::multivariant::render(&selected, Form::Ts, "b/")).unwrap();

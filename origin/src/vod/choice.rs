@@ -62,6 +62,7 @@ pub fn derivation(asset: &Asset, resource: &VodResource) -> Result<Option<Deriva
     let presentation = &asset.presentation;
     let (choice, form) = match resource {
         VodResource::Multivariant { form, choice } => (choice.media.canonical(presentation)?, *form),
+        VodResource::Thumbs | VodResource::Poster => return Ok(None),
         VodResource::Mpd { choice, .. } => (choice.media.canonical(presentation)?, Form::Cmaf),
         VodResource::File { version, form, .. } => {
             let name = version.strip_prefix(presentation.version.as_str());
@@ -90,6 +91,7 @@ impl Derivation {
             presentation: clip::derive(&asset.presentation, &self.choice, self.form)?,
             files: asset.files.clone(),
             made_of: asset.made_of.clone(),
+            thumbnails: asset.thumbnails.clone(),
         }))
     }
 }

@@ -1,7 +1,7 @@
 //! Every file that the entry points of a presentation lead to: what packaging ahead of time writes.
 
 use packager::codec::MediaKind;
-use packager::form::Form;
+use packager::form::{Form, SegmentFormat};
 use packager::hls::{muxed_audio, segment_extension};
 use packager::images::REPRESENTATION_ID;
 use packager::presentation::Representation;
@@ -38,9 +38,9 @@ pub fn list_chosen(
         .copied()
         .filter(|form| asset.presentation.playable_in(*form))
     {
-        let path = match form {
-            Form::Cmaf => "master.m3u8",
-            Form::Ts => "ts/master.m3u8",
+        let path = match form.format() {
+            SegmentFormat::Cmaf => "master.m3u8",
+            SegmentFormat::Ts => "ts/master.m3u8",
         };
         listed.push(Listed {
             path: path.into(),
@@ -49,7 +49,7 @@ pub fn list_chosen(
                 choice: choice.clone(),
             },
         });
-        if form == Form::Cmaf {
+        if form.format() == SegmentFormat::Cmaf {
             let resource = VodResource::Mpd {
                 addressing,
                 text: TextCoding::Wvtt,
@@ -126,7 +126,7 @@ fn list_representation(
     // Text has no media extension of its own: its segments are named below.
     let extension = Extension::from_name(segment_extension(representation, form)).unwrap_or(Extension::M4s);
     add("index.m3u8".into(), RepresentationFile::MediaPlaylist);
-    if form == Form::Cmaf {
+    if form.format() == SegmentFormat::Cmaf {
         add("init.mp4".into(), RepresentationFile::Init);
     }
     for (segment, number) in representation.segments.segments().iter().zip(1u32..) {
@@ -137,13 +137,13 @@ fn list_representation(
                 RepresentationFile::Segment { number, extension },
             ),
         }
-        if form == Form::Cmaf && kind == MediaKind::Text {
+        if form.format() == SegmentFormat::Cmaf && kind == MediaKind::Text {
             add(
                 format!("{number}.m4s"),
                 RepresentationFile::Segment { number, extension },
             );
         }
-        if form == Form::Cmaf && addressing == Addressing::TimelineTime {
+        if form.format() == SegmentFormat::Cmaf && addressing == Addressing::TimelineTime {
             add(
                 format!("t{}.m4s", segment.start),
                 RepresentationFile::SegmentAt { time: segment.start },

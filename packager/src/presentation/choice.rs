@@ -304,14 +304,14 @@ impl Selection {
         self.ids.as_ref().is_none_or(|ids| ids.iter().any(|kept| kept == id))
     }
 
-    /// `presentation` with what is kept. Segments and their URLs stay what they are.
-    pub fn of<'a>(&self, presentation: &'a Presentation) -> Cow<'a, Presentation> {
+    /// `presentation` with what is kept, for entry points of `form`. Segments and their URLs stay what they are.
+    pub fn of<'a>(&self, presentation: &'a Presentation, form: Form) -> Cow<'a, Presentation> {
         if self.ids.is_none() {
             return Cow::Borrowed(presentation);
         }
         let mut selected = presentation.clone();
         selected.representations.retain(|rep| self.keeps(&rep.id));
-        selected.sound_apart |= muxed_audio(presentation, Form::Ts).is_none();
+        selected.sound_apart |= muxed_audio(presentation, form).is_none();
         choose_defaults(&mut selected.representations);
         Cow::Owned(selected)
     }
@@ -335,7 +335,7 @@ impl TrackChoice {
         if all {
             return Ok(selection);
         }
-        let selected = selection.of(presentation);
+        let selected = selection.of(presentation, form);
         if !selected.playable_in(form) {
             return Err(ChoiceError::NothingLeft);
         }

@@ -9,7 +9,7 @@ use super::choice::{ChoiceError, MediaChoice};
 use super::cut::{Named, cut};
 use super::{Content, HlsDescription, NewRepresentation, Presentation, Start, choose_defaults};
 use crate::codec::MediaKind;
-use crate::form::Form;
+use crate::form::{Form, SegmentFormat};
 use crate::index::{IndexError, IndexWriter, NewSample, Sample, TrackIndex};
 use crate::segment::sync_times;
 use crate::text::{Cue, TextTrack};
@@ -47,14 +47,14 @@ pub fn derive(presentation: &Presentation, choice: &MediaChoice, form: Form) -> 
     let start = MediaTime::from_millis(i64::try_from(choice.start_ms).unwrap_or(i64::MAX));
     let end_ms = choice.end_ms.map(|end_ms| i64::try_from(end_ms).unwrap_or(i64::MAX));
     let window = Window {
-        start: match form {
-            Form::Ts => key_frame_before(presentation, form, start).unwrap_or(start),
-            _ => start,
+        start: match form.format() {
+            SegmentFormat::Ts => key_frame_before(presentation, form, start).unwrap_or(start),
+            SegmentFormat::Cmaf => start,
         },
         end: end_ms.map(MediaTime::from_millis),
-        tolerance_us: match form {
-            Form::Ts => SHARED_TOLERANCE_US,
-            _ => START_TOLERANCE_US,
+        tolerance_us: match form.format() {
+            SegmentFormat::Ts => SHARED_TOLERANCE_US,
+            SegmentFormat::Cmaf => START_TOLERANCE_US,
         },
     };
     let is_clipped = choice.start_ms > 0 || window.end.is_some();
@@ -109,6 +109,8 @@ pub fn derive(presentation: &Presentation, choice: &MediaChoice, form: Form) -> 
         },
         refused,
         sound_apart: presentation.sound_apart,
+        // Sheets show the whole film at its own times.
+        images: presentation.images.clone().filter(|_| !is_clipped),
     })
 }
 
