@@ -10,7 +10,7 @@ use crate::crypto::KeyId;
 use crate::crypto::signal::NAMESPACES;
 use crate::form::Form;
 use crate::isobmff::on_demand;
-use crate::presentation::{Presentation, Representation, Role};
+use crate::presentation::{Bandwidth, Presentation, Representation, Role};
 use crate::protection::{Protection, TrackProtection};
 use crate::time::{MediaTime, Rounding, Timescale};
 use crate::track::AudioDescription;
@@ -312,7 +312,7 @@ impl Sets<'_> {
                     .element("Representation")
                     .attribute("id", &format!("{}-iframes", rep.id));
                 let tag = video_attributes(
-                    tag.number("bandwidth", bandwidth.peak_bps)
+                    tag.number("bandwidth", bandwidth_bps(bandwidth))
                         .attribute("codecs", rep.rfc6381()),
                     rep,
                 );
@@ -387,7 +387,7 @@ impl Sets<'_> {
             accessibility(w, text);
             roles(w, text);
             if whole {
-                let bandwidth = text.bandwidth(self.form()).peak_bps;
+                let bandwidth = bandwidth_bps(text.bandwidth(self.form()));
                 w.element("Representation")
                     .attribute("id", &text.id)
                     .number("bandwidth", bandwidth)
@@ -417,7 +417,7 @@ impl Sets<'_> {
         let codecs = if stpp { "stpp.ttml.im1t" } else { rep.rfc6381() };
         let tag = w.element("Representation").attribute("id", &id);
         let tag = tag
-            .number("bandwidth", rep.bandwidth(self.form()).peak_bps)
+            .number("bandwidth", bandwidth_bps(rep.bandwidth(self.form())))
             .attribute("codecs", codecs);
         let supplemental = rep.video().and_then(|video| video.supplemental_codecs.as_ref());
         let tag = tag.optional("scte214:supplementalCodecs", supplemental.map(|s| s.rfc6381.as_str()));
@@ -495,6 +495,12 @@ impl Sets<'_> {
 
 fn attributes<'t>(tag: StartTag<'t>, pairs: &[(&'static str, String)]) -> StartTag<'t> {
     pairs.iter().fold(tag, |tag, (name, value)| tag.attribute(name, value))
+}
+
+/// What `@bandwidth` can say, which is an `xs:unsignedInt` (ISO/IEC 23009-1 5.3.5.3): what lasts next to nothing has more
+/// bits a second than that.
+fn bandwidth_bps(measured: Bandwidth) -> u64 {
+    measured.peak_bps.min(u32::MAX.into())
 }
 
 fn descriptor(w: &mut XmlWriter, element: &'static str, scheme: &str, value: &str) {

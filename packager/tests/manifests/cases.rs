@@ -242,6 +242,24 @@ pub fn nearly_even() -> Presentation {
     assemble("Nearly even", tracks, HlsDescription::default())
 }
 
+/// A single picture that lasts a quarter of a microsecond: more bits a second than the numbers of an MPD hold.
+pub fn instant() -> Presentation {
+    let scale = 4_000_000_000;
+    let mut writer = IndexWriter::new(Timescale::new(scale).unwrap());
+    writer
+        .push(NewSample {
+            offset: 0,
+            size: 1_000_000,
+            duration: 1_000,
+            composition_offset: 0,
+            sync: true,
+        })
+        .unwrap();
+    let description = sample_entry::avc(&facts(scale), &AVCC_HIGH, &VideoFacts::default()).unwrap();
+    let video = samples(description, writer.finish(0).unwrap());
+    assemble("Instant", vec![track(video, "und", &[])], HlsDescription::default())
+}
+
 /// Every case by its name.
 pub fn all() -> [(&'static str, Presentation); 5] {
     [

@@ -346,6 +346,19 @@ fn a_set_is_addressed_in_one_way() {
     assert_eq!(mpd.matches("<SegmentTimeline>").count(), 2, "{mpd}");
 }
 
+/// `@bandwidth` is an `xs:unsignedInt`, however many bits a second are measured.
+#[test]
+fn bandwidths_are_of_their_type() {
+    let presentation = cases::instant();
+    let peak_bps = presentation.representations[0].bandwidth(Form::Cmaf).peak_bps;
+    assert!(peak_bps > u32::MAX.into(), "{peak_bps}");
+    for (name, addressing) in ADDRESSINGS {
+        let mpd = render_mpd(&presentation, addressing, TextCoding::Wvtt);
+        let faults = schema::faults(&mpd, &presentation, addressing);
+        assert!(faults.is_empty(), "{name}: {}\n{mpd}", faults.join("\n"));
+    }
+}
+
 /// What is no language tag does not get into the document.
 #[test]
 fn languages_are_language_tags() {
