@@ -8,6 +8,7 @@
 )]
 
 mod cases;
+mod published;
 mod schema;
 
 use std::path::Path;
@@ -376,6 +377,25 @@ fn languages_are_language_tags() {
         let faults = schema::faults(&mpd, &presentation, Addressing::TimelineNumber);
         assert!(faults.is_empty(), "{faults:?}");
     }
+}
+
+/// The standard's own schema, where there is a copy of it, has nothing to say against any MPD here.
+#[test]
+fn mpds_keep_to_the_published_schema() {
+    let Some(schema) = published::Schema::from_environment() else {
+        return;
+    };
+    let more = [("nearly-even", cases::nearly_even()), ("instant", cases::instant())];
+    let mut mpds = Vec::new();
+    for (case, presentation) in cases::all().into_iter().chain(more) {
+        for (addressing_name, addressing) in ADDRESSINGS {
+            for (text_name, text) in TEXTS {
+                let mpd = render_mpd(&presentation, addressing, text);
+                mpds.push((format!("{case}.{addressing_name}.{text_name}.mpd"), mpd));
+            }
+        }
+    }
+    schema.check(&mpds);
 }
 
 /// What the checker is for, it finds.
