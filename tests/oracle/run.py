@@ -20,6 +20,7 @@ import ffmpeg
 import isobmff
 import manifest
 import presentation
+import schema
 import served
 from report import Report, print_table
 
@@ -51,6 +52,8 @@ def main():
         run.all(options.only)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if run.schema.skipped:
+        print(f"SKIPPED: no MPD was held against the published schema: {run.schema.skipped}")
     finish(run.report, begun)
     return 1 if run.report.failures else 0
 
@@ -60,6 +63,7 @@ class Run:
 
     def __init__(self, headwater, media, scratch):
         self.report = Report()
+        self.schema = schema.Schema(self.report)
         self.headwater = headwater
         self.media = media
         self.scratch = scratch
@@ -122,6 +126,8 @@ class Run:
                 for file in sorted(tree.rglob("media.mp4")):
                     check.check_on_demand(file.parent, mpds[addressing])
                 self.serve(name, tree, addressing)
+        if mpds and name in self.rows:
+            self.schema.check_served(self.origin, name, self.rows[name]["id"])
         self.tracks(check, root / f"v{said['version']}", said, self.truths(source, name, probe, said), mpds)
         check.check_shifts()
 
