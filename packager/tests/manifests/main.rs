@@ -424,7 +424,19 @@ fn damaged_mpds_are_noticed() {
     check(" r=\"", " r=\"1", "timeline");
     check("$Number$", "$Time$", "media");
     check(" codecs=\"avc1", " codec=\"avc1", "codecs");
+    check(" codecs=\"avc1.", " codecs=\"avc1 ", "codecs");
+    check(" codecs=\"avc1.", " codecs=\",avc1.", "codecs");
+    check(" frameRate=\"24000/", " frameRate=\"24000/0", "frameRate");
+    check("<Period ", "stray<Period ", "text in MPD");
+    check(
+        " schemeIdUri=\"urn:mpeg:dash:role:2011\"",
+        " schemeIdUri=\"%\"",
+        "schemeIdUri",
+    );
     check(" bandwidth=\"", " bandwidth=\"x", "bandwidth");
+    check(" bandwidth=\"", " bandwidth=\"9999", "bandwidth");
+    let (start, end) = (mpd.find(" <Period ").unwrap(), mpd.find("</MPD>").unwrap());
+    check(&mpd[start..end], "", "no Period");
     check("trickmode\" value=\"1\"", "trickmode\" value=\"9\"", "trickmode");
     check(" lang=\"de\"", " lang=\"d_e\"", "lang");
     check(

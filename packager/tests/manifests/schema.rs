@@ -29,6 +29,10 @@ enum Kind {
     Range,
     /// A word without spaces.
     Word,
+    /// An absolute URI, of the characters that identifiers of schemes have.
+    Uri,
+    /// Identifiers as RFC 6381 writes them, with commas between them.
+    Codecs,
     /// One of these.
     OneOf(&'static [&'static str]),
 }
@@ -41,7 +45,7 @@ type Children = &'static [&'static str];
 
 const BOOL: Kind = OneOf(&["true", "false"]);
 const SAP: Kind = OneOf(&["0", "1", "2", "3", "4", "5", "6"]);
-const DESCRIPTOR: Attributes = &[("schemeIdUri", true, Word), ("value", false, Any), ("id", false, Any)];
+const DESCRIPTOR: Attributes = &[("schemeIdUri", true, Uri), ("value", false, Any), ("id", false, Any)];
 
 /// 5.3.1 to 5.3.9, 5.8, 5.10; `None` for an element that is not known.
 fn rules(element: &str) -> Option<(Attributes, Children)> {
@@ -98,7 +102,7 @@ fn rules(element: &str) -> Option<(Attributes, Children)> {
             &[
                 ("id", true, Word),
                 ("bandwidth", true, U32),
-                ("codecs", false, Word),
+                ("codecs", false, Codecs),
                 ("width", false, U32),
                 ("height", false, U32),
                 ("sar", false, Ratio),
@@ -146,6 +150,9 @@ fn rules(element: &str) -> Option<(Attributes, Children)> {
     })
 }
 
+/// Elements that hold text; there is none in any other.
+const TEXTUAL: &[&str] = &["Title", "Label", "BaseURL"];
+
 /// Children that stand once at most.
 const SINGLE: &[&str] = &[
     "SegmentBase",
@@ -175,9 +182,21 @@ fn fits(kind: Kind, value: &str) -> bool {
             (1..=8).contains(&part.len()) && part.bytes().all(letters)
         }),
         Ratio => is_pair(value, ':'),
-        FrameRate => is_number(value) || is_pair(value, '/') && !value.ends_with("/0"),
+        FrameRate => is_number(value) || is_pair(value, '/') && !value.contains("/0"),
         Range => is_pair(value, '-'),
         Word => !value.is_empty() && !value.contains(char::is_whitespace),
+        Uri => value.split_once(':').is_some_and(|(scheme, rest)| {
+            let is_of = |text: &str, others: &[u8]| {
+                let mut bytes = text.bytes();
+                !text.is_empty() && bytes.all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
+            };
+            let letter_first = scheme.starts_with(|first: char| first.is_ascii_alphabetic());
+            letter_first && is_of(scheme, b"+-.") && is_of(rest, b"-._~:/?#@!$&'()*+,;=")
+        }),
+        Codecs => value.split(',').all(|identifier| {
+            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~\\".contains(&byte);
+            !identifier.is_empty() && identifier.bytes().all(is_token)
+        }),
         OneOf(values) => values.contains(&value),
     }
 }
@@ -194,6 +213,7 @@ struct Node {
     name: String,
     attributes: Vec<(String, String)>,
     children: Vec<Node>,
+    has_text: bool,
 }
 
 impl Node {
@@ -224,7 +244,7 @@ fn node(start: &BytesStart<'_>) -> Node {
     Node {
         name: start.name().into_inner().to_owned(),
         attributes: attributes.collect(),
-        children: Vec::new(),
+        ..Node::default()
     }
 }
 
@@ -239,6 +259,8 @@ fn parse(text: &str) -> Node {
                 let closed = open.pop().unwrap();
                 open.last_mut().unwrap().children.push(closed);
             }
+            Event::Text(text) if text.chars().all(|character| character.is_ascii_whitespace()) => {}
+            Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) => open.last_mut().unwrap().has_text = true,
             Event::Eof => break,
             _ => {}
         }
@@ -254,6 +276,9 @@ pub fn faults(mpd: &str, presentation: &Presentation, addressing: Addressing) ->
         faults.push(format!("the root is {}", root.name));
     }
     check_element(&root, &mut faults);
+    if root.first("Period").is_none() {
+        faults.push("there is no Period".into());
+    }
     let duration = root.get("mediaPresentationDuration").and_then(seconds_of);
     for period in root.all("Period") {
         if period.get("duration").and_then(seconds_of) != duration {
@@ -281,6 +306,9 @@ fn check_element(node: &Node, faults: &mut Vec<String>) {
         if node.get(attribute).is_none() {
             faults.push(format!("{name} without @{attribute}"));
         }
+    }
+    if node.has_text && !TEXTUAL.contains(&name.as_str()) {
+        faults.push(format!("text in {name}"));
     }
     let mut reached = 0;
     for child in &node.children {
