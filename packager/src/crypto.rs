@@ -13,6 +13,7 @@ pub mod pssh;
 pub mod sample_aes;
 pub mod signal;
 pub mod subsample;
+pub mod vault;
 pub mod widevine;
 pub mod wrap;
 

@@ -107,3 +107,18 @@ pub const SHEET_SIDE_MAX: u32 = 65_535;
 
 /// Bytes of one sheet of thumbnails or one poster; made by ourselves they have a few hundred thousand.
 pub const SHEET_SIZE_BYTES_MAX: u64 = 16 << 20;
+
+/// Keys kept of one title: six schemes, five classes of tracks, a hundred periods and what was retired.
+pub const TITLE_KEY_COUNT_MAX: usize = 4_096;
+
+/// A title's keys as JSON: one takes about 400 bytes.
+pub const TITLE_KEYS_SIZE_BYTES_MAX: usize = 4 << 20;
+
+/// Tenants of one vault.
+pub const VAULT_TENANT_COUNT_MAX: usize = 4_096;
+
+/// A vault's first file: each tenant twice while the key encryption key changes, at most as long as a wrapped key gets.
+pub const VAULT_HEAD_SIZE_BYTES_MAX: usize = 20 << 20;
+
+/// A wrapped tenant's key: 40 bytes by AES key wrap, some hundreds by the key services that clouds offer.
+pub const WRAPPED_KEY_SIZE_BYTES_MAX: usize = 1_024;
