@@ -1,6 +1,10 @@
 //! VP9 (VP9 Bitstream & Decoding Process Specification 0.7): frame header, superframe index, `vpcC`, codec strings.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod header;
+
+pub use header::{ReferenceSizes, uncompressed_header_size};
+
 use super::bits::{BitReader, BitWriter};
 use super::{CodecError, ColorInfo};
 use std::ops::Range;

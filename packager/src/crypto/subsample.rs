@@ -7,6 +7,7 @@
 
 mod avc;
 mod hevc;
+mod vp9;
 
 use super::{ProtectionScheme, Subsample};
 use crate::codec::{Codec, CodecError};
@@ -76,6 +77,7 @@ enum Format {
     Whole,
     Avc(avc::Scanner),
     Hevc(hevc::Scanner),
+    Vp9(vp9::Scanner),
 }
 
 impl SubsampleScanner {
@@ -101,6 +103,14 @@ impl SubsampleScanner {
                         .map_err(SubsampleError::Description)?,
                 )
             }
+            Codec::Vp9 => Format::Vp9(vp9::Scanner::default()),
+            Codec::Av1 => {
+                return Err(SubsampleError::Description(CodecError::Unsupported {
+                    what: "subsamples",
+                    feature: "AV1",
+                    value: 0,
+                }));
+            }
             _ => Format::Whole,
         };
         Ok(SubsampleScanner { format })
@@ -120,6 +130,7 @@ impl SubsampleScanner {
             Format::Whole => return Ok(()),
             Format::Avc(scanner) => scanner.scan(sample, &mut entries),
             Format::Hevc(scanner) => scanner.scan(sample, &mut entries),
+            Format::Vp9(scanner) => scanner.scan(sample, &mut entries),
         };
         let finished = scanned.and_then(|()| entries.finish(sample.len()));
         if finished.is_err() {
