@@ -1,87 +1,267 @@
-//! The body of an answer under hyper: pieces in order, file ranges read ahead of the socket by one buffer.
+//! The body of an answer under hyper: pieces in order, file ranges as slices for `sendfile` or read ahead of the socket.
 
 use std::future::Future;
+use std::io::{ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
-use tokio::task::JoinHandle;
 
+use crate::arena::FileSlice;
 use crate::content::{Piece, Pieces};
+use crate::metrics::Counters;
+use crate::paging::Gate;
 use crate::read::SourceFile;
 
 /// Bytes read at once: small enough that a slow reader holds little, large enough that a read costs less than its call.
 const READ_SIZE_BYTES: u64 = 256 << 10;
+/// Of a long file range so much is made sure to be in memory and sent before more is looked at.
+const WINDOW_SIZE_BYTES: u64 = 4 << 20;
+
+/// How bodies of one kind of connection are delivered.
+#[derive(Clone)]
+pub struct Delivery {
+    /// File ranges of at least this size go by `sendfile`; `None` where the transport looks at bytes (HTTP/2, TLS).
+    pub sendfile_size_bytes_min: Option<u64>,
+    /// Keeps cold files from stopping the thread.
+    pub gate: Arc<Gate>,
+    /// Counts what is read.
+    pub counters: Arc<Counters>,
+}
+
+/// Some bytes of a body.
+pub enum Chunk {
+    /// In memory.
+    Memory(Bytes),
+    /// In a file.
+    File(FileSlice),
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        match self {
+            Chunk::Memory(bytes) => bytes.len(),
+            Chunk::File(slice) => slice.remaining(),
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Chunk::Memory(bytes) => bytes,
+            Chunk::File(slice) => slice.chunk(),
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        match slices.first_mut() {
+            Some(first) if self.has_remaining() => {
+                *first = IoSlice::new(self.chunk());
+                1
+            }
+            _ => 0,
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Chunk::Memory(bytes) => bytes.advance(count.min(bytes.len())),
+            Chunk::File(slice) => slice.advance(count),
+        }
+    }
+}
+
+/// Something that must be waited for before the next bytes can go.
+type Waiting = Pin<Box<dyn Future<Output = std::io::Result<Chunk>> + Send>>;
 
 /// An answer's body. Its length is exact from the start.
 pub struct Body {
     pieces: Pieces,
     current: Option<Piece>,
-    reading: Option<JoinHandle<std::io::Result<Bytes>>>,
+    waiting: Option<Waiting>,
     remaining: u64,
+    delivery: Option<Arc<Delivery>>,
 }
 
 impl Body {
     /// A body of `pieces`.
-    pub fn new(pieces: Pieces) -> Body {
+    pub fn new(pieces: Pieces, delivery: &Arc<Delivery>) -> Body {
         Body {
             remaining: pieces.remaining(),
             pieces,
             current: None,
-            reading: None,
+            waiting: None,
+            delivery: Some(delivery.clone()),
         }
     }
 
     /// A body held in memory.
     pub fn memory(bytes: Bytes) -> Body {
         let size = bytes.len() as u64;
-        Body::new(crate::content::Content::from(bytes).range(0..size))
+        let pieces = crate::content::Content::from(bytes).range(0..size);
+        Body {
+            remaining: size,
+            pieces,
+            current: None,
+            waiting: None,
+            delivery: None,
+        }
     }
 
     /// No bytes at all.
     pub fn empty() -> Body {
         Body::memory(Bytes::new())
     }
-}
 
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = std::io::Error;
+    fn next_piece(&mut self) -> Option<Piece> {
+        self.current.take().or_else(|| self.pieces.next())
+    }
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let this = self.get_mut();
+    /// The next bytes, if they are at hand; else starts waiting for them. `None` at the end.
+    fn advance(&mut self) -> Option<Step> {
         loop {
-            if let Some(reading) = &mut this.reading {
-                let read = std::task::ready!(Pin::new(reading).poll(cx));
-                this.reading = None;
-                let bytes = read.map_err(std::io::Error::other).flatten();
-                return Poll::Ready(Some(bytes.map(|bytes| {
-                    this.remaining -= bytes.len() as u64;
-                    Frame::data(bytes)
-                })));
-            }
-            match this.current.take().or_else(|| this.pieces.next()) {
-                None => return Poll::Ready(None),
-                Some(Piece::Memory(bytes)) if bytes.is_empty() => {}
-                Some(Piece::Memory(bytes)) => {
-                    this.remaining -= bytes.len() as u64;
-                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            let (file, offset, size) = match self.next_piece()? {
+                Piece::Memory(bytes) if bytes.is_empty() => continue,
+                Piece::Memory(bytes) => return Some(Step::Chunk(Chunk::Memory(bytes))),
+                Piece::File { file, offset, size } => (file, offset, size),
+            };
+            // Only answers made of memory alone have no delivery.
+            let delivery = self.delivery.clone()?;
+            if delivery.sendfile_size_bytes_min.is_some_and(|least| size >= least) {
+                let now = size.min(WINDOW_SIZE_BYTES);
+                if let Some(slice) = FileSlice::new(&file, offset, now) {
+                    self.keep_rest(&file, offset, size, now);
+                    return Some(send(&delivery, slice, offset, now));
                 }
-                Some(Piece::File { file, offset, size }) => {
-                    let now = size.min(READ_SIZE_BYTES);
-                    if size > now {
-                        this.current = Some(Piece::File {
-                            file: file.clone(),
-                            offset: offset + now,
-                            size: size - now,
-                        });
-                    }
-                    this.reading = Some(tokio::task::spawn_blocking(move || read(&file, offset, now as usize)));
+            }
+            let now = size.min(READ_SIZE_BYTES);
+            self.keep_rest(&file, offset, size, now);
+            return Some(self.gather(&delivery, file, offset, now));
+        }
+    }
+
+    fn keep_rest(&mut self, file: &Arc<SourceFile>, offset: u64, size: u64, taken: u64) {
+        if size > taken {
+            self.current = Some(Piece::File {
+                file: file.clone(),
+                offset: offset + taken,
+                size: size - taken,
+            });
+        }
+    }
+
+    /// Reads a file range that is too short for `sendfile`, and as many like it as follow, into one buffer.
+    fn gather(&mut self, delivery: &Arc<Delivery>, file: Arc<SourceFile>, offset: u64, size: u64) -> Step {
+        let mut parts = vec![(file, offset, size)];
+        let mut total = size;
+        let least = delivery.sendfile_size_bytes_min.unwrap_or(u64::MAX);
+        while let Some(piece) = self.next_piece() {
+            match piece {
+                Piece::File { file, offset, size } if size < least && total + size <= READ_SIZE_BYTES => {
+                    total += size;
+                    parts.push((file, offset, size));
+                }
+                piece => {
+                    self.current = Some(piece);
+                    break;
                 }
             }
         }
+        let mut buffer = vec![0; total as usize];
+        let mut filled = 0;
+        for (number, (file, offset, size)) in parts.iter().enumerate() {
+            let (_, rest) = buffer.split_at_mut(filled);
+            let (now, _) = rest.split_at_mut((*size as usize).min(rest.len()));
+            let read = file.read_cached(now, *offset).unwrap_or(0);
+            filled += read;
+            if read < *size as usize {
+                // From here on somebody must wait for the disk.
+                let cold = parts.split_off(number);
+                delivery.counters.read_waiting_bytes.add(total - filled as u64);
+                delivery.counters.read_bytes.add(filled as u64);
+                let work = move || read_parts(buffer, filled, &cold, read as u64);
+                return Step::Wait(Box::pin(async move {
+                    let read = tokio::task::spawn_blocking(work).await;
+                    read.map_err(std::io::Error::other)?
+                        .map(|bytes| Chunk::Memory(bytes.into()))
+                }));
+            }
+        }
+        delivery.counters.read_bytes.add(total);
+        Step::Chunk(Chunk::Memory(buffer.into()))
+    }
+}
+
+enum Step {
+    Chunk(Chunk),
+    Wait(Waiting),
+}
+
+/// A file range for `sendfile`, once it is in memory.
+fn send(delivery: &Arc<Delivery>, slice: FileSlice, offset: u64, size: u64) -> Step {
+    let range = offset..offset + size;
+    let gate = &delivery.gate;
+    if gate.is_resident(slice.file(), &range) {
+        gate.advise_next(slice.file(), &range);
+        return Step::Chunk(Chunk::File(slice));
+    }
+    delivery.counters.cold_bytes.add(size);
+    let gate = gate.clone();
+    Step::Wait(Box::pin(async move {
+        let file = slice.file().clone();
+        gate.fill(file.clone(), range.clone()).await?;
+        gate.advise_next(&file, &range);
+        Ok(Chunk::File(slice))
+    }))
+}
+
+/// Fills `buffer` from `filled` on with `parts`, of whose first `done` bytes are there already. Blocking.
+fn read_parts(
+    mut buffer: Vec<u8>,
+    filled: usize,
+    parts: &[(Arc<SourceFile>, u64, u64)],
+    done: u64,
+) -> std::io::Result<Vec<u8>> {
+    let mut rest = buffer.get_mut(filled..).unwrap_or_default();
+    let mut done = done;
+    for (file, offset, size) in parts {
+        let want = (size - done) as usize;
+        let (now, later) = rest
+            .split_at_mut_checked(want)
+            .ok_or(std::io::Error::from(ErrorKind::UnexpectedEof))?;
+        file.read_exact_at(now, offset + done)?;
+        rest = later;
+        done = 0;
+    }
+    Ok(buffer)
+}
+
+impl http_body::Body for Body {
+    type Data = Chunk;
+    type Error = std::io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, std::io::Error>>> {
+        let this = self.get_mut();
+        if this.waiting.is_none() {
+            match this.advance() {
+                None => return Poll::Ready(None),
+                Some(Step::Chunk(chunk)) => {
+                    this.remaining -= chunk.remaining() as u64;
+                    return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                }
+                Some(Step::Wait(waiting)) => this.waiting = Some(waiting),
+            }
+        }
+        let Some(waiting) = &mut this.waiting else {
+            return Poll::Ready(None);
+        };
+        let chunk = std::task::ready!(waiting.as_mut().poll(cx));
+        this.waiting = None;
+        if let Ok(chunk) = &chunk {
+            this.remaining -= chunk.remaining() as u64;
+        }
+        Poll::Ready(Some(chunk.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -91,10 +271,4 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.remaining)
     }
-}
-
-fn read(file: &Arc<SourceFile>, offset: u64, size: usize) -> std::io::Result<Bytes> {
-    let mut buffer = vec![0; size];
-    file.read_exact_at(&mut buffer, offset)?;
-    Ok(Bytes::from(buffer))
 }

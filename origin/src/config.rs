@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use packager::segment::SegmentTarget;
 
+use crate::paging::{Fill, Probe};
+
 /// `[origin]` as written by people. Every key has a default but `library`.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -23,6 +25,18 @@ pub struct Section {
     pub segment_duration_ms: u32,
     /// Threads that serve; 0 is one a core.
     pub threads: usize,
+    /// Each serving thread stays on a core of its own.
+    pub pin_cores: bool,
+    /// File ranges are sent by the kernel without passing through the process.
+    pub sendfile: bool,
+    /// File ranges below this are read and sent from memory instead.
+    pub sendfile_size_bytes_min: u64,
+    /// How the page cache is asked what it holds: `cachestat`, `nowait` or `never`.
+    pub residency: Probe,
+    /// How cold file ranges are read: `uring` or `pool`.
+    pub fill: Fill,
+    /// Cold file ranges read at once.
+    pub cold_read_count_max: usize,
     /// Connections served at once; more wait in the listen queue.
     pub connection_count_max: usize,
     /// Memory for opened presentations (indexes), in bytes.
@@ -45,6 +59,12 @@ impl Default for Section {
             cache_size_bytes_max: 20 << 30,
             segment_duration_ms: SegmentTarget::DEFAULT.millis(),
             threads: 0,
+            pin_cores: false,
+            sendfile: true,
+            sendfile_size_bytes_min: 192 << 10,
+            residency: Probe::Cachestat,
+            fill: Fill::Uring,
+            cold_read_count_max: 32,
             connection_count_max: 10_000,
             index_memory_bytes_max: 1 << 30,
             rendered_memory_bytes_max: 128 << 20,
@@ -71,6 +91,16 @@ pub struct Config {
     pub target: SegmentTarget,
     /// Threads that serve, at least 1.
     pub threads: usize,
+    /// Each serving thread stays on a core of its own.
+    pub pin_cores: bool,
+    /// File ranges of at least this size go by `sendfile`; `None` for none.
+    pub sendfile_size_bytes_min: Option<u64>,
+    /// How the page cache is asked.
+    pub residency: Probe,
+    /// How cold file ranges are read.
+    pub fill: Fill,
+    /// Cold file ranges read at once, at least 1.
+    pub cold_read_count_max: usize,
     /// Connections served at once.
     pub connection_count_max: usize,
     /// Memory for opened presentations.
@@ -126,6 +156,12 @@ impl Section {
         if self.connection_count_max == 0 {
             return wrong("connection_count_max", "0 would serve nobody".into());
         }
+        if !(1..=1024).contains(&self.cold_read_count_max) {
+            return wrong(
+                "cold_read_count_max",
+                format!("{} is outside 1 to 1024", self.cold_read_count_max),
+            );
+        }
         if self.index_memory_bytes_max < 16 << 20 {
             return wrong(
                 "index_memory_bytes_max",
@@ -152,6 +188,12 @@ impl Section {
             cache_size_bytes_max: self.cache_size_bytes_max,
             target,
             threads,
+            pin_cores: self.pin_cores,
+            // An empty range has no piece, so 1 already means every range.
+            sendfile_size_bytes_min: self.sendfile.then_some(self.sendfile_size_bytes_min.max(1)),
+            residency: self.residency,
+            fill: self.fill,
+            cold_read_count_max: self.cold_read_count_max,
             connection_count_max: self.connection_count_max,
             index_memory_bytes_max: self.index_memory_bytes_max,
             rendered_memory_bytes_max: self.rendered_memory_bytes_max,

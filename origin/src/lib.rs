@@ -2,10 +2,12 @@
 //!
 //! Follow a request: `server` → `route` → `store` (opens an `asset` once) → `vod` (plans an answer) → `respond` → `body`.
 //! Names neither the control plane nor the transcoder. Only `read`, `open`, `stored`, `library` and `page` touch files.
-#![forbid(unsafe_code)]
+//! `unsafe` is denied but in `arena` (addresses that stand for file bytes) and `cachestat` (a system call without wrapper).
 
+mod arena;
 pub mod asset;
 mod body;
+mod cachestat;
 pub mod config;
 pub mod content;
 pub mod error;
@@ -13,6 +15,8 @@ pub mod library;
 mod metrics;
 pub mod open;
 mod page;
+pub mod paging;
+mod pin;
 pub mod read;
 mod rendered;
 mod respond;
@@ -21,6 +25,7 @@ mod server;
 pub mod store;
 pub mod stored;
 pub mod thumbnails;
+mod transport;
 pub mod vod;
 
 use std::net::SocketAddr;
@@ -35,6 +40,7 @@ use crate::config::Config;
 use crate::error::ServeError;
 use crate::metrics::Metrics;
 use crate::page::PlayerLibrary;
+use crate::paging::Gate;
 use crate::rendered::RenderedCache;
 use crate::route::VodResource;
 use crate::store::Store;
@@ -45,6 +51,7 @@ pub struct Origin {
     store: Store,
     rendered: RenderedCache,
     metrics: Metrics,
+    gate: Arc<Gate>,
     connections: Arc<Semaphore>,
     player: Option<PlayerLibrary>,
 }
@@ -77,6 +84,15 @@ impl Origin {
         let rendered = RenderedCache::new(config.rendered_memory_bytes_max);
         let connections = Arc::new(Semaphore::new(config.connection_count_max));
         let metrics = Metrics::new().map_err(OriginError::Metrics)?;
+        let gate = Arc::new(Gate::new(config.residency, config.fill, config.cold_read_count_max));
+        let sendfile = config.sendfile_size_bytes_min.is_some() && arena::arena().is_some();
+        metrics.set_paths(sendfile, &gate);
+        tracing::info!(
+            sendfile,
+            residency = metrics::probe_name(gate.probe()),
+            fill = metrics::fill_name(gate.fill_by()),
+            "how media is sent"
+        );
         let player = config
             .player
             .as_deref()
@@ -87,6 +103,7 @@ impl Origin {
             store: Store::new(config),
             rendered,
             metrics,
+            gate,
             connections,
             player,
         }))
@@ -197,8 +214,14 @@ impl Origin {
         let mut threads = Vec::with_capacity(listeners.len());
         for (number, listener) in listeners.into_iter().enumerate() {
             let (origin, shutdown) = (self.clone(), shutdown.clone());
+            let pin = self.config().pin_cores;
             let serve = move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let mut builder = tokio::runtime::Builder::new_current_thread();
+                builder.enable_all();
+                if pin {
+                    pin::pin_thread(number, &mut builder);
+                }
+                let runtime = builder.build()?;
                 let tasks = tokio::task::LocalSet::new();
                 runtime.block_on(tasks.run_until(server::serve(origin, listener, shutdown)))
             };

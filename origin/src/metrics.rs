@@ -1,69 +1,233 @@
-//! Every metric of the origin, named once.
+//! Every metric of the origin, named once. What each request touches is counted by its thread alone and summed when
+//! somebody looks.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus::{Encoder, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::paging::{Fill, Gate, Probe};
+
+/// Labels of what is asked for; the last stands for all others.
+const RESOURCES: [&str; 9] = [
+    "segment",
+    "media_playlist",
+    "init",
+    "multivariant",
+    "mpd",
+    "health",
+    "page",
+    "player_file",
+    "metrics",
+];
+
+/// A number that one thread changes and others read: no locked instruction, no shared cache line.
+#[derive(Debug, Default)]
+pub struct Tally(AtomicU64);
+
+impl Tally {
+    /// Adds `amount`. Only for the thread that owns the tally.
+    pub fn add(&self, amount: u64) {
+        self.0
+            .store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one serving thread counts.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    requests_ok: [Tally; RESOURCES.len()],
+    /// Connections accepted.
+    pub accepted: Tally,
+    /// Connections ended.
+    pub closed: Tally,
+    /// Bytes of answers begun.
+    pub answer_bytes: Tally,
+    /// Bytes sent from memory.
+    pub sent_memory_bytes: Tally,
+    /// Bytes that went from file to socket inside the kernel.
+    pub sent_file_bytes: Tally,
+    /// Bytes of file slices that had to be copied: the file system has no `sendfile`.
+    pub sent_copied_bytes: Tally,
+    /// Bytes of media read into memory without waiting.
+    pub read_bytes: Tally,
+    /// Bytes of media read into memory by the blocking pool.
+    pub read_waiting_bytes: Tally,
+    /// Bytes of file slices that were not in the page cache.
+    pub cold_bytes: Tally,
+}
 
 /// Counters and gauges of one origin.
 pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
+    sent: IntCounterVec,
+    read: IntCounterVec,
+    cold: IntCounter,
+    answers: IntCounter,
     connections: IntGauge,
     index_memory: IntGauge,
     opened: IntGauge,
-    /// Connections now; mirrored into the gauge when scraped.
-    pub connection_count: AtomicI64,
-    /// Bytes of answers begun.
-    pub sent_bytes: AtomicU64,
-    sent: IntGauge,
+    paths: IntGaugeVec,
+    threads: Mutex<Vec<Arc<Counters>>>,
 }
 
 impl Metrics {
     /// All metrics at zero.
     pub fn new() -> Result<Metrics, prometheus::Error> {
         let registry = Registry::new();
-        let requests = IntCounterVec::new(
-            Opts::new("headwater_origin_requests_total", "Requests by resource and outcome"),
-            &["resource", "outcome"],
-        )?;
         let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
-        let connections = gauge("headwater_origin_connections", "Open client connections")?;
-        let index_memory = gauge("headwater_origin_index_memory_bytes", "Memory of opened presentations")?;
-        let opened = gauge("headwater_origin_opened_presentations", "Opened presentations")?;
-        let sent = gauge(
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok(counters)
+        };
+        let requests = counters(
+            "headwater_origin_requests_total",
+            "Requests by resource and outcome",
+            &["resource", "outcome"],
+        )?;
+        let sent = counters(
+            "headwater_origin_sent_bytes_total",
+            "Bytes given to plain sockets: by sendfile, from memory, or copied where a file system has no sendfile",
+            &["path"],
+        )?;
+        let read = counters(
+            "headwater_origin_read_bytes_total",
+            "Media bytes read into memory: at once from the page cache, or by a thread that may wait",
+            &["path"],
+        )?;
+        let cold = counter(
+            "headwater_origin_cold_bytes_total",
+            "Bytes for sendfile that were not in the page cache when they were wanted",
+        )?;
+        let answers = counter(
             "headwater_origin_answer_bytes",
             "Bytes of all answers begun since start",
         )?;
-        registry.register(Box::new(requests.clone()))?;
+        let connections = gauge("headwater_origin_connections", "Open client connections")?;
+        let index_memory = gauge("headwater_origin_index_memory_bytes", "Memory of opened presentations")?;
+        let opened = gauge("headwater_origin_opened_presentations", "Opened presentations")?;
+        let paths = IntGaugeVec::new(
+            Opts::new("headwater_origin_io_path", "1 for the way that was chosen for each job"),
+            &["job", "path"],
+        )?;
+        registry.register(Box::new(paths.clone()))?;
         Ok(Metrics {
             registry,
             requests,
+            sent,
+            read,
+            cold,
+            answers,
             connections,
             index_memory,
             opened,
-            connection_count: AtomicI64::new(0),
-            sent_bytes: AtomicU64::new(0),
-            sent,
+            paths,
+            threads: Mutex::default(),
         })
     }
 
-    /// Counts one answered request.
-    pub fn count(&self, resource: &'static str, outcome: &'static str) {
+    /// Counters for one more serving thread.
+    pub fn thread(&self) -> Arc<Counters> {
+        let counters = Arc::new(Counters::default());
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.push(counters.clone());
+        counters
+    }
+
+    /// Counts one request that failed.
+    pub fn count_failure(&self, resource: &'static str, outcome: &'static str) {
         self.requests.with_label_values(&[resource, outcome]).inc();
+    }
+
+    /// Says how files are sent, how the page cache is asked and how cold ranges are read.
+    pub fn set_paths(&self, sendfile: bool, gate: &Gate) {
+        self.paths.reset();
+        let send = if sendfile { "sendfile" } else { "read" };
+        self.paths.with_label_values(&["send", send]).set(1);
+        self.paths
+            .with_label_values(&["residency", probe_name(gate.probe())])
+            .set(1);
+        self.paths
+            .with_label_values(&["fill", fill_name(gate.fill_by())])
+            .set(1);
     }
 
     /// The Prometheus text form, with the store's usage as of now.
     pub fn render(&self, (index_memory, opened): (u64, u64)) -> Result<Vec<u8>, prometheus::Error> {
-        self.connections.set(self.connection_count.load(Ordering::Relaxed));
-        self.sent.set(self.sent_bytes.load(Ordering::Relaxed) as i64);
+        {
+            // Held to the end: two at once would add the same difference twice.
+            let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let sum = |of: fn(&Counters) -> &Tally| threads.iter().map(|thread| of(thread).get()).sum::<u64>();
+            let raise = |counter: &IntCounter, total: u64| counter.inc_by(total.saturating_sub(counter.get()));
+            for (index, resource) in RESOURCES.iter().enumerate() {
+                let tallies = threads.iter().filter_map(|thread| thread.requests_ok.get(index));
+                let total = tallies.map(Tally::get).sum();
+                if total > 0 {
+                    raise(&self.requests.with_label_values(&[resource, "ok"]), total);
+                }
+            }
+            type Of = fn(&Counters) -> &Tally;
+            let labelled: [(&IntCounterVec, &str, Of); 5] = [
+                (&self.sent, "sendfile", |counters| &counters.sent_file_bytes),
+                (&self.sent, "memory", |counters| &counters.sent_memory_bytes),
+                (&self.sent, "copy", |counters| &counters.sent_copied_bytes),
+                (&self.read, "cached", |counters| &counters.read_bytes),
+                (&self.read, "waiting", |counters| &counters.read_waiting_bytes),
+            ];
+            for (counters, path, of) in labelled {
+                raise(&counters.with_label_values(&[path]), sum(of));
+            }
+            raise(&self.cold, sum(|counters| &counters.cold_bytes));
+            raise(&self.answers, sum(|counters| &counters.answer_bytes));
+            let open = sum(|counters| &counters.accepted).saturating_sub(sum(|counters| &counters.closed));
+            self.connections.set(open as i64);
+        }
         self.index_memory.set(index_memory as i64);
         self.opened.set(opened as i64);
         let mut out = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
         Ok(out)
+    }
+}
+
+impl Counters {
+    /// Counts one request that was answered; false for a resource without a place of its own.
+    pub fn count_ok(&self, resource: &'static str) -> bool {
+        let index = RESOURCES.iter().position(|known| *known == resource);
+        let tally = index.and_then(|index| self.requests_ok.get(index));
+        tally.inspect(|tally| tally.add(1)).is_some()
+    }
+}
+
+/// As it stands in metrics and logs.
+pub fn probe_name(probe: Probe) -> &'static str {
+    match probe {
+        Probe::Cachestat => "cachestat",
+        Probe::Nowait => "nowait",
+        Probe::Never => "never",
+    }
+}
+
+/// As it stands in metrics and logs.
+pub fn fill_name(fill: Fill) -> &'static str {
+    match fill {
+        Fill::Uring => "uring",
+        Fill::Pool => "pool",
     }
 }

@@ -1,11 +1,16 @@
 //! Source files: opened beneath the library's root, read in ranges, never written.
 
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bytes::Bytes;
 use packager::source::{ReadAt, ReadError};
+
+use crate::arena::Region;
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,9 +38,21 @@ impl Fingerprint {
 /// An open source file of known size. Blocking: callers read on the blocking pool.
 #[derive(Debug)]
 pub struct SourceFile {
+    /// Before `file`, so that its addresses are given back before the descriptor is closed.
+    region: OnceLock<Option<Region>>,
     file: File,
     size: u64,
     fingerprint: Fingerprint,
+    pub(crate) paging: Paging,
+}
+
+/// What was learnt of a file's place in the page cache.
+#[derive(Debug, Default)]
+pub(crate) struct Paging {
+    /// `cachestat` is not allowed for this file: the kernel wants its owner or a writer.
+    pub cachestat_refused: AtomicBool,
+    /// Where the last range ends that the kernel was asked to read ahead.
+    pub advised_to: AtomicU64,
 }
 
 impl SourceFile {
@@ -66,8 +83,38 @@ impl SourceFile {
         Ok(SourceFile {
             size: metadata.len(),
             fingerprint: Fingerprint::of(&metadata),
+            region: OnceLock::new(),
+            paging: Paging::default(),
             file,
         })
+    }
+
+    /// The open file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Its descriptor.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The addresses that stand for the file's bytes; `None` where the system gives none away.
+    pub(crate) fn region(&self) -> Option<&Region> {
+        self.region.get_or_init(|| Region::new(&self.file, self.size)).as_ref()
+    }
+
+    /// Fills the start of `buffer` with what the page cache holds from `offset`, without waiting for a disk. A short count
+    /// means that the rest must be read where blocking is allowed; so does an error.
+    pub(crate) fn read_cached(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        use rustix::io::ReadWriteFlags;
+        let mut parts = [std::io::IoSliceMut::new(buffer)];
+        Ok(rustix::io::preadv2(
+            &self.file,
+            &mut parts,
+            offset,
+            ReadWriteFlags::NOWAIT,
+        )?)
     }
 
     /// What the file was when it was opened.

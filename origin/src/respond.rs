@@ -4,7 +4,9 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
-use crate::body::Body;
+use std::sync::Arc;
+
+use crate::body::{Body, Delivery};
 use crate::error::ServeError;
 use crate::vod::{Answer, CachePolicy};
 
@@ -12,12 +14,14 @@ use crate::vod::{Answer, CachePolicy};
 const ENTRY_MAX_AGE_S: u32 = 10;
 
 /// What of a request decides how its answer is sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// GET or HEAD.
     pub method: &'a Method,
     /// Its header fields.
     pub headers: &'a HeaderMap,
+    /// How bodies go on its connection.
+    pub delivery: &'a Arc<Delivery>,
 }
 
 /// The response that carries `answer`: whole, a range (RFC 9110 14), or 304.
@@ -50,7 +54,7 @@ pub fn answer(request: Request<'_>, answer: Answer) -> Response<Body> {
     };
     set(headers, header::ACCEPT_RANGES, "bytes");
     let size = content.size();
-    let range = match wanted_range(request, &etag, size) {
+    let range = match wanted_range(request.headers, &etag, size) {
         Wanted::Whole => 0..size,
         Wanted::Range(range) => {
             set(
@@ -76,7 +80,7 @@ pub fn answer(request: Request<'_>, answer: Answer) -> Response<Body> {
         &(range.end - range.start).to_string(),
     );
     if request.method != Method::HEAD {
-        *response.body_mut() = Body::new(content.range(range));
+        *response.body_mut() = Body::new(content.range(range), request.delivery);
     }
     response
 }
@@ -199,11 +203,11 @@ enum Wanted {
 
 /// The range a request wants of `size` bytes (RFC 9110 14.2). Several ranges, other units and malformed ones are
 /// answered whole, which the RFC allows; a stale `If-Range` too.
-fn wanted_range(request: Request<'_>, etag: &str, size: u64) -> Wanted {
-    let Some(value) = request.headers.get(header::RANGE) else {
+fn wanted_range(headers: &HeaderMap, etag: &str, size: u64) -> Wanted {
+    let Some(value) = headers.get(header::RANGE) else {
         return Wanted::Whole;
     };
-    if let Some(condition) = request.headers.get(header::IF_RANGE)
+    if let Some(condition) = headers.get(header::IF_RANGE)
         && condition
             .to_str()
             .map(|tag| tag.trim_matches('"') != etag || tag.starts_with("W/"))
@@ -255,14 +259,7 @@ mod tests {
         if let Some(tag) = if_range {
             headers.insert(header::IF_RANGE, HeaderValue::from_str(tag).unwrap());
         }
-        wanted_range(
-            Request {
-                method: &Method::GET,
-                headers: &headers,
-            },
-            "e1",
-            size,
-        )
+        wanted_range(&headers, "e1", size)
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{Method, Request, Response, StatusCode, Version, header};
+use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -15,9 +15,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::Origin;
-use crate::body::Body;
+use crate::body::{Body, Delivery};
 use crate::error::{Blame, ServeError};
+use crate::metrics::Counters;
 use crate::route::{self, Route};
+use crate::transport::ZcIo;
 use crate::vod::{Answer, CachePolicy};
 use crate::{page, respond};
 
@@ -42,7 +44,9 @@ pub async fn serve(
     mut shutdown: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let worker = Rc::new(Worker::new(origin.clone()));
+    // `pipeline_flush` must stay off: it makes hyper copy bodies, and file slices can not be copied (`arena`).
+    let mut builder = auto::Builder::new(LocalExecutor);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -80,17 +84,18 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
-        let service_origin = origin.clone();
-        let service = hyper::service::service_fn(move |request| handle(service_origin.clone(), request));
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let service_worker = worker.clone();
+        let service = hyper::service::service_fn(move |request| handle(service_worker.clone(), request));
+        let transport = ZcIo::new(stream, worker.counters.clone());
+        let connection = builder.serve_connection(transport, service).into_owned();
         let connection = graceful.watch(connection);
-        origin.metrics.connection_count.fetch_add(1, Ordering::Relaxed);
-        let origin = origin.clone();
+        worker.counters.accepted.add(1);
+        let counters = worker.counters.clone();
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended early");
             }
-            origin.metrics.connection_count.fetch_sub(1, Ordering::Relaxed);
+            counters.closed.add(1);
             drop(permit);
         });
     }
@@ -104,8 +109,50 @@ pub async fn serve(
     Ok(())
 }
 
+/// What one serving thread has for itself.
+struct Worker {
+    origin: Arc<Origin>,
+    counters: Arc<Counters>,
+    /// For HTTP/1 over our own transport.
+    by_slices: Arc<Delivery>,
+    /// For HTTP/2, which looks into what it sends.
+    by_bytes: Arc<Delivery>,
+}
+
+impl Worker {
+    fn new(origin: Arc<Origin>) -> Worker {
+        let counters = origin.metrics.thread();
+        let by_bytes = Delivery {
+            sendfile_size_bytes_min: None,
+            gate: origin.gate.clone(),
+            counters: counters.clone(),
+        };
+        let by_slices = Delivery {
+            sendfile_size_bytes_min: origin.config().sendfile_size_bytes_min,
+            ..by_bytes.clone()
+        };
+        Worker {
+            origin,
+            counters,
+            by_slices: Arc::new(by_slices),
+            by_bytes: Arc::new(by_bytes),
+        }
+    }
+}
+
+/// Spawns what hyper wants to spawn (HTTP/2 streams) on this thread.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
 /// Every request, from top to bottom.
-async fn handle(origin: Arc<Origin>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn handle(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let origin = &worker.origin;
     let method = request.method().clone();
     if method == Method::OPTIONS {
         return Ok(respond::preflight());
@@ -113,13 +160,13 @@ async fn handle(origin: Arc<Origin>, request: Request<Incoming>) -> Result<Respo
     let parsed = route::parse(request.uri().path(), request.uri().query());
     let resource = parsed.as_ref().map_or("unknown", resource_label);
     let served = match (&method, parsed) {
-        (&Method::GET | &Method::HEAD, Some(route)) => serve_route(&origin, &request, route).await,
+        (&Method::GET | &Method::HEAD, Some(route)) => serve_route(&worker, &request, route).await,
         (&Method::GET | &Method::HEAD, None) => Err(ServeError::NotFound),
         _ => Err(ServeError::MethodNotAllowed),
     };
     let response = served.unwrap_or_else(|error| {
         let (status, blame, outcome) = error.outcome();
-        origin.metrics.count(resource, outcome);
+        origin.metrics.count_failure(resource, outcome);
         let path = request.uri().path();
         match blame {
             Blame::Client => tracing::debug!(status = status.as_u16(), path, %error, "refused"),
@@ -129,10 +176,10 @@ async fn handle(origin: Arc<Origin>, request: Request<Incoming>) -> Result<Respo
         respond::failure(&method, &error)
     });
     if response.status().is_success() || response.status().is_redirection() {
-        origin.metrics.count(resource, "ok");
+        worker.counters.count_ok(resource);
     }
     let size = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
-    origin.metrics.sent_bytes.fetch_add(size, Ordering::Relaxed);
+    worker.counters.answer_bytes.add(size);
     Ok(response)
 }
 
@@ -158,15 +205,16 @@ fn resource_label(route: &Route) -> &'static str {
     }
 }
 
-async fn serve_route(
-    origin: &Arc<Origin>,
-    request: &Request<Incoming>,
-    route: Route,
-) -> Result<Response<Body>, ServeError> {
+async fn serve_route(worker: &Worker, request: &Request<Incoming>, route: Route) -> Result<Response<Body>, ServeError> {
+    let origin = &worker.origin;
     let method = request.method();
     let wanted = respond::Request {
         method,
         headers: request.headers(),
+        delivery: match request.version() {
+            Version::HTTP_10 | Version::HTTP_11 => &worker.by_slices,
+            _ => &worker.by_bytes,
+        },
     };
     match route {
         Route::Refused { error } => Err(error.into()),
