@@ -87,6 +87,21 @@ impl Content {
         }
     }
 
+    /// Bytes held in memory, as far as it is known.
+    pub fn memory_size(&self) -> usize {
+        match self {
+            Content::Pieces(pieces) => {
+                let held = pieces.iter().map(|piece| match piece {
+                    Piece::Memory(bytes) => bytes.len(),
+                    Piece::File { .. } => 0,
+                });
+                held.sum::<usize>() + size_of_val(pieces.as_slice())
+            }
+            // Tables of a few bytes for each section.
+            Content::Virtual(layout) => layout.section_count() * 16,
+        }
+    }
+
     /// The pieces of bytes `range`, which lies within the whole.
     pub fn range(self, range: Range<u64>) -> Pieces {
         let (source, position) = match self {

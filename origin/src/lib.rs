@@ -18,6 +18,7 @@ mod page;
 pub mod paging;
 mod pin;
 pub mod read;
+mod recent;
 mod rendered;
 mod respond;
 pub mod route;
@@ -26,6 +27,8 @@ pub mod store;
 pub mod stored;
 pub mod thumbnails;
 mod transport;
+#[cfg(feature = "uring")]
+mod uring;
 pub mod vod;
 
 use std::net::SocketAddr;

@@ -48,7 +48,7 @@ pub enum Fill {
 pub struct Gate {
     probe: AtomicU8,
     filling: Arc<Semaphore>,
-    #[cfg(any())]
+    #[cfg(feature = "uring")]
     uring: Option<crate::uring::Ring>,
 }
 
@@ -58,7 +58,7 @@ impl Gate {
         Gate {
             probe: AtomicU8::new(probe as u8),
             filling: Arc::new(Semaphore::new(fill_count_max)),
-            #[cfg(any())]
+            #[cfg(feature = "uring")]
             uring: match fill {
                 Fill::Uring => crate::uring::Ring::start(fill_count_max),
                 Fill::Pool => None,
@@ -90,7 +90,7 @@ impl Gate {
 
     /// How cold ranges are read.
     pub fn fill_by(&self) -> Fill {
-        #[cfg(any())]
+        #[cfg(feature = "uring")]
         if self.uring.is_some() {
             return Fill::Uring;
         }
@@ -120,7 +120,7 @@ impl Gate {
     pub async fn fill(&self, file: Arc<SourceFile>, range: Range<u64>) -> std::io::Result<()> {
         let turn = self.filling.clone().acquire_owned().await;
         let turn = turn.map_err(std::io::Error::other)?;
-        #[cfg(any())]
+        #[cfg(feature = "uring")]
         if let Some(ring) = &self.uring {
             return ring.fill(file, range, turn).await;
         }

@@ -1,17 +1,18 @@
 //! Turns answers and failures into responses: every response header is set here.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
-use std::sync::Arc;
-
 use crate::body::{Body, Delivery};
+use crate::content::Content;
 use crate::error::ServeError;
 use crate::vod::{Answer, CachePolicy};
 
-/// Clients may ask again for an entry point after this many seconds.
-const ENTRY_MAX_AGE_S: u32 = 10;
+/// Clients may ask again for an entry point after 10 seconds.
+const ENTRY_CACHE_CONTROL: &str = "public, max-age=10";
 
 /// What of a request decides how its answer is sent.
 #[derive(Clone, Copy)]
@@ -24,63 +25,106 @@ pub struct Request<'a> {
     pub delivery: &'a Arc<Delivery>,
 }
 
-/// The response that carries `answer`: whole, a range (RFC 9110 14), or 304.
-pub fn answer(request: Request<'_>, answer: Answer) -> Response<Body> {
-    let (etag, gzip) = match &answer.gzip {
-        Some(gzip) if accepts_gzip(request.headers) => (format!("{}-gzip", answer.etag), Some(gzip.clone())),
-        _ => (answer.etag.clone(), None),
+/// An answer with its header fields as they go out, made once for however many requests.
+#[derive(Clone)]
+pub struct Prepared {
+    plain: Variant,
+    gzip: Option<Variant>,
+}
+
+/// One content coding of an answer.
+#[derive(Clone)]
+struct Variant {
+    /// Of the whole answer.
+    headers: HeaderMap,
+    /// Without quotes; empty for none.
+    etag: String,
+    content: Content,
+    size: u64,
+}
+
+impl Prepared {
+    /// Sets the header fields of `answer`.
+    pub fn new(answer: Answer) -> Prepared {
+        let mut headers = HeaderMap::with_capacity(16);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        headers.insert(header::CACHE_CONTROL, cache_control(answer.cache));
+        if answer.gzip.is_some() {
+            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        common(&mut headers);
+        let gzip = answer.gzip.map(|bytes| {
+            let mut headers = headers.clone();
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            Variant::new(headers, format!("{}-gzip", answer.etag), bytes.into())
+        });
+        Prepared {
+            plain: Variant::new(headers, answer.etag, answer.content),
+            gzip,
+        }
+    }
+
+    /// Bytes that the answer holds in memory, roughly.
+    pub fn weight_bytes(&self) -> usize {
+        let of = |variant: &Variant| variant.content.memory_size() + variant.etag.len() + 1_024;
+        of(&self.plain) + self.gzip.as_ref().map_or(0, of)
+    }
+}
+
+impl Variant {
+    fn new(mut headers: HeaderMap, etag: String, content: Content) -> Variant {
+        let size = content.size();
+        headers.insert(header::CONTENT_LENGTH, size.into());
+        if !etag.is_empty() {
+            set(&mut headers, header::ETAG, &format!("\"{etag}\""));
+        }
+        Variant {
+            headers,
+            etag,
+            content,
+            size,
+        }
+    }
+}
+
+/// The response that carries an answer: whole, a range (RFC 9110 14), or 304.
+pub fn answer(request: Request<'_>, answer: &Prepared) -> Response<Body> {
+    let variant = match &answer.gzip {
+        Some(gzip) if accepts_gzip(request.headers) => gzip,
+        _ => &answer.plain,
     };
+    let (etag, size) = (&variant.etag, variant.size);
     let mut response = Response::new(Body::empty());
+    *response.headers_mut() = variant.headers.clone();
     let headers = response.headers_mut();
-    set(headers, header::CONTENT_TYPE, answer.content_type);
-    set(headers, header::CACHE_CONTROL, &cache_control(answer.cache));
-    if !etag.is_empty() {
-        set(headers, header::ETAG, &format!("\"{etag}\""));
-    }
-    if answer.gzip.is_some() {
-        set(headers, header::VARY, "accept-encoding");
-    }
-    common(headers);
-    if !etag.is_empty() && none_match(request.headers, &etag) {
+    if !etag.is_empty() && none_match(request.headers, etag) {
+        headers.remove(header::CONTENT_LENGTH);
+        headers.remove(header::CONTENT_ENCODING);
+        headers.remove(header::ACCEPT_RANGES);
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
-    let content = match gzip {
-        Some(bytes) => {
-            set(headers, header::CONTENT_ENCODING, "gzip");
-            bytes.into()
-        }
-        None => answer.content,
-    };
-    set(headers, header::ACCEPT_RANGES, "bytes");
-    let size = content.size();
-    let range = match wanted_range(request.headers, &etag, size) {
+    let range = match wanted_range(request.headers, etag, size) {
         Wanted::Whole => 0..size,
         Wanted::Range(range) => {
-            set(
-                headers,
-                header::CONTENT_RANGE,
-                &format!("bytes {}-{}/{size}", range.start, range.end - 1),
-            );
+            let value = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+            set(headers, header::CONTENT_RANGE, &value);
+            headers.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             range
         }
         Wanted::Unsatisfiable => {
             set(headers, header::CONTENT_RANGE, &format!("bytes */{size}"));
             headers.remove(header::CONTENT_ENCODING);
-            set(headers, header::CACHE_CONTROL, &cache_control(CachePolicy::NoStore));
+            headers.insert(header::CACHE_CONTROL, cache_control(CachePolicy::NoStore));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            set(response.headers_mut(), header::CONTENT_LENGTH, "0");
             return response;
         }
     };
-    set(
-        response.headers_mut(),
-        header::CONTENT_LENGTH,
-        &(range.end - range.start).to_string(),
-    );
     if request.method != Method::HEAD {
-        *response.body_mut() = Body::new(content.range(range), request.delivery);
+        *response.body_mut() = Body::new(variant.content.clone().range(range), request.delivery);
     }
     response
 }
@@ -116,8 +160,8 @@ pub fn text(method: &Method, status: StatusCode, content_type: &str, body: Bytes
     *response.status_mut() = status;
     let headers = response.headers_mut();
     set(headers, header::CONTENT_TYPE, content_type);
-    set(headers, header::CACHE_CONTROL, &cache_control(CachePolicy::NoStore));
-    set(headers, header::CONTENT_LENGTH, &body.len().to_string());
+    headers.insert(header::CACHE_CONTROL, cache_control(CachePolicy::NoStore));
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
     common(headers);
     if method != Method::HEAD {
         *response.body_mut() = Body::memory(body);
@@ -150,22 +194,26 @@ pub fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 fn common(headers: &mut HeaderMap) {
-    set(headers, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-    set(
-        headers,
-        header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        "date, content-length, content-range, etag, accept-ranges, retry-after",
-    );
-    set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(headers, HeaderName::from_static("timing-allow-origin"), "*");
+    let fixed = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            "date, content-length, content-range, etag, accept-ranges, retry-after",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (HeaderName::from_static("timing-allow-origin"), "*"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
 
-fn cache_control(policy: CachePolicy) -> String {
-    match policy {
-        CachePolicy::Immutable => "public, max-age=31536000, immutable".into(),
-        CachePolicy::Entry => format!("public, max-age={ENTRY_MAX_AGE_S}"),
-        CachePolicy::NoStore => "no-store".into(),
-    }
+fn cache_control(policy: CachePolicy) -> HeaderValue {
+    HeaderValue::from_static(match policy {
+        CachePolicy::Immutable => "public, max-age=31536000, immutable",
+        CachePolicy::Entry => ENTRY_CACHE_CONTROL,
+        CachePolicy::NoStore => "no-store",
+    })
 }
 
 fn accepts_gzip(headers: &HeaderMap) -> bool {

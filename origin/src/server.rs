@@ -1,5 +1,6 @@
 //! Listeners, connections, and the one function that every request passes through from top to bottom.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,7 +19,9 @@ use crate::Origin;
 use crate::body::{Body, Delivery};
 use crate::error::{Blame, ServeError};
 use crate::metrics::Counters;
-use crate::route::{self, Route};
+use crate::recent::Recent;
+use crate::respond::Prepared;
+use crate::route::{self, RepresentationFile, Route, VodResource};
 use crate::transport::ZcIo;
 use crate::vod::{Answer, CachePolicy};
 use crate::{page, respond};
@@ -117,6 +120,7 @@ struct Worker {
     by_slices: Arc<Delivery>,
     /// For HTTP/2, which looks into what it sends.
     by_bytes: Arc<Delivery>,
+    recent: RefCell<Recent>,
 }
 
 impl Worker {
@@ -136,6 +140,26 @@ impl Worker {
             counters,
             by_slices: Arc::new(by_slices),
             by_bytes: Arc::new(by_bytes),
+            recent: RefCell::default(),
+        }
+    }
+
+    fn count(&self, resource: &'static str, response: &Response<Body>) {
+        if response.status().is_success() || response.status().is_redirection() {
+            self.counters.count_ok(resource);
+        }
+        let size = http_body::Body::size_hint(response.body()).exact();
+        self.counters.answer_bytes.add(size.unwrap_or(0));
+    }
+
+    fn wanted<'a>(&'a self, request: &'a Request<Incoming>) -> respond::Request<'a> {
+        respond::Request {
+            method: request.method(),
+            headers: request.headers(),
+            delivery: match request.version() {
+                Version::HTTP_10 | Version::HTTP_11 => &self.by_slices,
+                _ => &self.by_bytes,
+            },
         }
     }
 }
@@ -157,6 +181,13 @@ async fn handle(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Respon
     if method == Method::OPTIONS {
         return Ok(respond::preflight());
     }
+    if (method == Method::GET || method == Method::HEAD)
+        && let Some((label, answer)) = worker.recent.borrow().find(request.uri())
+    {
+        let response = respond::answer(worker.wanted(&request), answer);
+        worker.count(label, &response);
+        return Ok(response);
+    }
     let parsed = route::parse(request.uri().path(), request.uri().query());
     let resource = parsed.as_ref().map_or("unknown", resource_label);
     let served = match (&method, parsed) {
@@ -175,32 +206,31 @@ async fn handle(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Respon
         }
         respond::failure(&method, &error)
     });
-    if response.status().is_success() || response.status().is_redirection() {
-        worker.counters.count_ok(resource);
-    }
-    let size = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
-    worker.counters.answer_bytes.add(size);
+    worker.count(resource, &response);
     Ok(response)
 }
 
 fn resource_label(route: &Route) -> &'static str {
-    use crate::route::{RepresentationFile, VodResource};
     match route {
         Route::Health => "health",
         Route::Metrics => "metrics",
         Route::Index | Route::Page { .. } | Route::Embed { .. } => "page",
         Route::PlayerFile { .. } => "player_file",
         Route::Refused { .. } => "refused",
-        Route::Vod { resource, .. } => match resource {
-            VodResource::Multivariant { .. } => "multivariant",
-            VodResource::Mpd { .. } => "mpd",
-            VodResource::Thumbs | VodResource::Poster => "image",
-            VodResource::File { file, .. } => match file {
-                RepresentationFile::MediaPlaylist | RepresentationFile::TrickPlaylist => "media_playlist",
-                RepresentationFile::Init => "init",
-                RepresentationFile::Image { .. } => "image",
-                _ => "segment",
-            },
+        Route::Vod { resource, .. } => vod_label(resource),
+    }
+}
+
+fn vod_label(resource: &VodResource) -> &'static str {
+    match resource {
+        VodResource::Multivariant { .. } => "multivariant",
+        VodResource::Mpd { .. } => "mpd",
+        VodResource::Thumbs | VodResource::Poster => "image",
+        VodResource::File { file, .. } => match file {
+            RepresentationFile::MediaPlaylist | RepresentationFile::TrickPlaylist => "media_playlist",
+            RepresentationFile::Init => "init",
+            RepresentationFile::Image { .. } => "image",
+            _ => "segment",
         },
     }
 }
@@ -208,14 +238,7 @@ fn resource_label(route: &Route) -> &'static str {
 async fn serve_route(worker: &Worker, request: &Request<Incoming>, route: Route) -> Result<Response<Body>, ServeError> {
     let origin = &worker.origin;
     let method = request.method();
-    let wanted = respond::Request {
-        method,
-        headers: request.headers(),
-        delivery: match request.version() {
-            Version::HTTP_10 | Version::HTTP_11 => &worker.by_slices,
-            _ => &worker.by_bytes,
-        },
-    };
+    let wanted = worker.wanted(request);
     match route {
         Route::Refused { error } => Err(error.into()),
         Route::Health => Ok(respond::text(method, StatusCode::OK, "text/plain", "ok\n".into())),
@@ -255,21 +278,22 @@ async fn serve_route(worker: &Worker, request: &Request<Incoming>, route: Route)
             let (bytes, content_type) = library.file(&version, &file)?;
             let etag = format!("{version}-{file}");
             let cache = CachePolicy::Immutable;
-            Ok(respond::answer(
-                wanted,
-                Answer {
-                    content: bytes.into(),
-                    content_type,
-                    etag,
-                    cache,
-                    gzip: None,
-                },
-            ))
+            let answer = Answer {
+                content: bytes.into(),
+                content_type,
+                etag,
+                cache,
+                gzip: None,
+            };
+            Ok(respond::answer(wanted, &Prepared::new(answer)))
         }
         Route::Vod { media, resource } => {
             let asset = origin.open(&media).await?;
-            let answer = origin.answer(&asset, resource).await?;
-            Ok(respond::answer(wanted, answer))
+            let label = vod_label(&resource);
+            let answer = Prepared::new(origin.answer(&asset, resource).await?);
+            let response = respond::answer(wanted, &answer);
+            worker.recent.borrow_mut().keep(request.uri(), label, answer);
+            Ok(response)
         }
     }
 }
