@@ -171,3 +171,118 @@ impl Read for ZcIo {
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Buf;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::arena::FileSlice;
+    use crate::read::SourceFile;
+
+    async fn pair() -> (ZcIo, TcpStream, Arc<Counters>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, connected) = tokio::join!(listener.accept(), connecting);
+        let counters = Arc::new(Counters::default());
+        (
+            ZcIo::new(accepted.unwrap().0, counters.clone()),
+            connected.unwrap(),
+            counters,
+        )
+    }
+
+    fn file(name: &str, bytes: &[u8]) -> Arc<SourceFile> {
+        let path = std::env::temp_dir().join(format!("headwater-transport-{name}-{}", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        let file = SourceFile::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        Arc::new(file)
+    }
+
+    /// Writes all of `slices`, as hyper does: the rest again after each count.
+    async fn write_all(io: &mut ZcIo, slices: &mut Vec<FileSlice>, head: &mut &[u8]) -> Result<()> {
+        while head.has_remaining() || !slices.is_empty() {
+            let mut sent = std::future::poll_fn(|cx| {
+                let heads = Some(*head).filter(|head| !head.is_empty()).into_iter();
+                let vectors: Vec<_> = heads.chain(slices.iter().map(Buf::chunk)).map(IoSlice::new).collect();
+                Pin::new(&mut *io).poll_write_vectored(cx, &vectors)
+            })
+            .await?;
+            let of_head = sent.min(head.len());
+            head.advance(of_head);
+            sent -= of_head;
+            while let Some(first) = slices.first_mut() {
+                let of_first = sent.min(first.remaining());
+                first.advance(of_first);
+                sent -= of_first;
+                if first.has_remaining() {
+                    break;
+                }
+                slices.remove(0);
+            }
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn refused_files_are_copied() {
+        let bytes: Vec<u8> = (0..3_000_000_u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        for refused in [false, true] {
+            let (mut io, mut client, counters) = pair().await;
+            let source = file(&format!("copied-{refused}"), &bytes);
+            let mut slices: Vec<FileSlice> = [(5, 100_000), (1_000_001, 1_999_999), (0, 1)]
+                .map(|(offset, size)| FileSlice::new(&source, offset, size).unwrap())
+                .into();
+            let mut want = b"head".to_vec();
+            for (offset, size) in [(5, 100_000), (1_000_001, 1_999_999), (0, 1)] {
+                want.extend_from_slice(&bytes[offset..offset + size]);
+            }
+            if refused {
+                arena().unwrap().refuse(slices[0].chunk());
+            }
+            let writing = async {
+                write_all(&mut io, &mut slices, &mut &b"head"[..]).await.unwrap();
+                drop(io);
+            };
+            let mut got = Vec::new();
+            let (_, read) = tokio::join!(writing, client.read_to_end(&mut got));
+            read.unwrap();
+            assert!(got == want, "refused: {refused}");
+            let file_bytes = want.len() as u64 - 4;
+            assert_eq!(counters.sent_memory_bytes.get(), 4);
+            assert_eq!(counters.sent_file_bytes.get(), if refused { 0 } else { file_bytes });
+            assert_eq!(counters.sent_copied_bytes.get(), if refused { file_bytes } else { 0 });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ended_is_an_error_not_a_wait() {
+        for refused in [false, true] {
+            let (mut io, _client, _) = pair().await;
+            let source = file(&format!("ended-{refused}"), &[7; 1000]);
+            let mut slices = vec![FileSlice::new(&source, 0, 1001).unwrap()];
+            if refused {
+                arena().unwrap().refuse(slices[0].chunk());
+            }
+            let error = write_all(&mut io, &mut slices, &mut &b"head"[..]).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_without_a_name_in_memory_is_never_read_by_accident() {
+        // A system call that is handed the bare slice refuses it: nothing is mapped there.
+        let source = file("fault", &[7; 1000]);
+        let slice = FileSlice::new(&source, 0, 1000).unwrap();
+        let (_, client, _) = pair().await;
+        let sent = rustix::net::send(&client, slice.chunk(), SendFlags::NOSIGNAL);
+        assert_eq!(sent, Err(Errno::FAULT));
+    }
+}
