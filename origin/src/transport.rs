@@ -1,5 +1,6 @@
 //! A plain TCP connection under hyper that sends file slices by `sendfile`: their bytes never enter this process.
 
+use std::cell::Cell;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -28,6 +29,7 @@ pub struct ZcIo {
     counters: Arc<Counters>,
     /// Bytes sent since the thread's other connections last had a turn.
     turn: usize,
+    corked: Cell<bool>,
 }
 
 impl ZcIo {
@@ -38,6 +40,7 @@ impl ZcIo {
             arena: arena(),
             counters,
             turn: 0,
+            corked: Cell::new(false),
         }
     }
 
@@ -46,29 +49,51 @@ impl ZcIo {
         Some((arena, arena.lookup(slice)?))
     }
 
-    /// Sends as much of `slices` as goes without waiting; not 0 unless they are empty.
+    /// Sends as much of `slices` as goes without waiting, about [`TURN_SIZE_BYTES`] at most; not 0 unless they are empty.
     fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize> {
-        let memory = slices.iter().take_while(|slice| self.place(slice).is_none()).count();
-        let (memory, rest) = slices.split_at(memory);
-        let sent = match memory {
-            [] => 0,
-            memory => {
-                let sent = self.send_memory(memory, !rest.is_empty())?;
-                // What the socket did not take now waits for its next turn.
-                if sent < memory.iter().map(|slice| slice.len()).sum() {
-                    return Ok(sent);
+        let (mut sent, mut rest) = (0, slices);
+        while sent < TURN_SIZE_BYTES
+            && let Some(first) = rest.first()
+        {
+            let (group, tried, count) = match self.place(first) {
+                Some((arena, place)) => {
+                    if rest.len() > 1 {
+                        self.set_cork(true);
+                    }
+                    (1, self.send_file(arena, place, first), first.len())
                 }
-                sent
-            }
-        };
-        match rest.first().and_then(|slice| Some((slice, self.place(slice)?))) {
-            None => Ok(sent),
-            Some((slice, (arena, place))) => match self.send_file(arena, place, slice) {
-                Ok(count) => Ok(sent + count),
+                None => {
+                    let group = rest.iter().take_while(|slice| self.place(slice).is_none()).count();
+                    let (memory, follows) = rest.split_at(group);
+                    let count = memory.iter().map(|slice| slice.len()).sum();
+                    (group, self.send_memory(memory, !follows.is_empty()), count)
+                }
+            };
+            match tried {
+                Ok(now) => sent += now,
                 // What was sent counts; the error comes again with the next call.
-                Err(_) if sent > 0 => Ok(sent),
-                Err(error) => Err(error),
-            },
+                Err(_) if sent > 0 => return Ok(sent),
+                Err(error) => return Err(error),
+            }
+            // What the socket did not take now waits for its next turn.
+            if tried.is_ok_and(|now| now < count) {
+                return Ok(sent);
+            }
+            rest = rest.get(group..).unwrap_or_default();
+        }
+        if rest.is_empty() {
+            self.set_cork(false);
+        }
+        Ok(sent)
+    }
+
+    /// Whether the kernel holds back the last, partly filled packet. Without it every file slice would end in one.
+    fn set_cork(&self, on: bool) {
+        if self.corked.get() != on {
+            self.corked.set(on);
+            if let Err(error) = rustix::net::sockopt::set_tcp_cork(self.inner.inner().as_fd(), on) {
+                tracing::debug!(%error, "TCP_CORK could not be set");
+            }
         }
     }
 
