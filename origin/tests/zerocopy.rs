@@ -26,7 +26,7 @@ enum Lie {
     Fragmented,
 }
 
-/// A film whose 2 s video segments exceed the threshold of `sendfile`, made once a process; `None` without ffmpeg.
+/// A film whose 2 s video segments exceed the threshold of `sendfile`, made once; `None` without ffmpeg.
 fn film(lie: Lie) -> Option<&'static Path> {
     static FILMS: [OnceLock<Option<PathBuf>>; 2] = [OnceLock::new(), OnceLock::new()];
     let flags = match lie {
@@ -34,7 +34,12 @@ fn film(lie: Lie) -> Option<&'static Path> {
         Lie::Fragmented => "+frag_keyframe+empty_moov+default_base_moof",
     };
     let made = FILMS[lie as usize].get_or_init(|| {
-        let path = std::env::temp_dir().join(format!("headwater-zerocopy-{lie:?}-{}.mp4", std::process::id()));
+        // Kept for the next run.
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("zerocopy-{lie:?}.mp4"));
+        if path.exists() {
+            return Some(path);
+        }
+        let part = path.with_extension("part.mp4");
         let picture = "testsrc2=size=640x360:rate=25:duration=16,noise=alls=60:allf=t";
         let sound = "sine=frequency=440:sample_rate=48000:duration=16";
         let done = Command::new("ffmpeg")
@@ -54,9 +59,13 @@ fn film(lie: Lie) -> Option<&'static Path> {
                 "6M",
             ])
             .args(["-g", "50", "-c:a", "aac", "-shortest", "-movflags", flags])
-            .arg(&path)
+            .arg(&part)
             .status();
-        done.is_ok_and(|status| status.success()).then_some(path)
+        if !done.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        std::fs::rename(part, &path).unwrap();
+        Some(path)
     });
     if made.is_none() {
         eprintln!("SKIPPED: ffmpeg is not installed or can not encode H.264 and AAC");
