@@ -76,6 +76,9 @@
     if (!isPage) video.title = root.dataset.title;
     const player = new shaka.Player();
     headwater.player = player;
+    if (root.dataset.license) {
+      player.configure({drm: {servers: {'org.w3.clearkey': new URL(root.dataset.license, location.href).href}}});
+    }
     // Bound before attaching: a failure to attach is reported here too.
     player.addEventListener('error', (event) => onError(event.detail));
     // Before attaching, or subtitles would be left to the browser's own rendering.

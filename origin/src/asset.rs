@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use packager::form::Form;
 use packager::presentation::{Content, Presentation, Representation};
 
+use crate::protect::Protected;
 use crate::read::{Fingerprint, SourceFile};
 use crate::thumbnails::ThumbnailFolder;
 
@@ -19,11 +21,20 @@ pub struct Asset {
     pub files: Vec<Arc<SourceFile>>,
     /// Where its thumbnails lie, when it has some.
     pub thumbnails: Option<ThumbnailFolder>,
+    /// What its media is encrypted with; `None` for a clear one.
+    pub protected: Option<Arc<Protected>>,
     /// Paths that decided what the presentation is, and what they were when it was opened.
     pub made_of: Vec<(PathBuf, Fingerprint)>,
 }
 
 impl Asset {
+    /// What it is served as where `wanted` is asked for: its own form when it is protected.
+    pub fn form(&self, wanted: Form) -> Form {
+        self.protected
+            .as_ref()
+            .map_or(wanted, |protected| protected.protection.form())
+    }
+
     /// Memory the asset holds, in bytes.
     pub fn weight_bytes(&self) -> u64 {
         let of = |representation: &Representation| {

@@ -3,9 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use packager::crypto::ProtectionScheme;
+use packager::crypto::signal::DrmSystems;
+use packager::form::Form;
 use packager::segment::SegmentTarget;
 
+use crate::access::AccessConfig;
 use crate::paging::{Fill, Probe};
+use crate::protect::{ProtectConfig, Titles};
 
 /// `[origin]` as written by people. Every key has a default but `library`.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -47,6 +52,76 @@ pub struct Section {
     pub header_timeout_s: u64,
     /// After a stop signal, running answers have this many seconds.
     pub drain_timeout_s: u64,
+    /// Encryption and keys; without it every title is served clear.
+    pub protection: Option<ProtectionSection>,
+    /// Grants; without them everybody may have everything.
+    pub access: Option<AccessSection>,
+}
+
+/// Where a playlist's key is, seen from the playlist.
+const KEY_URL: &str = "../../key/{kid}";
+
+/// `[origin.protection]` as written by people.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProtectionSection {
+    /// Folder of the key vault (`headwater keys init`).
+    pub vault: PathBuf,
+    /// File of the key-encryption key.
+    pub kek: PathBuf,
+    /// `all`: a title without keys is not served. `keyed`: it is served clear.
+    #[serde(default)]
+    pub titles: Titles,
+    /// `cbcs` or `cenc`: what CMAF entry points lead to unless `?scheme=` asks otherwise.
+    #[serde(default)]
+    pub scheme: Option<String>,
+    /// `aes128` or `sampleaes`: the same for MPEG-TS.
+    #[serde(default)]
+    pub ts: Option<String>,
+    /// DRM systems that are on, each a table of its own.
+    #[serde(default)]
+    pub systems: DrmSystems,
+}
+
+/// `[origin.access]` as written by people.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessSection {
+    /// File with one or two keys that grants are verified with (`headwater grant new-key`).
+    pub grant_keys: PathBuf,
+    /// File with the ids of ended sessions, one a line.
+    pub revoked: Option<PathBuf>,
+}
+
+impl ProtectionSection {
+    fn check(self) -> Result<ProtectConfig, (&'static str, String)> {
+        let scheme = match self.scheme.as_deref() {
+            None | Some("cbcs") => ProtectionScheme::Cbcs,
+            Some("cenc") => ProtectionScheme::Cenc,
+            Some(other) => return Err(("protection.scheme", format!("\"{other}\" is neither cbcs nor cenc"))),
+        };
+        let ts = match self.ts.as_deref() {
+            None | Some("aes128") => Form::TsAes128,
+            Some("sampleaes") => Form::TsSampleAes,
+            Some(other) => return Err(("protection.ts", format!("\"{other}\" is neither aes128 nor sampleaes"))),
+        };
+        let mut systems = self.systems;
+        if let Some(clear_key) = &mut systems.clear_key {
+            // Behind the same grant as the playlist.
+            clear_key.key_url.get_or_insert_with(|| KEY_URL.into());
+        }
+        systems
+            .check()
+            .map_err(|error| ("protection.systems", error.to_string()))?;
+        Ok(ProtectConfig {
+            vault: self.vault,
+            kek: self.kek,
+            titles: self.titles,
+            scheme,
+            ts,
+            systems,
+        })
+    }
 }
 
 impl Default for Section {
@@ -70,6 +145,8 @@ impl Default for Section {
             rendered_memory_bytes_max: 128 << 20,
             header_timeout_s: 10,
             drain_timeout_s: 30,
+            protection: None,
+            access: None,
         }
     }
 }
@@ -111,6 +188,10 @@ pub struct Config {
     pub header_timeout: std::time::Duration,
     /// Patience with running answers at the end.
     pub drain_timeout: std::time::Duration,
+    /// Encryption and keys.
+    pub protection: Option<ProtectConfig>,
+    /// Grants.
+    pub access: Option<AccessConfig>,
 }
 
 /// A setting that can not be used.
@@ -180,7 +261,20 @@ impl Section {
             threads if threads <= 1024 => threads,
             threads => return wrong("threads", format!("{threads} is more than 1024")),
         };
+        let protection = match self.protection.map(ProtectionSection::check).transpose() {
+            Ok(protection) => protection,
+            Err((key, reason)) => return wrong(key, reason),
+        };
+        if protection.is_some() && self.access.is_none() {
+            return wrong("access", "is not set: whoever asks would be given keys".into());
+        }
+        let access = self.access.map(|access| AccessConfig {
+            grant_keys: access.grant_keys,
+            revoked: access.revoked,
+        });
         Ok(Config {
+            protection,
+            access,
             library,
             listen,
             player: self.player,

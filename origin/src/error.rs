@@ -41,6 +41,33 @@ pub enum ServeError {
         /// What is full.
         what: &'static str,
     },
+    /// A key that media is or would be under is not to be had: never clear bytes instead.
+    #[error("no key: {what}")]
+    MissingKey {
+        /// Of what.
+        what: String,
+    },
+    /// The vault can not be read, or a key in it does not open.
+    #[error("keys: {what}")]
+    Keys {
+        /// What is wrong; says nothing of the keys.
+        what: String,
+    },
+    /// The title is for holders of a grant, and none came.
+    #[error("a grant is required")]
+    GrantRequired,
+    /// The grant that came does not open this.
+    #[error("the grant does not open this")]
+    GrantRefused {
+        /// For the log and the metrics alone.
+        reason: &'static str,
+    },
+    /// What was sent can not be read.
+    #[error("{what}")]
+    BadRequest {
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The player library has not been installed.
     #[error("the player is not installed: start headwater with --player DIR (./dev demo does it)")]
     NoPlayer,
@@ -67,6 +94,11 @@ impl ServeError {
             ServeError::Unplayable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Blame::Client, "unplayable"),
             ServeError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, Blame::Capacity, "overloaded"),
             ServeError::NoPlayer => (StatusCode::SERVICE_UNAVAILABLE, Blame::Us, "no_player"),
+            ServeError::MissingKey { .. } => (StatusCode::NOT_FOUND, Blame::Us, "no_key"),
+            ServeError::Keys { .. } => (StatusCode::INTERNAL_SERVER_ERROR, Blame::Us, "keys"),
+            ServeError::GrantRequired => (StatusCode::UNAUTHORIZED, Blame::Client, "grant_required"),
+            ServeError::GrantRefused { reason } => (StatusCode::FORBIDDEN, Blame::Client, reason),
+            ServeError::BadRequest { .. } => (StatusCode::BAD_REQUEST, Blame::Client, "bad_request"),
             ServeError::Storage { .. } => (StatusCode::INTERNAL_SERVER_ERROR, Blame::Us, "storage"),
             ServeError::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, Blame::Us, "damaged"),
         }
@@ -81,6 +113,11 @@ impl ServeError {
             ServeError::Unplayable { .. } => "UNPLAYABLE",
             ServeError::Overloaded { .. } => "OVERLOADED",
             ServeError::NoPlayer => "PLAYER_NOT_INSTALLED",
+            ServeError::MissingKey { .. } => "NOT_FOUND",
+            ServeError::Keys { .. } => "KEYS",
+            ServeError::GrantRequired => "MEDIA_TOKEN_REQUIRED",
+            ServeError::GrantRefused { .. } => "MEDIA_TOKEN_INVALID",
+            ServeError::BadRequest { .. } => "INVALID_REQUEST",
             ServeError::Storage { .. } => "STORAGE",
             ServeError::Damaged { .. } => "DAMAGED_MEDIA",
         }

@@ -4,6 +4,7 @@
 //! Names neither the control plane nor the transcoder. Only `read`, `open`, `stored`, `library` and `page` touch files.
 //! `unsafe` is denied but in `arena` (addresses that stand for file bytes) and `cachestat` (a system call without wrapper).
 
+pub mod access;
 mod arena;
 pub mod asset;
 mod body;
@@ -11,12 +12,14 @@ mod cachestat;
 pub mod config;
 pub mod content;
 pub mod error;
+pub mod keys;
 pub mod library;
 mod metrics;
 pub mod open;
 mod page;
 pub mod paging;
 mod pin;
+pub mod protect;
 pub mod read;
 mod recent;
 mod rendered;
@@ -36,14 +39,18 @@ use std::sync::Arc;
 
 use packager::form::Form;
 use packager::presentation::choice::{Choice, Selection};
+use packager::time::Rounding;
 use tokio::sync::{Semaphore, watch};
 
+use crate::access::{Access, AccessError, Policy, Ticket};
 use crate::asset::Asset;
 use crate::config::Config;
 use crate::error::ServeError;
+use crate::keys::KeyStoreError;
 use crate::metrics::Metrics;
 use crate::page::PlayerLibrary;
 use crate::paging::Gate;
+use crate::protect::Protector;
 use crate::rendered::RenderedCache;
 use crate::route::VodResource;
 use crate::store::Store;
@@ -55,6 +62,10 @@ pub struct Origin {
     rendered: RenderedCache,
     metrics: Metrics,
     gate: Arc<Gate>,
+    /// `None`: every title is served clear.
+    protector: Option<Protector>,
+    /// `None`: everybody may have everything.
+    access: Option<Access>,
     connections: Arc<Semaphore>,
     player: Option<PlayerLibrary>,
 }
@@ -76,6 +87,12 @@ pub enum OriginError {
     /// The player library could not be read.
     #[error("player library: {0}")]
     Player(#[source] std::io::Error),
+    /// The key vault could not be opened.
+    #[error("key vault: {0}")]
+    Keys(#[source] KeyStoreError),
+    /// Grants can not be verified.
+    #[error("access: {0}")]
+    Access(#[source] AccessError),
     /// The metrics could not be registered.
     #[error("metrics: {0}")]
     Metrics(#[source] prometheus::Error),
@@ -102,7 +119,11 @@ impl Origin {
             .map(PlayerLibrary::read)
             .transpose()
             .map_err(OriginError::Player)?;
+        let protector = config.protection.clone().map(Protector::open).transpose();
+        let access = config.access.as_ref().map(Access::open).transpose();
         Ok(Arc::new(Origin {
+            protector: protector.map_err(OriginError::Keys)?,
+            access: access.map_err(OriginError::Access)?,
             store: Store::new(config),
             rendered,
             metrics,
@@ -120,6 +141,15 @@ impl Origin {
     /// The presentations.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What a page has to know of who asks for it.
+    fn way(&self, ticket: &Ticket<'_>) -> page::Way {
+        let systems = self.protector.as_ref().map(Protector::systems);
+        page::Way {
+            grant: ticket.path_segment(),
+            clear_key: systems.is_some_and(|systems| systems.clear_key.is_some()),
+        }
     }
 
     async fn open(self: &Arc<Origin>, media_id: &str) -> Result<Arc<Asset>, ServeError> {
@@ -142,8 +172,53 @@ impl Origin {
         server::blocking(move || origin.store.derive(&asset, derivation)).await
     }
 
-    async fn answer(self: &Arc<Origin>, asset: &Arc<Asset>, resource: VodResource) -> Result<Answer, ServeError> {
+    /// The asset under keys where it is protected, else itself.
+    async fn protected(
+        self: &Arc<Origin>,
+        asset: &Arc<Asset>,
+        resource: &VodResource,
+    ) -> Result<Arc<Asset>, ServeError> {
+        let Some(protector) = &self.protector else {
+            return match resource.form().is_some_and(Form::is_protected) {
+                true => Err(ServeError::NotFound),
+                false => Ok(asset.clone()),
+            };
+        };
+        if let Some(kept) = protector.kept(asset, resource) {
+            return Ok(kept);
+        }
+        let (origin, asset, resource) = (self.clone(), asset.clone(), resource.clone());
+        server::blocking(move || match &origin.protector {
+            Some(protector) => protector.protect(&asset, &resource),
+            None => Ok(asset),
+        })
+        .await
+    }
+
+    async fn answer(
+        self: &Arc<Origin>,
+        asset: &Arc<Asset>,
+        mut resource: VodResource,
+        policy: &Policy,
+    ) -> Result<Answer, ServeError> {
+        let asset = &self.protected(asset, &resource).await?;
+        if resource.form().is_some_and(|form| !policy.allows(asset.form(form))) {
+            return Err(ServeError::NotFound);
+        }
+        let duration = asset.presentation.duration.to_millis(Rounding::Floor);
+        policy.apply(&mut resource, u64::try_from(duration).unwrap_or(0))?;
         let asset = &self.chosen(asset, &resource).await?;
+        if let VodResource::File {
+            form, representation, ..
+        } = &resource
+            && !policy.is_open()
+        {
+            let id = representation.strip_suffix("-stpp").unwrap_or(representation);
+            let selection = policy.tracks().select(&asset.presentation, *form)?;
+            if !selection.keeps(id) && id != packager::images::REPRESENTATION_ID {
+                return Err(ServeError::NotFound);
+            }
+        }
         match vod::plan(asset, resource)? {
             Planned::Ready(answer) => Ok(answer),
             Planned::Render(rendering) => {
@@ -170,6 +245,7 @@ impl Origin {
         let entry = VodResource::Multivariant {
             form,
             choice: choice.clone(),
+            clear_key: None,
         };
         let chosen = match vod::choice::derivation(asset, &entry)? {
             Some(derivation) => self.store.derive(asset, derivation)?,

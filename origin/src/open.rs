@@ -156,6 +156,7 @@ pub fn open(config: &Config, media_id: &str, entry: &Entry) -> Result<Asset, Ope
     let thumbnails = thumbnails
         .and_then(|folder| thumbnails::attach(&config.library, folder, &mut presentation, &mut assembly.made_of));
     Ok(Asset {
+        protected: None,
         media_id: media_id.to_owned(),
         presentation,
         files: assembly.files,

@@ -48,21 +48,38 @@ impl Page {
 }
 
 /// The player page of `asset`.
-pub fn player(asset: &Asset, library: &PlayerLibrary) -> Page {
-    Page::own_window(fill(PAGE, asset, library))
+pub fn player(asset: &Asset, library: &PlayerLibrary, way: &Way) -> Page {
+    Page::own_window(fill(PAGE, asset, library, way))
+}
+
+/// What a page has to know of who looks at it.
+#[derive(Debug, Default)]
+pub struct Way {
+    /// The grant in links, with its slash; empty without one.
+    pub grant: String,
+    /// Media is encrypted, and Clear Key licences are to be had.
+    pub clear_key: bool,
 }
 
 /// The player alone, for an iframe.
-pub fn embed(asset: &Asset, library: &PlayerLibrary) -> Page {
-    Page::anywhere(fill(EMBED, asset, library))
+pub fn embed(asset: &Asset, library: &PlayerLibrary, way: &Way) -> Page {
+    Page::anywhere(fill(EMBED, asset, library, way))
 }
 
-fn fill(template: &str, asset: &Asset, library: &PlayerLibrary) -> Bytes {
+fn fill(template: &str, asset: &Asset, library: &PlayerLibrary, way: &Way) -> Bytes {
     let presentation = &asset.presentation;
     let id = &asset.media_id;
     let url = |form: Form, path: &str| match presentation.playable_in(form) {
-        true => format!("/vod/{id}/{path}"),
+        true => format!("/vod/{id}/{}{path}", way.grant),
         false => String::new(),
+    };
+    // The library of the page takes a key by its URL in HLS, and by licence in DASH.
+    let (hls, license) = match way.clear_key {
+        true => (
+            "master.m3u8?clear_key=identity",
+            format!("/vod/{id}/{}license/clearkey", way.grant),
+        ),
+        false => ("master.m3u8", String::new()),
     };
     let poster = match presentation.images().and_then(|images| images.poster.as_ref()) {
         // Named by its hash, so that a browser never shows a former one.
@@ -75,7 +92,8 @@ fn fill(template: &str, asset: &Asset, library: &PlayerLibrary) -> Bytes {
     let values = [
         ("{{title}}", escape(&presentation.title)),
         ("{{id}}", escape(id)),
-        ("{{hls}}", url(Form::Cmaf, "master.m3u8")),
+        ("{{hls}}", url(Form::Cmaf, hls)),
+        ("{{license}}", license),
         ("{{ts}}", url(Form::Ts, "ts/master.m3u8")),
         ("{{dash}}", url(Form::Cmaf, "manifest.mpd")),
         ("{{poster}}", poster),

@@ -136,6 +136,8 @@ pub fn failure(method: &Method, error: &ServeError) -> Response<Body> {
     let message = match error {
         ServeError::Storage { .. } => "the media could not be read".to_owned(),
         ServeError::Damaged { .. } => "the media is damaged".to_owned(),
+        ServeError::MissingKey { .. } => ServeError::NotFound.to_string(),
+        ServeError::Keys { .. } => "the keys could not be read".to_owned(),
         other => other.to_string(),
     };
     let body = serde_json::json!({ "error": { "code": error.code(), "message": message } }).to_string();
@@ -169,6 +171,15 @@ pub fn text(method: &Method, status: StatusCode, content_type: &str, body: Bytes
     response
 }
 
+/// Keeps shared caches from giving an answer to others: what opened it was in a header.
+pub fn make_private(headers: &mut HeaderMap) {
+    let kept = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
+    if let Some(value) = kept.and_then(|value| value.strip_prefix("public")).map(str::to_owned) {
+        set(headers, header::CACHE_CONTROL, &format!("private{value}"));
+    }
+    headers.append(header::VARY, HeaderValue::from_static("authorization, cookie"));
+}
+
 /// The answer to a CORS preflight: everything here may be read by any page.
 pub fn preflight() -> Response<Body> {
     let mut response = Response::new(Body::empty());
@@ -176,11 +187,15 @@ pub fn preflight() -> Response<Body> {
     let headers = response.headers_mut();
     common(headers);
     set(headers, header::ALLOW, "GET, HEAD, OPTIONS");
-    set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS");
+    set(
+        headers,
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        "GET, HEAD, OPTIONS, POST",
+    );
     set(
         headers,
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        "range, if-none-match, if-range, authorization, cmcd-object, cmcd-request, cmcd-session, cmcd-status",
+        "range, if-none-match, if-range, authorization, content-type, cmcd-object, cmcd-request, cmcd-session, cmcd-status",
     );
     set(headers, header::ACCESS_CONTROL_MAX_AGE, "86400");
     response

@@ -7,6 +7,8 @@
     reason = "each variant's line shows the path that its fields come from"
 )]
 
+use packager::crypto::signal::ClearKeyTag;
+use packager::crypto::{KeyId, ProtectionScheme};
 pub use packager::dash::mpd::{Addressing, TextCoding};
 use packager::form::Form;
 use packager::presentation::choice::{Choice, ChoiceError, MediaChoice};
@@ -33,6 +35,10 @@ pub enum Route {
     PlayerFile { version: String, file: String },
     /// `/vod/{id}/…`
     Vod { media: String, resource: VodResource },
+    /// `/vod/{id}/v{version}/key/{key}`: the 16 bytes of a key.
+    Key { media: String, key: KeyId },
+    /// `/vod/{id}/license/clearkey`, to which a request is posted.
+    License { media: String },
     /// `/vod/{id}/…` with parameters that make no sense.
     Refused { error: ChoiceError },
 }
@@ -41,9 +47,14 @@ pub enum Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VodResource {
     /// `master.m3u8`, `ts/master.m3u8`
-    Multivariant { form: Form, choice: Choice },
+    Multivariant {
+        form: Form,
+        choice: Choice,
+        clear_key: Option<ClearKeyTag>,
+    },
     /// `manifest.mpd`
     Mpd {
+        form: Form,
         addressing: Addressing,
         text: TextCoding,
         choice: Choice,
@@ -59,6 +70,27 @@ pub enum VodResource {
         representation: String,
         file: RepresentationFile,
     },
+}
+
+impl VodResource {
+    /// Pictures that a title is offered with: to be had without a grant.
+    pub fn is_offer(&self) -> bool {
+        match self {
+            VodResource::Thumbs | VodResource::Poster => true,
+            VodResource::File { representation, .. } => representation == packager::images::REPRESENTATION_ID,
+            VodResource::Multivariant { .. } | VodResource::Mpd { .. } => false,
+        }
+    }
+
+    /// What the bytes are to be; `None` for what is the same in all forms.
+    pub fn form(&self) -> Option<Form> {
+        match self {
+            VodResource::Multivariant { form, .. } | VodResource::Mpd { form, .. } => Some(*form),
+            VodResource::File { representation, .. } if representation == packager::images::REPRESENTATION_ID => None,
+            VodResource::File { form, .. } => Some(*form),
+            VodResource::Thumbs | VodResource::Poster => None,
+        }
+    }
 }
 
 /// A file of one representation.
@@ -130,10 +162,10 @@ pub fn parse(path: &str, query: Option<&str>) -> Option<Route> {
         "healthz" => Route::Health,
         "metrics" => Route::Metrics,
         "v" => Route::Page {
-            media: name(parts.next()?)?,
+            media: page_name(&mut parts)?,
         },
         "embed" => Route::Embed {
-            media: name(parts.next()?)?,
+            media: page_name(&mut parts)?,
         },
         "player" => Route::PlayerFile {
             version: name(parts.next()?)?,
@@ -141,6 +173,11 @@ pub fn parse(path: &str, query: Option<&str>) -> Option<Route> {
         },
         "vod" => {
             let media = name(parts.next()?)?;
+            match key_or_license(parts.clone()) {
+                Some(Some(key)) => return Some(Route::Key { media, key }),
+                Some(None) => return Some(Route::License { media }),
+                None => {}
+            }
             match vod(&mut parts, query.unwrap_or_default())? {
                 Ok(resource) => Route::Vod { media, resource },
                 Err(error) => Route::Refused { error },
@@ -152,11 +189,19 @@ pub fn parse(path: &str, query: Option<&str>) -> Option<Route> {
 }
 
 fn vod<'a>(parts: &mut impl Iterator<Item = &'a str>, query: &str) -> Option<Result<VodResource, ChoiceError>> {
-    let multivariant = |form| choice::from_query(query).map(|choice| VodResource::Multivariant { form, choice });
+    let multivariant = |form| {
+        choice::from_query(query).map(|choice| VodResource::Multivariant {
+            form,
+            choice,
+            clear_key: clear_key(query),
+        })
+    };
+    let (cmaf, ts) = entry_forms(query);
     match parts.next()? {
-        "master.m3u8" => Some(multivariant(Form::Cmaf)),
-        "ts" => (parts.next()? == "master.m3u8").then(|| multivariant(Form::Ts)),
+        "master.m3u8" => Some(multivariant(cmaf)),
+        "ts" => (parts.next()? == "master.m3u8").then(|| multivariant(ts)),
         "manifest.mpd" => Some(choice::from_query(query).map(|choice| VodResource::Mpd {
+            form: cmaf,
             addressing: addressing(query),
             text: text_coding(query),
             choice,
@@ -182,6 +227,61 @@ fn vod<'a>(parts: &mut impl Iterator<Item = &'a str>, query: &str) -> Option<Res
             }))
         }
     }
+}
+
+/// The key, or the licence (`None`), that the rest of a path names.
+fn key_or_license<'a>(mut parts: impl Iterator<Item = &'a str>) -> Option<Option<KeyId>> {
+    let found = match parts.next()? {
+        "license" => (parts.next()? == "clearkey").then_some(None),
+        version if is_version(version) => {
+            let key = (parts.next()? == "key").then(|| parts.next())??;
+            // One key has one name.
+            Some(Some(KeyId::parse(key).filter(|id| id.to_string() == key)?))
+        }
+        _ => None,
+    };
+    found.filter(|_| parts.next().is_none())
+}
+
+fn is_version(part: &str) -> bool {
+    let version = part.strip_prefix('v').and_then(|version| version.split_at_checked(16));
+    version.is_some_and(|(hash, chosen)| {
+        hash.bytes().all(|b| b.is_ascii_hexdigit()) && MediaChoice::from_name(chosen).is_some()
+    })
+}
+
+/// The media that a page is for; a grant in front leaves a last slash.
+fn page_name<'a>(parts: &mut (impl Iterator<Item = &'a str> + Clone)) -> Option<String> {
+    let media = name(parts.next()?)?;
+    if parts.clone().eq([""]) {
+        parts.next();
+    }
+    Some(media)
+}
+
+/// How HLS names Clear Keys of `cbcs`: players take one way or the other.
+fn clear_key(query: &str) -> Option<ClearKeyTag> {
+    match parameter(query, "clear_key") {
+        Some("identity") => Some(ClearKeyTag::Identity),
+        Some("licence" | "license") => Some(ClearKeyTag::Licence),
+        _ => None,
+    }
+}
+
+/// The forms that entry points lead to, in CMAF and in MPEG-TS, as `scheme` asks; the clear ones where it says nothing
+/// that we know, which stand for what the title's protection makes of them.
+fn entry_forms(query: &str) -> (Form, Form) {
+    let cmaf = match parameter(query, "scheme") {
+        Some("cbcs") => Form::CmafProtected(ProtectionScheme::Cbcs),
+        Some("cenc") => Form::CmafProtected(ProtectionScheme::Cenc),
+        _ => Form::Cmaf,
+    };
+    let ts = match parameter(query, "scheme") {
+        Some("aes128") => Form::TsAes128,
+        Some("sampleaes") => Form::TsSampleAes,
+        _ => Form::Ts,
+    };
+    (cmaf, ts)
 }
 
 /// Value of the query parameter `key`; unknown parameters never matter.
@@ -286,6 +386,7 @@ mod tests {
             vod(VodResource::Multivariant {
                 form: Form::Cmaf,
                 choice: Choice::default(),
+                clear_key: None,
             }),
         );
         check(
@@ -293,6 +394,7 @@ mod tests {
             vod(VodResource::Multivariant {
                 form: Form::Ts,
                 choice: Choice::default(),
+                clear_key: None,
             }),
         );
         let base = "/vod/film/v0123456789abcdef/cmaf/v1/";

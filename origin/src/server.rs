@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version, header};
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
@@ -15,7 +17,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use packager::crypto::clear_key::{self, LicenceRequest};
+use packager::limits::LICENCE_REQUEST_SIZE_BYTES_MAX;
+
 use crate::Origin;
+use crate::access::{Policy, Ticket};
 use crate::body::{Body, Delivery};
 use crate::error::{Blame, ServeError};
 use crate::metrics::Counters;
@@ -156,10 +162,22 @@ impl Worker {
         respond::Request {
             method: request.method(),
             headers: request.headers(),
-            delivery: match request.version() {
-                Version::HTTP_10 | Version::HTTP_11 => &self.by_slices,
-                _ => &self.by_bytes,
-            },
+            delivery: self.delivery(request.version()),
+        }
+    }
+
+    fn wanted_of<'a>(&'a self, request: &'a Parts) -> respond::Request<'a> {
+        respond::Request {
+            method: &request.method,
+            headers: &request.headers,
+            delivery: self.delivery(request.version),
+        }
+    }
+
+    fn delivery(&self, version: Version) -> &Arc<Delivery> {
+        match version {
+            Version::HTTP_10 | Version::HTTP_11 => &self.by_slices,
+            _ => &self.by_bytes,
         }
     }
 }
@@ -181,24 +199,30 @@ async fn handle(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Respon
     if method == Method::OPTIONS {
         return Ok(respond::preflight());
     }
-    if (method == Method::GET || method == Method::HEAD)
+    // Where everything may be had by everybody, the URL alone decides what is answered.
+    if origin.access.is_none()
+        && (method == Method::GET || method == Method::HEAD)
         && let Some((label, answer)) = worker.recent.borrow().find(request.uri())
     {
         let response = respond::answer(worker.wanted(&request), answer);
         worker.count(label, &response);
         return Ok(response);
     }
-    let parsed = route::parse(request.uri().path(), request.uri().query());
+    let (parts, body) = request.into_parts();
+    let ticket = Ticket::take(parts.uri.path(), &parts.headers);
+    let parsed = route::parse(&ticket.path, parts.uri.query());
     let resource = parsed.as_ref().map_or("unknown", resource_label);
     let served = match (&method, parsed) {
-        (&Method::GET | &Method::HEAD, Some(route)) => serve_route(&worker, &request, route).await,
+        (&Method::POST, Some(Route::License { media })) => license(origin, &ticket, &media, body).await,
+        (&Method::GET | &Method::HEAD, Some(Route::License { .. })) => Err(ServeError::MethodNotAllowed),
+        (&Method::GET | &Method::HEAD, Some(route)) => serve_route(&worker, &parts, &ticket, route).await,
         (&Method::GET | &Method::HEAD, None) => Err(ServeError::NotFound),
         _ => Err(ServeError::MethodNotAllowed),
     };
-    let response = served.unwrap_or_else(|error| {
+    let mut response = served.unwrap_or_else(|error| {
         let (status, blame, outcome) = error.outcome();
         origin.metrics.count_failure(resource, outcome);
-        let path = request.uri().path();
+        let path = &*ticket.path;
         match blame {
             Blame::Client => tracing::debug!(status = status.as_u16(), path, %error, "refused"),
             Blame::Capacity => tracing::warn!(status = status.as_u16(), path, %error, "overloaded"),
@@ -206,8 +230,64 @@ async fn handle(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Respon
         }
         respond::failure(&method, &error)
     });
+    if ticket.private && origin.access.is_some() {
+        respond::make_private(response.headers_mut());
+    }
     worker.count(resource, &response);
     Ok(response)
+}
+
+/// What the request may have of `media`, whose path it names without the grant.
+fn admit(origin: &Origin, ticket: &Ticket<'_>, media: &str, head: bool) -> Result<Policy, ServeError> {
+    let Some(access) = &origin.access else {
+        return Ok(Policy::default());
+    };
+    // A page is opened by the grant of what it shows.
+    match ticket.path.starts_with("/vod/") {
+        true => access.admit(ticket, &ticket.path, head),
+        false => access.admit(ticket, &format!("/vod/{media}/"), head),
+    }
+}
+
+/// A Clear Key licence: the keys that are asked for and that the title has.
+async fn license(
+    origin: &Arc<Origin>,
+    ticket: &Ticket<'_>,
+    media: &str,
+    body: Incoming,
+) -> Result<Response<Body>, ServeError> {
+    admit(origin, ticket, media, false)?;
+    let systems = origin.protector.as_ref().map(crate::protect::Protector::systems);
+    if systems.is_none_or(|systems| systems.clear_key.is_none()) {
+        return Err(ServeError::NotFound);
+    }
+    let too_large = |_| ServeError::BadRequest {
+        what: "a licence request of too many bytes, or one cut short",
+    };
+    let body = Limited::new(body, LICENCE_REQUEST_SIZE_BYTES_MAX);
+    let body = body.collect().await.map_err(too_large)?.to_bytes();
+    let wanted = LicenceRequest::parse(&body).map_err(|_| ServeError::BadRequest {
+        what: "not a Clear Key licence request",
+    })?;
+    let (origin, media) = (origin.clone(), media.to_owned());
+    let written = blocking(move || {
+        let Some(protector) = &origin.protector else {
+            return Err(ServeError::NotFound);
+        };
+        let mut keys = Vec::new();
+        for key_id in &wanted.key_ids {
+            let key = protector.license(&media, *key_id)?.ok_or(ServeError::NotFound)?;
+            keys.push((*key_id, key));
+        }
+        Ok(clear_key::licence(&keys, wanted.session_type))
+    });
+    let written = written.await?;
+    Ok(respond::text(
+        &Method::GET,
+        StatusCode::OK,
+        "application/json",
+        bytes::Bytes::copy_from_slice(&written),
+    ))
 }
 
 fn resource_label(route: &Route) -> &'static str {
@@ -217,6 +297,8 @@ fn resource_label(route: &Route) -> &'static str {
         Route::Index | Route::Page { .. } | Route::Embed { .. } => "page",
         Route::PlayerFile { .. } => "player_file",
         Route::Refused { .. } => "refused",
+        Route::Key { .. } => "key",
+        Route::License { .. } => "license",
         Route::Vod { resource, .. } => vod_label(resource),
     }
 }
@@ -235,10 +317,16 @@ fn vod_label(resource: &VodResource) -> &'static str {
     }
 }
 
-async fn serve_route(worker: &Worker, request: &Request<Incoming>, route: Route) -> Result<Response<Body>, ServeError> {
+async fn serve_route(
+    worker: &Worker,
+    request: &Parts,
+    ticket: &Ticket<'_>,
+    route: Route,
+) -> Result<Response<Body>, ServeError> {
     let origin = &worker.origin;
-    let method = request.method();
-    let wanted = worker.wanted(request);
+    let method = &request.method;
+    let head = method == Method::HEAD;
+    let wanted = worker.wanted_of(request);
     match route {
         Route::Refused { error } => Err(error.into()),
         Route::Health => Ok(respond::text(method, StatusCode::OK, "text/plain", "ok\n".into())),
@@ -264,14 +352,18 @@ async fn serve_route(worker: &Worker, request: &Request<Incoming>, route: Route)
             Ok(html(method, page::index(entries.await?.iter(), origin.player.as_ref())))
         }
         Route::Page { media } => {
+            admit(origin, ticket, &media, head)?;
+            let way = origin.way(ticket);
             let asset = origin.open(&media).await?;
             let library = origin.player.as_ref().ok_or(ServeError::NoPlayer)?;
-            Ok(html(method, page::player(&asset, library)))
+            Ok(html(method, page::player(&asset, library, &way)))
         }
         Route::Embed { media } => {
+            admit(origin, ticket, &media, head)?;
+            let way = origin.way(ticket);
             let asset = origin.open(&media).await?;
             let library = origin.player.as_ref().ok_or(ServeError::NoPlayer)?;
-            Ok(html(method, page::embed(&asset, library)))
+            Ok(html(method, page::embed(&asset, library, &way)))
         }
         Route::PlayerFile { version, file } => {
             let library = origin.player.as_ref().ok_or(ServeError::NoPlayer)?;
@@ -287,12 +379,31 @@ async fn serve_route(worker: &Worker, request: &Request<Incoming>, route: Route)
             };
             Ok(respond::answer(wanted, &Prepared::new(answer)))
         }
+        Route::Key { media, key } => {
+            admit(origin, ticket, &media, head)?;
+            let owner = origin.clone();
+            let found = blocking(move || match &owner.protector {
+                Some(protector) => protector.license(&media, key)?.ok_or(ServeError::NotFound),
+                None => Err(ServeError::NotFound),
+            });
+            let key = found.await?;
+            let bytes = bytes::Bytes::copy_from_slice(key.expose());
+            Ok(respond::text(method, StatusCode::OK, "application/octet-stream", bytes))
+        }
+        Route::License { .. } => Err(ServeError::MethodNotAllowed),
         Route::Vod { media, resource } => {
+            // Posters and thumbnails are what a title is offered with.
+            let policy = match resource.is_offer() {
+                true => Policy::default(),
+                false => admit(origin, ticket, &media, head)?,
+            };
             let asset = origin.open(&media).await?;
             let label = vod_label(&resource);
-            let answer = Prepared::new(origin.answer(&asset, resource).await?);
+            let answer = Prepared::new(origin.answer(&asset, resource, &policy).await?);
             let response = respond::answer(wanted, &answer);
-            worker.recent.borrow_mut().keep(request.uri(), label, answer);
+            if origin.access.is_none() {
+                worker.recent.borrow_mut().keep(&request.uri, label, answer);
+            }
             Ok(response)
         }
     }

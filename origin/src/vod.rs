@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use packager::codec::MediaKind;
 use packager::form::{Form, SegmentFormat};
+use packager::isobmff::protection::TrackEncryption;
 use packager::presentation::choice::{Selection, TrackChoice};
 use packager::presentation::{Content as RepresentationContent, Representation};
 use packager::{dash, hls};
@@ -100,8 +101,9 @@ const DASH: &str = "application/dash+xml";
 /// What answers `resource` of `asset`.
 pub fn plan(asset: &Arc<Asset>, resource: VodResource) -> Result<Planned, ServeError> {
     match resource {
-        VodResource::Multivariant { form, choice } => multivariant(asset, form, &choice.tracks),
+        VodResource::Multivariant { form, choice, .. } => multivariant(asset, asset.form(form), &choice.tracks),
         VodResource::Mpd {
+            form: _,
             addressing,
             text,
             choice,
@@ -115,6 +117,10 @@ pub fn plan(asset: &Arc<Asset>, resource: VodResource) -> Result<Planned, ServeE
             file,
         } => {
             if version != asset.presentation.version {
+                return Err(ServeError::NotFound);
+            }
+            // A protected presentation has one form, and a clear one no protected form.
+            if representation != packager::images::REPRESENTATION_ID && form != asset.form(form) {
                 return Err(ServeError::NotFound);
             }
             if representation == packager::images::REPRESENTATION_ID {
@@ -164,6 +170,12 @@ impl At {
             .ok_or(ServeError::NotFound)
     }
 
+    /// How samples of `representation` are encrypted in fragments; `None` where they are clear.
+    fn encryption(&self, representation: &Representation) -> Option<TrackEncryption> {
+        let protected = self.asset.protected.as_ref()?;
+        protected.protection.track(representation)?.encryption
+    }
+
     /// The validator of one of its files: everything that decides the bytes is in the name.
     fn etag(&self, file: &str) -> String {
         let text = if self.text == TextCoding::Stpp { "-stpp" } else { "" };
@@ -193,7 +205,12 @@ fn multivariant(asset: &Arc<Asset>, form: Form, tracks: &TrackChoice) -> Result<
                 SegmentFormat::Cmaf => format!("v{version}/{}/", form.name()),
                 SegmentFormat::Ts => format!("../v{version}/{}/", form.name()),
             };
-            Ok(hls::multivariant::render(&selection.of(&asset.presentation, form), form, &base).into())
+            let presentation = selection.of(&asset.presentation, form);
+            Ok(match &asset.protected {
+                Some(protected) => hls::multivariant::render_protected(&presentation, &protected.protection, &base),
+                None => hls::multivariant::render(&presentation, form, &base),
+            }
+            .into())
         }),
     }))
 }
@@ -204,10 +221,11 @@ fn mpd(
     text: TextCoding,
     tracks: &TrackChoice,
 ) -> Result<Planned, ServeError> {
-    if !asset.presentation.playable_in(Form::Cmaf) {
+    let form = asset.form(Form::Cmaf);
+    if !asset.presentation.playable_in(form) || form.is_protected() && addressing == Addressing::OnDemand {
         return Err(ServeError::NotFound);
     }
-    let selection = tracks.select(&asset.presentation, Form::Cmaf)?;
+    let selection = tracks.select(&asset.presentation, form)?;
     let asset = asset.clone();
     Ok(Planned::Render(Rendering {
         key: RenderKey::Mpd(addressing, text, selection.clone()),
@@ -215,9 +233,14 @@ fn mpd(
         cache: CachePolicy::Entry,
         compress: true,
         render: Box::new(move || {
-            let base = format!("v{}/cmaf/", asset.presentation.version);
+            let base = format!("v{}/{}/", asset.presentation.version, form.name());
             let options = dash::mpd::Options { addressing, text };
-            Ok(dash::mpd::render(&selection.of(&asset.presentation, Form::Cmaf), &base, &options).into())
+            let presentation = selection.of(&asset.presentation, form);
+            Ok(match &asset.protected {
+                Some(protected) => dash::mpd::render_protected(&presentation, &base, &options, &protected.protection),
+                None => dash::mpd::render(&presentation, &base, &options),
+            }
+            .into())
         }),
     }))
 }
@@ -239,13 +262,23 @@ fn representation_file(at: At, file: RepresentationFile) -> Result<Planned, Serv
         (RepresentationFile::MediaPlaylist, ..) => {
             let key = RenderKey::MediaPlaylist(form, at.id.clone());
             Ok(rendering(key, HLS, true, move || {
-                Ok(hls::media::render(at.representation()?, form).into())
+                let representation = at.representation()?;
+                Ok(match &at.asset.protected {
+                    Some(protected) => hls::media::render_protected(representation, &protected.protection),
+                    None => hls::media::render(representation, form),
+                }
+                .into())
             }))
         }
         (RepresentationFile::TrickPlaylist, _, MediaKind::Video) => {
             let key = RenderKey::TrickPlaylist(form, at.id.clone());
             Ok(rendering(key, HLS, true, move || {
-                Ok(hls::media::render_trick(at.representation()?, form).into())
+                let representation = at.representation()?;
+                Ok(match &at.asset.protected {
+                    Some(protected) => hls::media::render_protected_trick(representation, &protected.protection),
+                    None => hls::media::render_trick(representation, form),
+                }
+                .into())
             }))
         }
         (RepresentationFile::TextSegment { number }, _, MediaKind::Text) => text_segment(&at, number),
@@ -260,7 +293,9 @@ fn representation_file(at: At, file: RepresentationFile) -> Result<Planned, Serv
         }
         (file, SegmentFormat::Cmaf, _) => cmaf::plan(at, file),
         (RepresentationFile::Segment { number, .. }, SegmentFormat::Ts, _) => ts::segment(at, number),
-        (RepresentationFile::TrickFrame { number, .. }, SegmentFormat::Ts, MediaKind::Video) => ts::trick_frame(at, number),
+        (RepresentationFile::TrickFrame { number, .. }, SegmentFormat::Ts, MediaKind::Video) => {
+            ts::trick_frame(at, number)
+        }
         _ => Err(ServeError::NotFound),
     }
 }

@@ -11,7 +11,7 @@ use crate::codec::MediaKind;
 use crate::crypto::playready::SignalledKey;
 use crate::crypto::signal::{ContentProtection, DrmSystems, KeyTag, SignalError};
 use crate::crypto::{IvSeed, KeyId};
-use crate::form::Form;
+use crate::form::{Form, SegmentFormat};
 use crate::isobmff::protection::TrackEncryption;
 use crate::presentation::{Presentation, Representation};
 
@@ -148,6 +148,19 @@ impl Protection {
         Ok(protection)
     }
 
+    /// The same for a part of the presentation, whose version names the part too. A part's fragments are encrypted as in
+    /// the whole, because its samples keep their numbers; segments of MPEG-TS are others, so they get other vectors.
+    pub fn of_part(&self, version: &str) -> Protection {
+        let mut part = self.clone();
+        for (id, track) in &mut part.tracks {
+            if self.form.format() == SegmentFormat::Ts {
+                track.seed = IvSeed::new(version, id, self.form.name(), track.key_id);
+                track.tags = head_tags(self.form, track.key_id, track.seed);
+            }
+        }
+        part
+    }
+
     /// The form.
     pub fn form(&self) -> Form {
         self.form
@@ -207,11 +220,15 @@ fn protect(
             };
             track.descriptors = systems.content_protection(scheme, &own_first)?;
         }
-        Form::TsSampleAes => {
-            let url = format!("{KEY_URL}{}", key.key_id);
-            track.tags = vec![KeyTag::sample_aes(&url, seed.constant())];
-        }
-        Form::TsAes128 | Form::Cmaf | Form::Ts => {}
+        _ => track.tags = head_tags(form, key.key_id, seed),
     }
     Ok(track)
+}
+
+/// Tags for the head of a playlist of MPEG-TS: one where samples are encrypted, none where each segment has its own.
+fn head_tags(form: Form, key_id: KeyId, seed: IvSeed) -> Vec<KeyTag> {
+    match form {
+        Form::TsSampleAes => vec![KeyTag::sample_aes(&format!("{KEY_URL}{key_id}"), seed.constant())],
+        _ => Vec::new(),
+    }
 }

@@ -61,9 +61,9 @@ pub struct Derivation {
 pub fn derivation(asset: &Asset, resource: &VodResource) -> Result<Option<Derivation>, ServeError> {
     let presentation = &asset.presentation;
     let (choice, form) = match resource {
-        VodResource::Multivariant { form, choice } => (choice.media.canonical(presentation)?, *form),
+        VodResource::Multivariant { form, choice, .. } => (choice.media.canonical(presentation)?, *form),
         VodResource::Thumbs | VodResource::Poster => return Ok(None),
-        VodResource::Mpd { choice, .. } => (choice.media.canonical(presentation)?, Form::Cmaf),
+        VodResource::Mpd { choice, form, .. } => (choice.media.canonical(presentation)?, *form),
         VodResource::File { version, form, .. } => {
             let name = version.strip_prefix(presentation.version.as_str());
             let choice = name.and_then(MediaChoice::from_name).ok_or(ServeError::NotFound)?;
@@ -86,9 +86,15 @@ impl Derivation {
 
     /// Makes it. Looks at every sample of the clip.
     pub fn make(&self, asset: &Asset) -> Result<Arc<Asset>, ServeError> {
+        let presentation = clip::derive(&asset.presentation, &self.choice, self.form)?;
+        let protected = asset
+            .protected
+            .as_ref()
+            .map(|protected| protected.of_part(&presentation.version));
         Ok(Arc::new(Asset {
             media_id: asset.media_id.clone(),
-            presentation: clip::derive(&asset.presentation, &self.choice, self.form)?,
+            presentation,
+            protected: protected.map(Arc::new),
             files: asset.files.clone(),
             made_of: asset.made_of.clone(),
             thumbnails: asset.thumbnails.clone(),

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use packager::codec::MediaKind;
 use packager::index::TrackIndex;
 use packager::isobmff::fragment::{self, SegmentPosition};
+use packager::isobmff::init::{self, InitFacts};
 use packager::isobmff::on_demand::{self, OnDemandLayout, TextSamples};
-use packager::presentation::Content as RepresentationContent;
-use packager::segment::Segment;
+use packager::isobmff::protection::SampleAuxiliary;
+use packager::presentation::{Content as RepresentationContent, Representation};
+use packager::segment::{Segment, TrickFrame};
 
 use super::{Answer, At, CachePolicy, Planned, RenderKey, rendering};
 use crate::content::{Content, Layout, Piece};
@@ -25,7 +28,17 @@ pub(super) fn plan(at: At, file: RepresentationFile) -> Result<Planned, ServeErr
             ));
             let content_type = content_type(at.representation()?.kind());
             Ok(rendering(key, content_type, false, move || {
-                Ok(on_demand::header(at.representation()?, text_samples(&at)))
+                let representation = at.representation()?;
+                let encryption = at.encryption(representation);
+                match (encryption, representation.track(), &at.asset.protected) {
+                    (Some(encryption), Some(track), Some(protected)) => Ok(init::protected_header(
+                        &track.description,
+                        InitFacts::of(&track.index),
+                        &encryption,
+                        protected.protection.pssh(),
+                    )),
+                    _ => Ok(on_demand::header(representation, text_samples(&at))),
+                }
             }))
         }
         RepresentationFile::Segment { number, .. } => segment(&at, number, &format!("{number}.m4s")),
@@ -71,6 +84,12 @@ fn answer(at: &At, content: Content, name: &str) -> Result<Planned, ServeError> 
 fn segment(at: &At, number: u32, name: &str) -> Result<Planned, ServeError> {
     let representation = at.representation()?;
     let segment = representation.segments.get(number).ok_or(ServeError::NotFound)?;
+    if at.encryption(representation).is_some() {
+        let (at, range, name) = (at.clone(), segment.samples.clone(), name.to_owned());
+        return Ok(Planned::Build(Box::new(move || {
+            encrypted_segment(&at, range, number, &name)
+        })));
+    }
     let pieces = match &representation.content {
         RepresentationContent::Samples(track) => {
             let file = at.asset.file(representation).ok_or(ServeError::NotFound)?;
@@ -122,6 +141,12 @@ fn trick_frame(at: &At, number: u32) -> Result<Planned, ServeError> {
     } else {
         SegmentPosition::Inner
     };
+    if at.encryption(representation).is_some() {
+        let (at, frame) = (at.clone(), *frame);
+        return Ok(Planned::Build(Box::new(move || {
+            encrypted_frame(&at, &frame, number, position)
+        })));
+    }
     let header = fragment::trick_play_header(&track.index, frame, number, position);
     let extents = track.index.extents(frame.sample_index..frame.sample_index + 1);
     let media = extents.iter().map(|extent| Piece::File {
@@ -139,7 +164,57 @@ struct OnDemand {
     layout: OnDemandLayout,
 }
 
+/// Samples `range` of a representation, encrypted, and what their fragment's header has to say of that.
+fn encrypt(
+    at: &At,
+    representation: &Representation,
+    range: std::ops::Range<u32>,
+) -> Result<(SampleAuxiliary, Bytes), ServeError> {
+    let track = representation.track().ok_or(ServeError::NotFound)?;
+    let file = at.asset.file(representation).ok_or(ServeError::NotFound)?;
+    let protected = at.asset.protected.as_ref().ok_or(ServeError::NotFound)?;
+    let cipher = protected.fragment_cipher(representation)?;
+    let mut media = super::ts::read_samples(file, &track.index, range.clone())?;
+    let auxiliary = cipher
+        .encrypt(&track.index, range, representation.first_source_sample, &mut media)
+        .map_err(|error| ServeError::Damaged {
+            what: format!("{} of {}: {error}", at.id, at.asset.media_id),
+        })?;
+    Ok((auxiliary, Bytes::from(media)))
+}
+
+fn encrypted_segment(at: &At, range: std::ops::Range<u32>, number: u32, name: &str) -> Result<Answer, ServeError> {
+    let representation = at.representation()?;
+    let track = representation.track().ok_or(ServeError::NotFound)?;
+    let (auxiliary, media) = encrypt(at, representation, range.clone())?;
+    let position = on_demand::position(representation, number);
+    let header = fragment::protected_header(&track.index, range, number, position, &auxiliary);
+    built(at, header, media, name)
+}
+
+fn encrypted_frame(at: &At, frame: &TrickFrame, number: u32, position: SegmentPosition) -> Result<Answer, ServeError> {
+    let representation = at.representation()?;
+    let track = representation.track().ok_or(ServeError::NotFound)?;
+    let (auxiliary, media) = encrypt(at, representation, frame.sample_index..frame.sample_index + 1)?;
+    let header = fragment::protected_trick_play_header(&track.index, frame, number, position, &auxiliary);
+    built(at, header, media, &format!("iframe-{number}.m4s"))
+}
+
+fn built(at: &At, header: Bytes, media: Bytes, name: &str) -> Result<Answer, ServeError> {
+    Ok(Answer {
+        content: Content::Pieces(vec![Piece::Memory(header), Piece::Memory(media)]),
+        content_type: content_type(at.representation()?.kind()),
+        etag: at.etag(name),
+        cache: CachePolicy::Immutable,
+        gzip: None,
+    })
+}
+
 fn on_demand_file(at: At) -> Result<Planned, ServeError> {
+    // Its layout would take reading all of its samples.
+    if at.encryption(at.representation()?).is_some() {
+        return Err(ServeError::NotFound);
+    }
     let layout = on_demand::layout(at.representation()?, text_samples(&at)).map_err(|error| ServeError::Damaged {
         what: format!("{}: {error}", at.id),
     })?;

@@ -41,7 +41,9 @@ pub(super) fn plan(asset: &Arc<Asset>, form: Form, file: RepresentationFile) -> 
 /// `thumbs.vtt`.
 pub(super) fn thumbs(asset: &Arc<Asset>) -> Result<Planned, ServeError> {
     track(asset)?;
-    let form = Form::CLEAR.into_iter().find(|form| asset.presentation.playable_in(*form));
+    let form = Form::CLEAR
+        .into_iter()
+        .find(|form| asset.presentation.playable_in(*form));
     let form = form.ok_or(ServeError::NotFound)?;
     let asset = asset.clone();
     Ok(Planned::Render(Rendering {

@@ -47,10 +47,12 @@ pub fn list_chosen(
             resource: VodResource::Multivariant {
                 form,
                 choice: choice.clone(),
+                clear_key: None,
             },
         });
         if form.format() == SegmentFormat::Cmaf {
             let resource = VodResource::Mpd {
+                form,
                 addressing,
                 text: TextCoding::Wvtt,
                 choice: choice.clone(),

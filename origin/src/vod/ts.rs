@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use packager::codec::MediaKind;
+use packager::crypto::aes128::Aes128Segment;
+use packager::crypto::sample_aes::SampleAes;
+use packager::form::Form;
 use packager::hls::muxed_audio;
 use packager::index::{Sample, TrackIndex};
 use packager::limits::SEGMENT_SIZE_BYTES_MAX;
 use packager::mpegts::mux::{self, MuxSample, MuxTrack};
 use packager::mpegts::packed_audio;
 use packager::presentation::Representation;
+use packager::protection::SegmentList;
 use packager::time::{MediaTime, Rounding, Timescale, rescale};
 use packager::track::Track;
 
@@ -44,17 +48,16 @@ pub(super) fn trick_frame(at: At, number: u32) -> Result<Planned, ServeError> {
     Ok(Planned::Build(Box::new(move || {
         let representation = at.representation()?;
         let samples = Samples::read(&at, representation, frame.sample_index..frame.sample_index + 1)?;
-        let muxed = samples.muxed();
+        let muxed_samples = samples.muxed();
         let tracks = [MuxTrack {
             description: &samples.track.description,
-            samples: &muxed,
+            samples: &muxed_samples,
         }];
-        let bytes = mux::Segment {
+        let segment = mux::Segment {
             number: u64::from(number),
             tracks: &tracks,
-        }
-        .write()
-        .map_err(damaged(&at))?;
+        };
+        let bytes = muxed(&at, representation, SegmentList::Trick, number, &segment)?;
         Ok(answer(&at, bytes, "video/mp2t", &format!("iframe-{number}.ts")))
     })))
 }
@@ -101,8 +104,53 @@ fn video_segment(at: &At, number: u32, range: Range<u32>) -> Result<Answer, Serv
         number: u64::from(number),
         tracks: &tracks,
     };
-    let bytes = segment.write().map_err(damaged(at))?;
+    let bytes = muxed(at, representation, SegmentList::Media, number, &segment)?;
     Ok(answer(at, bytes, "video/mp2t", &format!("{number}.ts")))
+}
+
+/// A segment as the asset's form has it: clear, its samples encrypted, or all of it.
+fn muxed(
+    at: &At,
+    representation: &Representation,
+    list: SegmentList,
+    number: u32,
+    segment: &mux::Segment<'_>,
+) -> Result<Vec<u8>, ServeError> {
+    match sample_cipher(at, representation)? {
+        Some(cipher) => segment.write_encrypted(&cipher).map_err(damaged(at)),
+        None => whole(at, representation, list, number, segment.write().map_err(damaged(at))?),
+    }
+}
+
+/// What encrypts samples in SAMPLE-AES.
+fn sample_cipher(at: &At, representation: &Representation) -> Result<Option<SampleAes>, ServeError> {
+    let Some(protected) = at.asset.protected.as_ref().filter(|_| at.form == Form::TsSampleAes) else {
+        return Ok(None);
+    };
+    let track = protected.protection.track(representation).ok_or(ServeError::NotFound)?;
+    Ok(Some(SampleAes::new(
+        protected.key(representation)?,
+        track.seed.constant(),
+    )))
+}
+
+/// `clear`, encrypted as a whole where the form is AES-128.
+fn whole(
+    at: &At,
+    representation: &Representation,
+    list: SegmentList,
+    number: u32,
+    clear: Vec<u8>,
+) -> Result<Vec<u8>, ServeError> {
+    let Some(protected) = at.asset.protected.as_ref().filter(|_| at.form == Form::TsAes128) else {
+        return Ok(clear);
+    };
+    let track = protected.protection.track(representation).ok_or(ServeError::NotFound)?;
+    let mut cipher = Aes128Segment::new(protected.key(representation)?, track.segment_iv(list, number));
+    let mut out = Vec::with_capacity(clear.len() + 16);
+    cipher.update(&clear, &mut out);
+    cipher.finish(&mut out);
+    Ok(out)
 }
 
 /// The audio samples that travel with video segment `number`: whole audio segments that start (to within 100 ms) in its
@@ -137,7 +185,14 @@ fn audio_segment(at: &At, number: u32, range: Range<u32>) -> Result<Answer, Serv
         .first()
         .map_or(TIME_BASE_90K, |times| times.presentation_90k);
     let payloads: Vec<&[u8]> = samples.payloads().collect();
-    let bytes = packed_audio::segment(&samples.track.description, first, &payloads).map_err(damaged(at))?;
+    let description = &samples.track.description;
+    let bytes = match sample_cipher(at, representation)? {
+        Some(cipher) => packed_audio::segment_encrypted(description, first, &payloads, &cipher).map_err(damaged(at))?,
+        None => {
+            let clear = packed_audio::segment(description, first, &payloads).map_err(damaged(at))?;
+            whole(at, representation, SegmentList::Media, number, clear)?
+        }
+    };
     let extension = packed_audio::extension(representation.codec()).unwrap_or("aac");
     let content_type = match extension {
         "mp3" => "audio/mpeg",
@@ -167,7 +222,7 @@ impl<'a> Samples<'a> {
     fn read(at: &At, representation: &'a Representation, range: Range<u32>) -> Result<Samples<'a>, ServeError> {
         let track = representation.track().ok_or(ServeError::NotFound)?;
         let file = at.asset.file(representation).ok_or(ServeError::NotFound)?;
-        let bytes = read_samples(file, &track.index, range.clone())?;
+        let bytes = Bytes::from(read_samples(file, &track.index, range.clone())?);
         let samples: Vec<Sample> = track.index.samples(range).collect();
         let scale = track.index.timescale();
         // Where composition offsets are negative, decode times move back so that no sample is shown before it is decoded.
@@ -213,7 +268,12 @@ impl<'a> Samples<'a> {
     }
 }
 
-fn read_samples(file: &Arc<SourceFile>, index: &TrackIndex, range: Range<u32>) -> Result<Bytes, ServeError> {
+/// The bytes of samples `range`, one after the other.
+pub(super) fn read_samples(
+    file: &Arc<SourceFile>,
+    index: &TrackIndex,
+    range: Range<u32>,
+) -> Result<Vec<u8>, ServeError> {
     let size = index.size_bytes(range.clone());
     if size > SEGMENT_SIZE_BYTES_MAX {
         return Err(ServeError::Damaged {
@@ -234,5 +294,5 @@ fn read_samples(file: &Arc<SourceFile>, index: &TrackIndex, range: Range<u32>) -
             })?;
         rest = later;
     }
-    Ok(buffer.into())
+    Ok(buffer)
 }

@@ -74,7 +74,7 @@ pub struct ClearKey {
 
 /// How a Clear Key is named in HLS. Players take one of them each: hls.js the first, shaka-player the second. For `cenc`
 /// both are written. For `cbcs` hls.js would take `identity` as sample encryption of MPEG-TS and fail, so there is one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClearKeyTag {
     /// `KEYFORMAT="org.w3.clearkey"`: the key's name; the player has a licence URL.

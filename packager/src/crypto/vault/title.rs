@@ -319,3 +319,214 @@ impl TitleKeys {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::crypto::wrap::WrapError;
+
+    const TENANT_KEY: [u8; 32] = [9; 32];
+
+    fn add(title: &mut TitleKeys, number: u8, scheme: &str, track: TrackClass, period: u64) -> Result<(), VaultError> {
+        title.seal_new(
+            &Secret32::new(TENANT_KEY),
+            &NewKey {
+                key_id: KeyId([number; 16]),
+                key: &ContentKey::new([number ^ 0xff; 16]),
+                scheme,
+                track,
+                period,
+                starts_ms: (period > 0).then_some(period * 1_000),
+                created: 1_700_000_000,
+                nonce: [number; 12],
+            },
+        )
+    }
+
+    fn film() -> TitleKeys {
+        let mut title = TitleKeys::new("acme", "film-1").unwrap();
+        add(&mut title, 1, "cbcs", TrackClass::Audio, 0).unwrap();
+        add(&mut title, 2, "cbcs", TrackClass::Hd, 0).unwrap();
+        add(&mut title, 3, "cenc", TrackClass::Hd, 0).unwrap();
+        add(&mut title, 4, "cbcs", TrackClass::Hd, 1).unwrap();
+        title
+    }
+
+    fn opened(title: &TitleKeys) -> Result<Vec<(u8, bool)>, VaultError> {
+        let keys = title.open(&Secret32::new(TENANT_KEY))?;
+        let numbers = keys.iter().map(|key| {
+            let number = key.key_id.0[0];
+            assert_eq!(key.key.expose(), &[number ^ 0xff; 16]);
+            (number, key.encrypts())
+        });
+        Ok(numbers.collect())
+    }
+
+    #[test]
+    fn keys_open_as_they_were_sealed() {
+        let title = TitleKeys::parse(film().to_json().as_bytes()).unwrap();
+        assert_eq!(title, film());
+        assert_eq!((title.tenant(), title.content()), ("acme", "film-1"));
+        assert_eq!(opened(&title).unwrap(), [(1, true), (2, true), (3, true), (4, true)]);
+        let found = |scheme, track, period| title.find(scheme, track, period).map(|key| key.key_id.0[0]);
+        assert_eq!(found("cbcs", TrackClass::Hd, 0), Some(2));
+        assert_eq!(found("cbcs", TrackClass::Hd, 1), Some(4));
+        assert_eq!(found("cbcs", TrackClass::Sd, 0), None);
+        assert_eq!(found("cenc", TrackClass::Audio, 0), None);
+        assert_eq!(title.key(KeyId([4; 16])).unwrap().starts_ms, Some(1_000));
+    }
+
+    #[test]
+    fn states_go_down_alone() {
+        let mut title = film();
+        let mut check = |number: u8, state, expected: Result<bool, VaultError>, open: &[(u8, bool)]| {
+            assert_eq!(title.set_state(KeyId([number; 16]), state), expected);
+            assert_eq!(opened(&title).unwrap(), open);
+            assert_eq!(TitleKeys::parse(title.to_json().as_bytes()).unwrap(), title);
+        };
+        let all = [(1, true), (2, true), (3, true), (4, true)];
+        let key_id = KeyId([9; 16]);
+        check(9, KeyState::Retired, Err(VaultError::NoKey { key_id }), &all);
+        check(2, KeyState::Active, Ok(false), &all);
+        check(
+            2,
+            KeyState::Retired,
+            Ok(true),
+            &[(1, true), (2, false), (3, true), (4, true)],
+        );
+        check(2, KeyState::Revoked, Ok(true), &[(1, true), (3, true), (4, true)]);
+        let key_id = KeyId([2; 16]);
+        let back = VaultError::State {
+            key_id,
+            from: KeyState::Revoked,
+            to: KeyState::Active,
+        };
+        check(2, KeyState::Active, Err(back), &[(1, true), (3, true), (4, true)]);
+        check(1, KeyState::Destroyed, Ok(true), &[(3, true), (4, true)]);
+        check(1, KeyState::Destroyed, Ok(false), &[(3, true), (4, true)]);
+        let json = title.to_json();
+        assert_eq!(json.matches("\"sealed\"").count(), 3, "{json}");
+        // The use is free again, the name is not.
+        assert!(title.find("cbcs", TrackClass::Audio, 0).is_none());
+        let taken = add(&mut title, 1, "cbcs", TrackClass::Audio, 0);
+        assert_eq!(taken, Err(VaultError::KeyIdTaken { key_id: KeyId([1; 16]) }));
+        add(&mut title, 5, "cbcs", TrackClass::Audio, 0).unwrap();
+        assert_eq!(opened(&title).unwrap(), [(3, true), (4, true), (5, true)]);
+    }
+
+    #[test]
+    fn one_use_has_one_active_key() {
+        let mut title = film();
+        let before = title.clone();
+        let mut check = |number, scheme: &str, track, period, expected| {
+            assert_eq!(add(&mut title, number, scheme, track, period), Err(expected));
+            assert_eq!(title, before);
+        };
+        let taken = VaultError::UseTaken {
+            scheme: "cbcs".into(),
+            track: TrackClass::Hd,
+            period: 0,
+            key_id: KeyId([2; 16]),
+        };
+        check(7, "cbcs", TrackClass::Hd, 0, taken);
+        check(7, "clear", TrackClass::Hd, 0, VaultError::Name { what: "scheme" });
+        let key_id = KeyId([1; 16]);
+        check(1, "cenc", TrackClass::Sd, 0, VaultError::Nonce { key_id });
+    }
+
+    #[test]
+    fn rows_that_were_moved_or_changed_do_not_open() {
+        let json = film().to_json();
+        let check = |from: &str, to: &str| {
+            assert!(json.contains(from), "{from}");
+            let title = TitleKeys::parse(json.replacen(from, to, 1).as_bytes()).unwrap();
+            let error = opened(&title).unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    VaultError::Sealed {
+                        source: WrapError::Integrity,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        };
+        check("acme", "acma");
+        check("film-1", "film-2");
+        check("AUDIO", "UHD2");
+        check("cbcs", "cens");
+        check("\"period\": 0", "\"period\": 9");
+        check("01010101-", "01010102-");
+        check("\"nonce\": \"01", "\"nonce\": \"02");
+        let error = film().open(&Secret32::new([8; 32])).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "key 01010101-0101-0101-0101-010101010101: the key does not open: wrong key, wrong use, or damaged"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_one_is_refused() {
+        let json = film().to_json();
+        for end in 0..json.len() - 2 {
+            assert!(TitleKeys::parse(&json.as_bytes()[..end]).is_err(), "{end}");
+        }
+        let check = |from: &str, to: &str, expected: &str| {
+            assert!(json.contains(from), "{from}");
+            let error = TitleKeys::parse(json.replacen(from, to, 1).as_bytes()).err();
+            let text = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(text.contains(expected), "{to}: {text}");
+        };
+        check("\"format\": 1", "\"format\": 3", "has format 3");
+        check(
+            "\"period\"",
+            "\"periods\"",
+            "line 10, column 15: a member that is missing, not known",
+        );
+        check("\"state\": \"active\"", "\"state\": \"alive\"", "line 11");
+        check(
+            "\"state\": \"active\"",
+            "\"state\": \"destroyed\"",
+            "destroyed does not fit",
+        );
+        check("\"nonce\": \"01", "\"nonce\": \"", "nonce or sealed key");
+        check("\"nonce\": \"01", "\"nonce\": \"x1", "nonce or sealed key");
+        check("\"sealed\"", "\"sealed\": null, \"starts_ms\"", "another kind");
+        check(
+            "02020202-0202-0202-0202-020202020202",
+            "01010101-0101-0101-0101-010101010101",
+            "in this title already",
+        );
+    }
+
+    #[test]
+    fn too_many_keys_are_refused() {
+        let mut title = TitleKeys::new("acme", "film-1").unwrap();
+        let row = film().keys.first().unwrap().clone();
+        for number in 0..limits::TITLE_KEY_COUNT_MAX as u128 {
+            let (key_id, period) = (KeyId(number.to_be_bytes()), u64::MAX - number as u64);
+            let starts_ms = Some(u64::MAX);
+            let row = row.clone();
+            let scheme = "sampleaes".to_owned();
+            title
+                .push(SealedKey {
+                    key_id,
+                    period,
+                    starts_ms,
+                    scheme,
+                    ..row
+                })
+                .unwrap();
+        }
+        let full = title.push(SealedKey {
+            key_id: KeyId([0xff; 16]),
+            ..row
+        });
+        assert!(matches!(full, Err(VaultError::Count { .. })));
+        let json = title.to_json();
+        assert!(json.len() <= limits::TITLE_KEYS_SIZE_BYTES_MAX, "{}", json.len());
+        assert_eq!(TitleKeys::parse(json.as_bytes()).unwrap(), title);
+    }
+}

@@ -1,0 +1,338 @@
+//! Protected titles: which form an entry point leads to, and the same presentation under keys.
+//!
+//! A protected title has no clear form: what would be served without a key is not served at all.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use moka::sync::Cache;
+use packager::codec::MediaKind;
+use packager::crypto::playready::SignalledKey;
+use packager::crypto::signal::{ClearKeyTag, DrmSystems};
+use packager::crypto::vault::TrackClass;
+use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
+use packager::form::{Form, SegmentFormat};
+use packager::isobmff::protection::FragmentCipher;
+use packager::presentation::Representation;
+use packager::protection::{Protection, ProtectionError};
+use sha2::{Digest, Sha256};
+
+use crate::asset::Asset;
+use crate::error::ServeError;
+use crate::keys::{KeyStore, KeyStoreError, OpenTitle};
+use crate::route::VodResource;
+
+/// The vault is looked at again after this time, so that a key that was revoked is soon out of use.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Protected presentations kept; each is a few megabytes of tables at most, and shares its indexes.
+const KEPT_COUNT_MAX: u64 = 1_000;
+
+/// Which titles are protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Titles {
+    /// All: one without keys is not served.
+    #[default]
+    All,
+    /// Those that the vault has keys for; the others are served clear.
+    Keyed,
+}
+
+/// The settings of protection, checked.
+#[derive(Clone, Debug)]
+pub struct ProtectConfig {
+    /// Folder of the key vault.
+    pub vault: PathBuf,
+    /// File of the key-encryption key.
+    pub kek: PathBuf,
+    /// Which titles are protected.
+    pub titles: Titles,
+    /// What CMAF entry points lead to unless asked otherwise: `cbcs` or `cenc`.
+    pub scheme: ProtectionScheme,
+    /// What MPEG-TS entry points lead to unless asked otherwise.
+    pub ts: Form,
+    /// What players are told.
+    pub systems: DrmSystems,
+}
+
+/// What an asset is encrypted with.
+pub struct Protected {
+    /// Everything but the keys.
+    pub protection: Protection,
+    /// Keys by representation. They have no `Debug`.
+    keys: BTreeMap<String, ContentKey>,
+}
+
+impl std::fmt::Debug for Protected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Protected")
+            .field("form", &self.protection.form())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Protected {
+    /// The key of a representation.
+    pub fn key(&self, representation: &Representation) -> Result<&ContentKey, ServeError> {
+        self.keys.get(&representation.id).ok_or_else(|| ServeError::MissingKey {
+            what: representation.id.clone(),
+        })
+    }
+
+    /// What encrypts fragments of `representation`.
+    pub fn fragment_cipher(&self, representation: &Representation) -> Result<FragmentCipher, ServeError> {
+        let track = representation.track().ok_or(ServeError::NotFound)?;
+        let encryption = self.protection.track(representation).and_then(|track| track.encryption);
+        let encryption = encryption.ok_or(ServeError::NotFound)?;
+        FragmentCipher::new(&track.description, &encryption, self.key(representation)?).map_err(|error| {
+            ServeError::Damaged {
+                what: format!("{}: {error}", representation.id),
+            }
+        })
+    }
+
+    /// The same for a part of the presentation, whose version names the part too.
+    pub fn of_part(&self, version: &str) -> Protected {
+        Protected {
+            protection: self.protection.of_part(version),
+            keys: self.keys.clone(),
+        }
+    }
+}
+
+type Key = (String, String, Form, ClearKeyTag);
+
+/// A protected presentation that is kept.
+struct Kept {
+    asset: Arc<Asset>,
+    /// The keys it was made with; others make another.
+    title: Arc<OpenTitle>,
+    checked: Mutex<Instant>,
+}
+
+/// Makes protected presentations.
+pub struct Protector {
+    config: ProtectConfig,
+    keys: KeyStore,
+    /// By media id, version, form and how HLS names Clear Keys.
+    kept: Cache<Key, Arc<Kept>>,
+}
+
+impl Protector {
+    /// Opens the vault.
+    pub fn open(config: ProtectConfig) -> Result<Protector, KeyStoreError> {
+        Ok(Protector {
+            keys: KeyStore::open(&config.vault, &config.kek)?,
+            kept: Cache::builder().max_capacity(KEPT_COUNT_MAX).build(),
+            config,
+        })
+    }
+
+    /// What players are told.
+    pub fn systems(&self) -> &DrmSystems {
+        &self.config.systems
+    }
+
+    /// The keys of `media_id`; `None` for a title that is served clear. Blocking.
+    fn title(&self, media_id: &str) -> Result<Option<Arc<OpenTitle>>, ServeError> {
+        let title = self.keys.title(media_id).map_err(|error| ServeError::Keys {
+            what: error.to_string(),
+        })?;
+        match (title, self.config.titles) {
+            (None, Titles::All) => Err(ServeError::MissingKey {
+                what: media_id.to_owned(),
+            }),
+            (title, _) => Ok(title),
+        }
+    }
+
+    /// The form that `wanted` means for a protected title; `None` when it is a clear form's own file.
+    fn form(&self, resource: &VodResource, wanted: Form) -> Option<Form> {
+        match (resource, wanted.is_protected(), wanted.format()) {
+            (_, true, _) => Some(wanted),
+            (VodResource::File { .. }, false, _) => None,
+            (_, false, SegmentFormat::Cmaf) => Some(Form::CmafProtected(self.config.scheme)),
+            (_, false, SegmentFormat::Ts) => Some(self.config.ts),
+        }
+    }
+
+    /// The ways that Clear Keys may be named in what `resource` asks for: the one that is asked for or set, and for a
+    /// file, whose version tells, the other too.
+    fn tags(&self, resource: &VodResource, form: Form) -> Vec<ClearKeyTag> {
+        let set = self
+            .config
+            .systems
+            .clear_key
+            .as_ref()
+            .map(|clear_key| clear_key.cbcs_tag);
+        let set = set.unwrap_or_default();
+        if form != Form::CmafProtected(ProtectionScheme::Cbcs) || self.config.systems.clear_key.is_none() {
+            return vec![set];
+        }
+        match resource {
+            VodResource::Multivariant { clear_key, .. } => vec![clear_key.unwrap_or(set)],
+            VodResource::File { .. } if set == ClearKeyTag::Licence => vec![set, ClearKeyTag::Identity],
+            VodResource::File { .. } => vec![set, ClearKeyTag::Licence],
+            _ => vec![set],
+        }
+    }
+
+    /// What answers `resource` of the clear `asset`, if that is known without looking at the vault.
+    pub fn kept(&self, asset: &Asset, resource: &VodResource) -> Option<Arc<Asset>> {
+        let form = self.form(resource, resource.form()?)?;
+        self.tags(resource, form).into_iter().find_map(|tag| {
+            let kept = self.kept.get(&key(asset, form, tag))?;
+            let checked = *kept.checked.lock().unwrap_or_else(PoisonError::into_inner);
+            let fresh = checked.elapsed() < CHECK_INTERVAL;
+            (fresh && is_of(resource, &kept.asset)).then(|| kept.asset.clone())
+        })
+    }
+
+    /// What answers `resource` of the clear `asset`: the asset under keys, or itself where it is not protected. Blocking.
+    pub fn protect(&self, asset: &Arc<Asset>, resource: &VodResource) -> Result<Arc<Asset>, ServeError> {
+        let Some(wanted) = resource.form() else {
+            return Ok(asset.clone());
+        };
+        let Some(title) = self.title(&asset.media_id)? else {
+            return match wanted.is_protected() {
+                true => Err(ServeError::NotFound),
+                false => Ok(asset.clone()),
+            };
+        };
+        let form = self.form(resource, wanted).ok_or(ServeError::NotFound)?;
+        for tag in self.tags(resource, form) {
+            let made = self.make(asset, form, tag, &title)?;
+            if is_of(resource, &made) {
+                return Ok(made);
+            }
+        }
+        Err(ServeError::NotFound)
+    }
+
+    fn make(
+        &self,
+        asset: &Asset,
+        form: Form,
+        tag: ClearKeyTag,
+        title: &Arc<OpenTitle>,
+    ) -> Result<Arc<Asset>, ServeError> {
+        let key = key(asset, form, tag);
+        if let Some(kept) = self.kept.get(&key)
+            && Arc::ptr_eq(&kept.title, title)
+        {
+            *kept.checked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            return Ok(kept.asset.clone());
+        }
+        let mut systems = self.config.systems.clone();
+        if let Some(clear_key) = &mut systems.clear_key {
+            clear_key.cbcs_tag = tag;
+        }
+        let made = Arc::new(protected(asset, form, title, &systems)?);
+        let kept = Kept {
+            asset: made.clone(),
+            title: title.clone(),
+            checked: Mutex::new(Instant::now()),
+        };
+        self.kept.insert(key, Arc::new(kept));
+        Ok(made)
+    }
+
+    /// The key `key_id` of `media_id`, for those who may have it: keys of MPEG-TS, and where Clear Key is on all others.
+    /// Blocking.
+    pub fn license(&self, media_id: &str, key_id: KeyId) -> Result<Option<ContentKey>, ServeError> {
+        let Some(title) = self.title(media_id)? else {
+            return Ok(None);
+        };
+        for form in Form::ALL {
+            let allowed = form.format() == SegmentFormat::Ts || self.config.systems.clear_key.is_some();
+            if let (true, Some(scheme)) = (allowed, form.key_scheme())
+                && let Some(found) = title.keys(scheme).find(|key| key.key_id == key_id)
+            {
+                return Ok(Some(found.key.clone()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn key(asset: &Asset, form: Form, tag: ClearKeyTag) -> Key {
+    (asset.media_id.clone(), asset.presentation.version.clone(), form, tag)
+}
+
+/// Whether `resource` can be one of `asset`'s: a file says by its version.
+fn is_of(resource: &VodResource, asset: &Asset) -> bool {
+    match resource {
+        VodResource::File { version, .. } => version.starts_with(&asset.presentation.version),
+        _ => true,
+    }
+}
+
+/// Which key a representation is under.
+pub fn class_of(representation: &Representation) -> Option<TrackClass> {
+    match representation.kind() {
+        MediaKind::Audio => Some(TrackClass::Audio),
+        MediaKind::Video => {
+            let video = representation.video()?;
+            Some(TrackClass::of_picture(video.width, video.height))
+        }
+        MediaKind::Text => None,
+    }
+}
+
+/// `asset` in a protected form. Its version covers the keys' names: other keys, other URLs.
+pub fn protected(asset: &Asset, form: Form, title: &OpenTitle, systems: &DrmSystems) -> Result<Asset, ServeError> {
+    let scheme = form.key_scheme().ok_or(ServeError::NotFound)?;
+    let mut presentation = asset.presentation.clone();
+    let mut hash = Sha256::new();
+    // Playlists differ by it.
+    let tag = systems.clear_key.as_ref().map(|clear_key| clear_key.cbcs_tag);
+    hash.update(format!(
+        "headwater protected 1\n{}\n{}\n{tag:?}\n",
+        presentation.version,
+        form.name()
+    ));
+    let mut keys = BTreeMap::new();
+    let mut signalled = BTreeMap::new();
+    for representation in &presentation.representations {
+        let Some(class) = class_of(representation) else {
+            continue;
+        };
+        let found = title
+            .keys(scheme)
+            .filter(|key| key.encrypts() && key.track == class)
+            .max_by_key(|key| key.period);
+        if let Some(found) = found {
+            hash.update(format!("{} {}\n", representation.id, found.key_id));
+            keys.insert(representation.id.clone(), found.key.clone());
+            signalled.insert(representation.id.clone(), SignalledKey::new(found.key_id, &found.key));
+        }
+    }
+    presentation.version = hash
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let protection = Protection::new(&presentation, form, systems, |representation| {
+        signalled.get(&representation.id).copied()
+    });
+    let protection = protection.map_err(|error| match error {
+        ProtectionError::MissingKey { .. } => ServeError::MissingKey {
+            what: format!("{}: {error}", asset.media_id),
+        },
+        ProtectionError::Clear(_) => ServeError::NotFound,
+        ProtectionError::Signal(_) => ServeError::Keys {
+            what: format!("{}: {error}", asset.media_id),
+        },
+    })?;
+    Ok(Asset {
+        media_id: asset.media_id.clone(),
+        presentation,
+        files: asset.files.clone(),
+        thumbnails: asset.thumbnails.clone(),
+        made_of: asset.made_of.clone(),
+        protected: Some(Arc::new(Protected { protection, keys })),
+    })
+}
