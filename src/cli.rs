@@ -38,6 +38,8 @@ pub enum Command {
     Import(ImportArguments),
     /// List a library: every file with its media id, entry URLs and what was left out.
     Library(LibraryArguments),
+    /// Make the token that lets a viewer have a title, and the keys for it.
+    Grant(GrantArguments),
     /// Check a configuration file and print what is in force.
     CheckConfig(CheckConfigArguments),
     /// One job in a process of its own, started by other commands.
@@ -196,6 +198,64 @@ pub struct LibraryArguments {
     /// How the list is written.
     #[command(flatten)]
     pub format: ReportFormat,
+}
+
+/// `headwater grant`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
+pub struct GrantArguments {
+    /// What is granted.
+    #[command(flatten)]
+    pub terms: GrantTerms,
+    /// Something else than a grant.
+    #[command(subcommand)]
+    pub command: Option<GrantCommand>,
+}
+
+/// What a grant says. The parser demands what is required of it, unless a subcommand is given.
+#[derive(Debug, Args)]
+pub struct GrantTerms {
+    /// The title, as `headwater library` names it.
+    #[arg(required = true, value_name = "MEDIA_ID")]
+    pub media_id: Option<String>,
+    /// Key file: 64 hexadecimal digits, or up to two lines of `name:digits`, the current key first. Mode 0600.
+    #[arg(long, required = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// How long it holds: 90s, 15m, 1h, 7d.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = crate::grant::parse_duration)]
+    pub expires: u64,
+    /// How long from now it begins to hold.
+    #[arg(long, value_name = "DURATION", value_parser = crate::grant::parse_duration)]
+    pub not_before: Option<u64>,
+    /// Highest picture, in pixels.
+    #[arg(long, value_name = "PIXELS")]
+    pub height_max: Option<u32>,
+    /// Protections it opens: clear, cenc, cens, cbc1, cbcs, aes-128, sample-aes [default: all].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub scheme: Vec<String>,
+    /// Who grants.
+    #[arg(long, value_name = "NAME")]
+    pub issuer: Option<String>,
+    /// The session that it ends with.
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
+    /// Whose title it is.
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// How it is written.
+    #[command(flatten)]
+    pub format: ReportFormat,
+}
+
+/// What else `headwater grant` does.
+#[derive(Debug, Subcommand)]
+pub enum GrantCommand {
+    /// Make a file with a new key and print the key's public name.
+    NewKey {
+        /// The file, which must not be there yet.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 /// `headwater check-config`

@@ -4,6 +4,7 @@
 mod check;
 mod cli;
 mod config;
+mod grant;
 mod import;
 mod inspect;
 mod library;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Package(arguments) => package::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Library(arguments) => library::run(arguments),
+        Command::Grant(arguments) => grant::run(arguments),
         Command::CheckConfig(arguments) => check::run(arguments),
         Command::Worker(arguments) => worker::run(arguments),
     };
