@@ -1,8 +1,15 @@
 //! Commands and their arguments.
 
+mod keys;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::keys::{
+    CreateArguments, ImportKeysArguments, KeysArguments, KeysCommand, ListArguments, RotateArguments, StateArguments,
+    VaultArguments,
+};
 
 /// Streaming origin and just-in-time packager: stored files out as HLS and DASH, cut and wrapped when asked for.
 #[derive(Debug, Parser)]
@@ -40,6 +47,8 @@ pub enum Command {
     Library(LibraryArguments),
     /// Make the token that lets a viewer have a title, and the keys for it.
     Grant(GrantArguments),
+    /// Keep the keys that titles are encrypted under.
+    Keys(KeysArguments),
     /// Check a configuration file and print what is in force.
     CheckConfig(CheckConfigArguments),
     /// One job in a process of its own, started by other commands.
@@ -202,7 +211,11 @@ pub struct LibraryArguments {
 
 /// `headwater grant`
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    arg_required_else_help = true
+)]
 pub struct GrantArguments {
     /// What is granted.
     #[command(flatten)]

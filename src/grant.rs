@@ -111,7 +111,7 @@ fn read_owned(path: &Path) -> anyhow::Result<GrantKeys> {
 /// Makes a file with one new key. One that is there already stays as it is.
 fn new_key(path: &Path) -> anyhow::Result<GrantKeys> {
     let mut secret = Zeroizing::new([0u8; 32]);
-    File::open("/dev/urandom")?.read_exact(&mut *secret)?;
+    getrandom::fill(&mut *secret)?;
     let mut line = Zeroizing::new(String::with_capacity(65));
     for byte in secret.iter() {
         for digit in [byte >> 4, byte & 15] {

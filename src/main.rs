@@ -7,6 +7,7 @@ mod config;
 mod grant;
 mod import;
 mod inspect;
+mod keys;
 mod library;
 mod package;
 mod serve;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Import(arguments) => import::run(arguments),
         Command::Library(arguments) => library::run(arguments),
         Command::Grant(arguments) => grant::run(arguments),
+        Command::Keys(arguments) => keys::run(arguments),
         Command::CheckConfig(arguments) => check::run(arguments),
         Command::Worker(arguments) => worker::run(arguments),
     };

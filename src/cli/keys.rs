@@ -1,0 +1,171 @@
+//! Arguments of `headwater keys`.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use zeroize::Zeroizing;
+
+use super::ReportFormat;
+
+/// `headwater keys`
+#[derive(Debug, Args)]
+pub struct KeysArguments {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// What `headwater keys` can do.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a vault, and its key encryption key unless that is there already.
+    Init(VaultArguments),
+    /// Draw keys for titles. Those that are there stay, so it can be run again.
+    Create(CreateArguments),
+    /// List keys by their public names.
+    List(ListArguments),
+    /// Take in keys that were made elsewhere.
+    Import(ImportKeysArguments),
+    /// Put the vault under another key encryption key. Content keys stay as they are.
+    RotateKek(RotateArguments),
+    /// End the time in which `rotate-kek --keep-old` lets both key encryption keys open the vault.
+    FinishRotation(VaultArguments),
+    /// Encrypt nothing more under a key; players still get it.
+    Retire(StateArguments),
+    /// Give a key to nobody any more.
+    Revoke(StateArguments),
+    /// Wipe a key. What is encrypted under it is lost.
+    Destroy(StateArguments),
+}
+
+/// Which vault, and what opens it.
+#[derive(Debug, Args)]
+pub struct VaultArguments {
+    /// Folder of the vault.
+    #[arg(value_name = "VAULT")]
+    pub vault: PathBuf,
+    /// File with the key encryption key: 64 hexadecimal digits, mode 0600 [default: VAULT.kek, beside the folder].
+    #[arg(long, value_name = "FILE")]
+    pub kek: Option<PathBuf>,
+}
+
+/// `headwater keys create`
+#[derive(Debug, Args)]
+pub struct CreateArguments {
+    /// The vault.
+    #[command(flatten)]
+    pub vault: VaultArguments,
+    /// Titles, as `headwater library` names them.
+    #[arg(required_unless_present = "all", value_name = "MEDIA_ID")]
+    pub media_ids: Vec<String>,
+    /// Folder whose titles `--all` means.
+    #[arg(long, requires = "all", value_name = "DIR")]
+    pub library: Option<PathBuf>,
+    /// Every title of the library.
+    #[arg(long, requires = "library", conflicts_with = "media_ids")]
+    pub all: bool,
+    /// What the keys encrypt for: cbcs, cenc, cens, cbc1, aes128, sampleaes. Each gets keys of its own.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "cbcs,cenc,aes128,sampleaes"
+    )]
+    pub scheme: Vec<String>,
+    /// Key period, from 0; a later one has its own keys from --starts on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub period: u64,
+    /// Where the period begins, in seconds of presentation time.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub starts: u64,
+    /// Whose titles they are; a new name gets a key of its own.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub tenant: String,
+    /// How the report is written.
+    #[command(flatten)]
+    pub format: ReportFormat,
+}
+
+/// `headwater keys list`
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// The vault.
+    #[command(flatten)]
+    pub vault: VaultArguments,
+    /// The only title to list.
+    #[arg(value_name = "MEDIA_ID")]
+    pub media_id: Option<String>,
+    /// Print the keys themselves too.
+    #[arg(long)]
+    pub show_secrets: bool,
+    /// How the list is written.
+    #[command(flatten)]
+    pub format: ReportFormat,
+}
+
+/// `headwater keys import`
+#[derive(Debug, Args)]
+pub struct ImportKeysArguments {
+    /// The vault.
+    #[command(flatten)]
+    pub vault: VaultArguments,
+    /// The title, as `headwater library` names it.
+    #[arg(value_name = "MEDIA_ID")]
+    pub media_id: String,
+    /// A key: key id and key in hexadecimal, scheme, and AUDIO, SD, HD, UHD1 or UHD2. Others on this machine can see
+    /// arguments: --key-file is better.
+    #[arg(long, required_unless_present = "key_file", value_name = "KID:KEY:SCHEME:TRACK")]
+    pub key: Vec<SecretText>,
+    /// File with a key a line, written like --key.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Whose title it is; a new name gets a key of its own.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub tenant: String,
+}
+
+/// `headwater keys rotate-kek`
+#[derive(Debug, Args)]
+pub struct RotateArguments {
+    /// The vault.
+    #[command(flatten)]
+    pub vault: VaultArguments,
+    /// File with the new key encryption key; made when it is not there.
+    #[arg(long, value_name = "FILE")]
+    pub new_kek: PathBuf,
+    /// Let the old one open the vault too, until `finish-rotation`.
+    #[arg(long)]
+    pub keep_old: bool,
+}
+
+/// `headwater keys retire`, `revoke`, `destroy`
+#[derive(Debug, Args)]
+pub struct StateArguments {
+    /// Folder of the vault.
+    #[arg(value_name = "VAULT")]
+    pub vault: PathBuf,
+    /// The key, as `headwater keys list` names it.
+    #[arg(value_name = "KID")]
+    pub key_id: String,
+}
+
+/// An argument that holds a secret. It can not be printed and is wiped when dropped.
+#[derive(Clone)]
+pub struct SecretText(pub Zeroizing<String>);
+
+impl FromStr for SecretText {
+    type Err = Infallible;
+
+    // What is wrong with it is found out later: the parser's own complaints repeat what they are about.
+    fn from_str(text: &str) -> Result<SecretText, Infallible> {
+        Ok(SecretText(Zeroizing::new(text.to_owned())))
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText")
+    }
+}
