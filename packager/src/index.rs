@@ -746,7 +746,7 @@ impl TrackIndex {
         let mut values = [0; BLOCK];
         let first = range.start.min(end);
         (first..end).map(move |at| {
-            if at == first || at as usize % BLOCK == 0 {
+            if at == first || (at as usize).is_multiple_of(BLOCK) {
                 self.sizes.block(at as usize / BLOCK, &mut values);
             }
             values[at as usize % BLOCK]

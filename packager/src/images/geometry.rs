@@ -169,6 +169,6 @@ mod tests {
         check(86_400, 1, 24_000, 3_600, 144);
         check(7 * 86_400, 1, 168_000, 3_600, 144);
         // Half a microsecond more is not another tile: durations are written to the microsecond.
-        check(250_000_000_4, 10_000_000, 3_000, 84, 4);
+        check(2_500_000_004, 10_000_000, 3_000, 84, 4);
     }
 }

@@ -1,3 +1,4 @@
+#![allow(clippy::indexing_slicing)]
 use super::*;
 
 fn file(number: u8) -> ImageFile {
