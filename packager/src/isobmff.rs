@@ -13,6 +13,8 @@ pub mod sidx;
 pub mod stored;
 mod trak;
 
+pub(crate) use brand::visual_config;
+
 #[cfg(test)]
 mod fixture;
 

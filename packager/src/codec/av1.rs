@@ -1,9 +1,13 @@
 //! AV1 (AV1 Bitstream & Decoding Process Specification): OBUs, `av1C`, codec strings, key frames.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod frame;
 mod sequence;
+mod tile;
 
+pub use frame::{FrameHeader, References};
 pub use sequence::{DecoderModel, OperatingPoint, SequenceHeader};
+pub use tile::TileGrid;
 
 use super::bits::{BitReader, BitWriter};
 use super::{CodecError, ColorInfo};

@@ -5,6 +5,7 @@
 //! clear bytes before, so that each entry begins where a unit does. `cbcs` protects from the first byte after a header on.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod av1;
 mod avc;
 mod hevc;
 mod vp9;
@@ -31,8 +32,9 @@ pub enum SubsampleError {
         /// What is wrong with it; its offsets count from the unit's first byte, emulation prevention left out.
         error: CodecError,
     },
-    /// More entries than `saiz` and `senc` can tell of.
-    #[error("{count_max} subsamples end at byte {offset_bytes}, and there are more")]
+    /// The picture is cut into more slices or tiles than `saiz` can tell of: one byte holds what a sample's entries take.
+    /// Their headers must stay clear, so entries can not be joined.
+    #[error("too many slices or tiles: {count_max} subsamples, the most a sample may have, end at byte {offset_bytes}")]
     TooMany {
         /// Entries a sample may have, [`ProtectionScheme::subsample_count_max`].
         count_max: usize,
@@ -78,6 +80,7 @@ enum Format {
     Avc(avc::Scanner),
     Hevc(hevc::Scanner),
     Vp9(vp9::Scanner),
+    Av1(Box<av1::Scanner>),
 }
 
 impl SubsampleScanner {
@@ -104,13 +107,9 @@ impl SubsampleScanner {
                 )
             }
             Codec::Vp9 => Format::Vp9(vp9::Scanner::default()),
-            Codec::Av1 => {
-                return Err(SubsampleError::Description(CodecError::Unsupported {
-                    what: "subsamples",
-                    feature: "AV1",
-                    value: 0,
-                }));
-            }
+            Codec::Av1 => Format::Av1(Box::new(
+                av1::Scanner::new(&description.sample_entry).map_err(SubsampleError::Description)?,
+            )),
             _ => Format::Whole,
         };
         Ok(SubsampleScanner { format })
@@ -131,6 +130,7 @@ impl SubsampleScanner {
             Format::Avc(scanner) => scanner.scan(sample, &mut entries),
             Format::Hevc(scanner) => scanner.scan(sample, &mut entries),
             Format::Vp9(scanner) => scanner.scan(sample, &mut entries),
+            Format::Av1(scanner) => scanner.scan(sample, &mut entries),
         };
         let finished = scanned.and_then(|()| entries.finish(sample.len()));
         if finished.is_err() {
@@ -204,3 +204,7 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "subsample/tests.rs"]
+mod tests;

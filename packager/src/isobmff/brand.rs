@@ -183,7 +183,7 @@ fn hevc_main_tier_level(sample_entry: &[u8]) -> Option<(HevcProfile, u8)> {
 }
 
 /// The codec configuration box of a visual sample entry.
-fn visual_config<'a>(sample_entry: &'a [u8], fourcc: &[u8; 4]) -> Option<BoxReader<'a>> {
+pub fn visual_config<'a>(sample_entry: &'a [u8], fourcc: &[u8; 4]) -> Option<BoxReader<'a>> {
     let mut entry = BoxReader::new(FourCc(*b"stsd"), 0, 0, sample_entry).child().ok()??;
     entry.skip(VISUAL_SAMPLE_ENTRY_FIELDS_SIZE).ok()?;
     while let Ok(Some(child)) = entry.child() {
