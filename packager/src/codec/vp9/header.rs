@@ -26,8 +26,11 @@ pub fn uncompressed_header_size(frame: &[u8], sizes: &mut ReferenceSizes) -> Res
     Ok(usize::try_from(reader.position_bits() / 8).unwrap_or(frame.len()))
 }
 
-/// `refresh_frame_flags` and the frame's size; `None` when a frame is only shown again.
-fn read(reader: &mut BitReader<'_>, sizes: &ReferenceSizes) -> Result<Option<(u32, (u32, u32))>, CodecError> {
+/// `refresh_frame_flags`, and the width and height of the frame.
+type Refreshed = (u32, (u32, u32));
+
+/// `None` when a frame is only shown again.
+fn read(reader: &mut BitReader<'_>, sizes: &ReferenceSizes) -> Result<Option<Refreshed>, CodecError> {
     let marker = reader.read(2)?;
     if marker != 2 {
         return Err(reader.invalid("frame_marker", u64::from(marker)));
