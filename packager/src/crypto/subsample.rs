@@ -48,6 +48,15 @@ impl SubsampleError {
     fn unit(offset_bytes: usize) -> impl Fn(CodecError) -> SubsampleError {
         move |error| SubsampleError::Unit { offset_bytes, error }
     }
+
+    /// For a sample in which nothing was found to protect, though it is no frame's repetition: where a writer framed units
+    /// wrongly, all of a picture would stay clear.
+    fn without(field: &'static str) -> SubsampleError {
+        SubsampleError::Unit {
+            offset_bytes: 0,
+            error: CodecError::Missing { what: "sample", field },
+        }
+    }
 }
 
 impl ProtectionScheme {

@@ -34,12 +34,18 @@ impl Scanner {
     pub(super) fn scan(&mut self, sample: &[u8], entries: &mut Entries<'_>) -> Result<(), SubsampleError> {
         self.tiles = None;
         let mut offset_bytes = 0;
+        let mut has_frame = sample.is_empty();
         for obu in obus(sample) {
             let obu = obu.map_err(SubsampleError::unit(offset_bytes))?;
             self.scan_obu(&obu, entries)?;
             offset_bytes = obu.range.end;
+            has_frame |= matches!(obu.obu_type, ObuType::FRAME | ObuType::FRAME_HEADER);
         }
-        Ok(())
+        if has_frame {
+            Ok(())
+        } else {
+            Err(SubsampleError::without("a frame header"))
+        }
     }
 
     fn scan_obu(&mut self, obu: &Obu<'_>, entries: &mut Entries<'_>) -> Result<(), SubsampleError> {

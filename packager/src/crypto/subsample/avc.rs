@@ -24,15 +24,23 @@ impl Scanner {
     /// Slices of auxiliary pictures and of further views or layers (types 19 to 21) stay clear: they are not the video.
     pub(super) fn scan(&mut self, sample: &[u8], entries: &mut Entries<'_>) -> Result<(), SubsampleError> {
         let mut units = nal_units(sample, self.nal_length_size);
+        let mut has_slice = sample.is_empty();
         loop {
             let offset_bytes = units.offset_bytes();
             let in_unit = SubsampleError::unit(offset_bytes);
-            let Some(nal) = units.next() else { return Ok(()) };
+            let Some(nal) = units.next() else {
+                return if has_slice {
+                    Ok(())
+                } else {
+                    Err(SubsampleError::without("a slice"))
+                };
+            };
             let nal = nal.map_err(&in_unit)?;
             match NalType::of(nal) {
                 Some(NalType::Sps | NalType::Pps) => self.sets.insert(nal).map_err(in_unit)?,
                 Some(NalType::Slice | NalType::Idr) => {
                     let header = SliceHeader::parse(nal, &self.sets).map_err(in_unit)?;
+                    has_slice = true;
                     let end = units.offset_bytes();
                     entries.protect(end - nal.len().saturating_sub(header.size_bytes), end)?;
                 }

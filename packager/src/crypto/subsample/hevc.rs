@@ -24,10 +24,17 @@ impl Scanner {
     /// Layers above the base and reserved types stay clear: they are not the video.
     pub(super) fn scan(&mut self, sample: &[u8], entries: &mut Entries<'_>) -> Result<(), SubsampleError> {
         let mut units = nal_units(sample, self.nal_length_size);
+        let mut has_slice = sample.is_empty();
         loop {
             let offset_bytes = units.offset_bytes();
             let in_unit = SubsampleError::unit(offset_bytes);
-            let Some(nal) = units.next() else { return Ok(()) };
+            let Some(nal) = units.next() else {
+                return if has_slice {
+                    Ok(())
+                } else {
+                    Err(SubsampleError::without("a slice segment"))
+                };
+            };
             let nal = nal.map_err(&in_unit)?;
             if layer_id(nal) != Some(0) {
                 continue;
@@ -36,6 +43,7 @@ impl Scanner {
                 Some(NalType::SPS | NalType::PPS) => self.sets.insert(nal).map_err(in_unit)?,
                 Some(NalType(0..=9 | 16..=21)) => {
                     let header = SliceSegmentHeader::parse(nal, &self.sets).map_err(in_unit)?;
+                    has_slice = true;
                     let end = units.offset_bytes();
                     entries.protect(end - nal.len().saturating_sub(header.size_bytes), end)?;
                 }

@@ -317,6 +317,36 @@ fn what_av1_can_not_be_read_without() {
 }
 
 #[test]
+fn nothing_is_taken_for_clear_because_it_was_not_found() {
+    let check = |codec: Codec, sample: &[u8], expected: Option<&str>| {
+        let (_, config, _) = SEEDS.iter().find(|seed| seed.0 == codec).expect("there");
+        for scheme in SCHEMES {
+            let error = scanner(codec, &hex(config))
+                .append(scheme, sample, &mut Vec::new())
+                .err();
+            assert_eq!(error.map(|error| error.to_string()).as_deref(), expected, "{codec:?}");
+        }
+    };
+    // A prefix unit that spans the whole sample, start codes and slice in it.
+    let prefix = hex("0000000d6e80800f00000001658884019f");
+    check(Codec::Avc, &prefix, Some("unit at byte 0: sample needs a slice"));
+    let delimiter = hex("00000003460150");
+    check(
+        Codec::Hevc,
+        &delimiter,
+        Some("unit at byte 0: sample needs a slice segment"),
+    );
+    check(
+        Codec::Av1,
+        &hex("2a00"),
+        Some("unit at byte 0: sample needs a frame header"),
+    );
+    for codec in [Codec::Avc, Codec::Hevc, Codec::Vp9, Codec::Av1] {
+        check(codec, &[], None);
+    }
+}
+
+#[test]
 fn more_tiles_than_saiz_has_room_for() {
     let sample = four_tiles::frame([16; 4]).repeat(12);
     for scheme in SCHEMES {
