@@ -51,6 +51,7 @@ traits_of() {
     mpegts) echo 65536 ts v:mpegts a:mpegts ;;
     ogg) echo 65536 ogg opus oga a:ogg ;;
     srt) echo 8192 srt ;;
+    subsample) echo 16384 v:h264 v:hevc v:obu v:data ;;
     ttml) echo 8192 xml ttml ;;
     webvtt) echo 8192 vtt ;;
     *) echo 4096 ;;

@@ -2,7 +2,8 @@
 //!
 //! What a decoder must read before it decrypts, and what it is told by, stays clear: lengths, headers, everything that is
 //! not coded picture data. The schemes without pattern, and `cens`, protect whole blocks; what does not fill one joins the
-//! clear bytes before, so that each entry begins where a unit does. `cbcs` protects from the first byte after a header on.
+//! clear bytes before, so that each entry begins where a unit does. `cbcs` protects from the first byte after a header on,
+//! but in VP9.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod av1;
@@ -172,14 +173,20 @@ impl<'a> Entries<'a> {
     /// Bytes `start` to `end` of the sample may be protected; all since the last such range stay clear. Ranges come in
     /// order and lie in the sample.
     fn protect(&mut self, start: usize, end: usize) -> Result<(), SubsampleError> {
-        let mut protected = end.saturating_sub(start);
-        if self.scheme != ProtectionScheme::Cbcs {
-            protected -= protected % BLOCK_SIZE_BYTES;
+        match self.scheme {
+            ProtectionScheme::Cbcs if start < end => self.push(start, end - start),
+            ProtectionScheme::Cbcs => Ok(()),
+            ProtectionScheme::Cenc | ProtectionScheme::Cens | ProtectionScheme::Cbc1 => self.protect_blocks(start, end),
         }
-        if protected == 0 {
-            return Ok(());
+    }
+
+    /// As [`Entries::protect`], whole blocks alone, the last of them at `end`.
+    fn protect_blocks(&mut self, start: usize, end: usize) -> Result<(), SubsampleError> {
+        let size = end.saturating_sub(start);
+        match size - size % BLOCK_SIZE_BYTES {
+            0 => Ok(()),
+            protected => self.push(end - protected, protected),
         }
-        self.push(end - protected, protected)
     }
 
     /// Tells of the clear bytes up to `clear_end` and of `protected` ones behind them.

@@ -109,12 +109,13 @@ fn samples_of_each_coding() {
         &[&[(9, 33), (9, 21)], &[(10, 2), (10, 2)], &[(9, 2), (10, 2)]],
     );
     check(Codec::Hevc, Cbcs, &[&[(9, 67)], &[(13, 3)], &[(12, 2)]]);
-    check(Codec::Vp9, Cbcs, &[&[(18, 141)], &[(10, 5)], &[(10, 5)]]);
     check(Codec::Av1, Cbcs, &[&[(23, 112)], &[(17, 2)], &[(17, 2)], &[(17, 2)]]);
+    for scheme in SCHEMES {
+        check(Codec::Vp9, scheme, &[&[(31, 128)], &[(15, 0)], &[(15, 0)]]);
+    }
     for scheme in [Cenc, Cens, Cbc1] {
         check(Codec::Avc, scheme, &[&[(10, 32), (14, 16)], &[(24, 0)], &[(23, 0)]]);
         check(Codec::Hevc, scheme, &[&[(12, 64)], &[(16, 0)], &[(14, 0)]]);
-        check(Codec::Vp9, scheme, &[&[(31, 128)], &[(15, 0)], &[(15, 0)]]);
         check(Codec::Av1, scheme, &[&[(23, 112)], &[(19, 0)], &[(19, 0)], &[(19, 0)]]);
     }
 }

@@ -11,13 +11,13 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    /// One entry for each frame; a superframe's index stays clear.
+    /// One entry for each frame, of whole blocks in each scheme; a superframe's index stays clear.
     pub(super) fn scan(&mut self, sample: &[u8], entries: &mut Entries<'_>) -> Result<(), SubsampleError> {
         for range in frames(sample).map_err(SubsampleError::unit(0))? {
             let frame = sample.get(range.clone()).unwrap_or_default();
             let header_size_bytes =
                 uncompressed_header_size(frame, &mut self.sizes).map_err(SubsampleError::unit(range.start))?;
-            entries.protect(range.start + header_size_bytes, range.end)?;
+            entries.protect_blocks(range.start + header_size_bytes, range.end)?;
         }
         Ok(())
     }
