@@ -12,7 +12,7 @@ use anyhow::{Context, bail, ensure};
 use origin::config::Section;
 use origin::keys::{FileKek, KekProvider};
 use origin::store::Store;
-use packager::crypto::vault::{KeyState, NewKey, TitleKeys, TrackClass, is_name, is_scheme};
+use packager::crypto::vault::{KeyState, NewKey, TitleKeys, TrackClass, is_name, is_scheme, parse_content_key};
 use packager::crypto::wrap::Secret32;
 use packager::crypto::{ContentKey, KeyId};
 use serde_json::json;
@@ -191,12 +191,7 @@ fn parse_key(text: &str) -> anyhow::Result<(KeyId, ContentKey, String, TrackClas
         bail!("has {} parts, not the four of KID:KEY:SCHEME:TRACK", parts.len());
     };
     let key_id = KeyId::parse(key_id).context("KID is not 32 hexadecimal digits")?;
-    // A key has the digits of a key id, without hyphens.
-    let key = match key.len() {
-        32 => KeyId::parse(key).map(|bytes| ContentKey::new(*Zeroizing::new(bytes.0))),
-        _ => None,
-    };
-    let key = key.context("KEY is not 32 hexadecimal digits")?;
+    let key = parse_content_key(key).context("KEY is not 32 hexadecimal digits")?;
     ensure!(is_scheme(scheme), "SCHEME is not one of {}", scheme_names());
     let track = TrackClass::from_name(track).context("TRACK is not one of AUDIO, SD, HD, UHD1, UHD2")?;
     Ok((key_id, key, (*scheme).to_owned(), track))

@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 pub use self::title::{NewKey, OpenKey, SealedKey, TitleKeys};
-use super::KeyId;
 use super::wrap::{Secret32, WrapError, unwrap_tenant_key, wrap_tenant_key};
+use super::{ContentKey, KeyId};
 use crate::form::Form;
 use crate::limits;
 
@@ -265,6 +265,12 @@ pub fn kek_text(kek: &Secret32) -> Zeroizing<String> {
     push_hex(&mut text, kek.expose());
     text.push('\n');
     text
+}
+
+/// Reads a content key: 32 hexadecimal digits and nothing else.
+pub fn parse_content_key(text: &str) -> Option<ContentKey> {
+    let bytes = from_hex::<16>(text).map(Zeroizing::new)?;
+    Some(ContentKey::new(*bytes))
 }
 
 /// Whether a tenant or a title can be called this: 1 to 128 letters, digits, `-`, `_` and `.`, of which `.` is not the
@@ -616,6 +622,15 @@ mod tests {
             &"+0".repeat(32),
         ] {
             assert_eq!(parse_kek(wrong).err(), Some(VaultError::Kek), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_content_key_is_32_digits() {
+        let key = parse_content_key(&"0aF1".repeat(8)).unwrap();
+        assert_eq!(key.expose().first_chunk(), Some(&[0x0a, 0xf1, 0x0a]));
+        for wrong in ["", &"0".repeat(31), &"0".repeat(33), &"g".repeat(32), &" 0".repeat(16)] {
+            assert!(parse_content_key(wrong).is_none(), "{wrong}");
         }
     }
 
