@@ -1,0 +1,4 @@
+//! The control plane: what encryptors, players and operators ask for, apart from media.
+#![forbid(unsafe_code)]
+
+pub mod key_exchange;

@@ -1,0 +1,5 @@
+//! Key exchange from outside: the formats against others' output, and the routes over loopback.
+
+mod content_key_api;
+mod packager;
+mod source;
