@@ -33,6 +33,8 @@ pub const CERTIFICATE_SIZE_BYTES_MAX: usize = 16_384;
 const IV_SIZE: usize = 16;
 const DOCUMENT_KEY_SIZE: usize = 32;
 const MAC_KEY_SIZE: usize = 64;
+/// Shorter ones are no secret.
+const MAC_KEY_SIZE_MIN: usize = 16;
 
 /// Something encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,17 +161,18 @@ impl DeliveryKey {
             .ok_or(DeliveryError::PrivateKey)
     }
 
-    fn decrypt<const SIZE: usize>(&self, value: &EncryptedValue) -> Result<Zeroizing<[u8; SIZE]>, DeliveryError> {
+    fn decrypt(&self, value: &EncryptedValue) -> Result<Zeroizing<Vec<u8>>, DeliveryError> {
         if value.algorithm != RSA_OAEP_MGF1P {
             return Err(DeliveryError::Algorithm);
         }
         let mut secret = Zeroizing::new(vec![0; self.0.min_output_size()]);
-        let secret = self
+        let size = self
             .0
             .decrypt(&OAEP_SHA1_MGF1SHA1, &value.bytes, &mut secret, None)
-            .map_err(|_| DeliveryError::NotDelivered)?;
-        let secret = <[u8; SIZE]>::try_from(&*secret).map_err(|_| DeliveryError::Integrity)?;
-        Ok(Zeroizing::new(secret))
+            .map_err(|_| DeliveryError::NotDelivered)?
+            .len();
+        secret.truncate(size);
+        Ok(secret)
     }
 }
 
@@ -267,15 +270,22 @@ pub fn open(deliveries: &[Delivery], key: &DeliveryKey) -> Result<DocumentKey, D
 fn open_one(delivery: &Delivery, key: &DeliveryKey) -> Result<DocumentKey, DeliveryError> {
     let document_key = delivery.document_key.as_ref().ok_or(DeliveryError::NotDelivered)?;
     let document_key = key.decrypt(document_key)?;
+    let document_key = document_key
+        .as_slice()
+        .try_into()
+        .map_err(|_| DeliveryError::Integrity)?;
     match delivery.mac_algorithm.as_deref() {
         Some(HMAC_SHA_512) => {}
         Some(_) => return Err(DeliveryError::Algorithm),
         None => return Err(DeliveryError::NoMac),
     }
     let mac_key = delivery.mac_key.as_ref().ok_or(DeliveryError::NoMac)?;
-    let mac_key = key.decrypt::<MAC_KEY_SIZE>(mac_key)?;
+    let mac_key = key.decrypt(mac_key)?;
+    if mac_key.len() < MAC_KEY_SIZE_MIN {
+        return Err(DeliveryError::Integrity);
+    }
     Ok(DocumentKey {
-        key: document_key,
-        mac_key: Zeroizing::new(mac_key.to_vec()),
+        key: Zeroizing::new(document_key),
+        mac_key,
     })
 }

@@ -164,10 +164,10 @@ async fn speke(State(exchange): State<Arc<Exchange>>, request: Request) -> Resul
 }
 
 async fn speke_of(exchange: &Exchange, client: &Client, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
-    let header = match headers.get(VERSION_HEADER) {
-        None => None,
-        Some(value) => Some(value.to_str().unwrap_or_default()),
-    };
+    // What is no text is no version either, and not the absence of one.
+    let header = headers
+        .get(VERSION_HEADER)
+        .map(|value| value.to_str().unwrap_or_default());
     let version = SpekeVersion::from_header(header)?;
     let body = read(body, speke::BODY_SIZE_BYTES_MAX).await?;
     let request = speke::read_request(version, &body, &client.tenant)?;

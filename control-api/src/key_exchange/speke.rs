@@ -144,8 +144,8 @@ pub enum SpekeError {
     /// A response without a key that was asked for.
     #[error("the key server left out KID {0}")]
     KeyLeftOut(KeyId),
-    /// A response about another title.
-    #[error("the key server answered for another title")]
+    /// A response, or a document that is brought, about another title than the one meant.
+    #[error("the document is about another title")]
     OtherContent,
 }
 
@@ -336,7 +336,7 @@ impl DeliveryPolicy {
 }
 
 impl SpekeRequest {
-    /// The response's body. Find out with [`SpekeRequest::check_delivery`] before keys are made.
+    /// The response's body. [`SpekeRequest::check_delivery`] finds out before keys are made whether there can be one.
     pub fn respond(
         mut self,
         keys: &KeySet,

@@ -12,6 +12,9 @@ use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
 
 use crate::speke::{CERTIFICATE, PRIVATE_KEY};
 
+/// Something done to a `CipherValue` and its `ValueMAC`.
+type Change<'a> = dyn Fn(&mut Vec<u8>, &mut Option<Vec<u8>>) + 'a;
+
 const EXPORT: &str = include_str!("../fixtures/cpix-export.xml");
 const EXPORT_KEYS: &str = include_str!("../fixtures/cpix-export.keys");
 
@@ -68,7 +71,11 @@ fn assert_title(set: &KeySet) {
 fn what_is_exported_is_imported() {
     let (recipient, key) = (recipient(), delivery_key());
     for version in [Version::V2_3, Version::V2_4] {
-        for recipients in [&[][..], &[recipient.clone()], &[recipient.clone(), recipient.clone()]] {
+        for recipients in [
+            &[][..],
+            &[recipient.clone(), recipient.clone()],
+            std::slice::from_ref(&recipient),
+        ] {
             let text = export(version, recipients);
             let document = read(text.as_bytes()).unwrap();
             assert_eq!(
@@ -129,7 +136,7 @@ fn what_was_changed_does_not_open() {
         change(&mut document);
         assert_eq!(document.key_set(Some(&key)).err(), Some(expected));
     };
-    let encrypted = |document: &mut Document, change: &dyn Fn(&mut Vec<u8>, &mut Option<Vec<u8>>)| {
+    let encrypted = |document: &mut Document, change: &Change<'_>| {
         let KeyValue::Encrypted(value) = &mut document.keys[2].value else {
             panic!("not encrypted")
         };
