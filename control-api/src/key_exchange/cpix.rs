@@ -15,8 +15,10 @@ pub const KEY_COUNT_MAX: usize = 256;
 pub const SYSTEM_COUNT_MAX: usize = 1_024;
 /// Key periods of a document.
 pub const PERIOD_COUNT_MAX: usize = 256;
-/// Usage rules of a document, and filters of a rule.
+/// Usage rules of a document.
 pub const RULE_COUNT_MAX: usize = 512;
+/// Filters of a rule.
+pub const FILTER_COUNT_MAX: usize = 32;
 /// Recipients of a document.
 pub const DELIVERY_COUNT_MAX: usize = 16;
 
@@ -441,6 +443,14 @@ impl UsageRule {
 }
 
 impl Filter {
+    /// The key period it names, if it is one of those.
+    pub(crate) fn period_id(&self) -> Option<&str> {
+        match self {
+            Filter::KeyPeriod(id) => Some(id),
+            _ => None,
+        }
+    }
+
     fn matches(&self, context: &TrackContext) -> bool {
         match (self, context.media) {
             (Filter::KeyPeriod(id), _) => context.period_id.as_ref() == Some(id),

@@ -8,8 +8,9 @@ use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
 
 use super::TrackType;
 use super::cpix::{
-    Bounds, DELIVERY_COUNT_MAX, Delivery, Document, DrmSystem, Filter, Hdcp, HlsSignal, KEY_COUNT_MAX, KeyElement,
-    KeyPeriod, KeyValue, PERIOD_COUNT_MAX, Playlist, RULE_COUNT_MAX, SYSTEM_COUNT_MAX, UsageRule,
+    Bounds, DELIVERY_COUNT_MAX, Delivery, Document, DrmSystem, FILTER_COUNT_MAX, Filter, Hdcp, HlsSignal,
+    KEY_COUNT_MAX, KeyElement, KeyPeriod, KeyValue, PERIOD_COUNT_MAX, Playlist, RULE_COUNT_MAX, SYSTEM_COUNT_MAX,
+    UsageRule,
 };
 use super::delivery::{CERTIFICATE_SIZE_BYTES_MAX, EncryptedValue};
 use super::xml::{self, Element, XmlError};
@@ -305,7 +306,7 @@ fn rule(element: &Element) -> Result<UsageRule, CpixError> {
     let track_type = element
         .attribute("intendedTrackType")
         .map(|name| TrackType::parse(name.trim()).ok_or(CpixError::Invalid("ContentKeyUsageRule@intendedTrackType")));
-    if element.children.len() > RULE_COUNT_MAX {
+    if element.children.len() > FILTER_COUNT_MAX {
         return Err(CpixError::TooMany("filters"));
     }
     let filters = element.children.iter().map(|child| filter(child, key_id));

@@ -300,16 +300,13 @@ fn check_rules(version: SpekeVersion, document: &Document) -> Result<(), SpekeEr
     Ok(())
 }
 
+fn periods_of(rule: &UsageRule) -> Vec<&str> {
+    rule.filters.iter().filter_map(Filter::period_id).collect()
+}
+
 /// Whether two rules can be about samples of the same time: of one period, or of any.
 fn share_period(rule: &UsageRule, other: &UsageRule) -> bool {
-    let periods = |rule: &'_ UsageRule| -> Vec<String> {
-        let id = |filter: &Filter| match filter {
-            Filter::KeyPeriod(id) => Some(id.clone()),
-            _ => None,
-        };
-        rule.filters.iter().filter_map(id).collect()
-    };
-    let (periods, others) = (periods(rule), periods(other));
+    let (periods, others) = (periods_of(rule), periods_of(other));
     periods.is_empty() || others.is_empty() || periods.iter().any(|id| others.contains(id))
 }
 

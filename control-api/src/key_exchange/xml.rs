@@ -85,6 +85,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Element, XmlError> {
         return Err(XmlError::TooLarge);
     }
     let text = std::str::from_utf8(bytes).map_err(|error| XmlError::Malformed(error.valid_up_to() as u64))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = NsReader::from_str(text);
     reader.config_mut().expand_empty_elements = true;
     reader.config_mut().check_end_names = true;
@@ -150,9 +151,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Element, XmlError> {
 
 fn start_of(start: &BytesStart<'_>, namespace: String, offset: u64) -> Result<Element, XmlError> {
     let mut attributes = Vec::new();
-    for attribute in start.attributes() {
+    for (count, attribute) in start.attributes().enumerate() {
         let attribute = attribute.map_err(|_| XmlError::Malformed(offset))?;
-        if attributes.len() == ATTRIBUTE_COUNT_MAX {
+        if count == ATTRIBUTE_COUNT_MAX {
             return Err(XmlError::TooMany("attributes"));
         }
         if attribute.key.as_namespace_binding().is_some() || attribute.key.prefix().is_some() {
@@ -215,6 +216,11 @@ mod tests {
         );
         let many: String = (0..40).map(|n| format!(" a{n}='1'")).collect();
         check(&format!("<a{many}/>"), XmlError::TooMany("attributes"));
+        check(
+            &format!("<a{}/>", many.replace(" a", " xmlns:a")),
+            XmlError::TooMany("attributes"),
+        );
+        assert!(read("\u{feff}<?xml version='1.0'?><a/>".as_bytes()).is_ok());
         for text in [
             "",
             "x",

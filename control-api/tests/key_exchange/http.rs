@@ -12,6 +12,7 @@ use crate::speke::{CERTIFICATE, PRIVATE_KEY, VIDEO, WIDEVINE, request};
 
 const API_KEY: (&str, &str) = ("X-Api-Key", "an-api-key-of-acme");
 const OTHER_KEY: (&str, &str) = ("X-Api-Key", "an-api-key-of-other");
+const STRICT_KEY: (&str, &str) = ("X-Api-Key", "an-api-key-of-strict");
 const XML: (&str, &str) = ("Content-Type", "application/xml");
 const SPEKE: &str = "/v1/keys/speke";
 
@@ -25,8 +26,19 @@ fn credentials() -> Credentials {
         may_import: clear_keys,
     };
     let recipient = Recipient::from_pem(CERTIFICATE).unwrap();
+    let strict = Client {
+        may_import: true,
+        ..client(
+            "strict",
+            ClientSecret::api_key(STRICT_KEY.1),
+            false,
+            vec![recipient.clone()],
+        )
+    };
     Credentials {
         clients: vec![
+            strict,
+            client("empty", ClientSecret::api_key(""), true, Vec::new()),
             client("acme", ClientSecret::api_key(API_KEY.1), true, vec![recipient]),
             client("other", ClientSecret::api_key(OTHER_KEY.1), false, Vec::new()),
             client("basic", ClientSecret::basic("aladdin", "open sesame"), true, Vec::new()),
@@ -204,6 +216,11 @@ fn cpix_goes_out_encrypted_and_comes_in() {
         403,
         "this client may not bring keys",
     );
+    let answer = send(path, STRICT_KEY, &clear.body);
+    assert_problem(&answer, 403, "keys are delivered to registered certificates alone");
+    assert_eq!(send(path, STRICT_KEY, &exported.body).status, 204);
+    assert_eq!(server.source.existing("strict", "film-1").len(), 2);
+    assert_eq!(server.send("GET", path, &[STRICT_KEY], b"").status, 200);
     assert_problem(&send(path, API_KEY, "<a/>"), 422, "not a CPIX document");
 }
 

@@ -7,7 +7,7 @@ use control_api::key_exchange::delivery::{DeliveryKey, Recipient};
 use control_api::key_exchange::speke::{
     DeliveryPolicy, Fetched, KeyOrder, SpekeError, SpekeRequest, SpekeVersion, read_request,
 };
-use control_api::key_exchange::{KeySource, Signals};
+use control_api::key_exchange::{KeySet, KeySource, KeySourceError, Signals};
 use packager::crypto::playready;
 use packager::crypto::pssh::{Pssh, SystemId};
 use packager::crypto::widevine::WidevineData;
@@ -453,6 +453,22 @@ fn a_success_that_is_none_is_refused() {
     let order = self::order(SpekeVersion::V2_0, Some(Recipient::from_pem(CERTIFICATE).unwrap()));
     let read = order.read_response(200, Some("2.0"), response.as_bytes(), None);
     assert_eq!(read.err(), Some(SpekeError::ClearDelivery));
+}
+
+#[test]
+fn a_source_that_answers_something_else_is_not_passed_on() {
+    let body = request("2.3", "cenc", &[WIDEVINE]);
+    let check = |change: &dyn Fn(&mut KeySet)| {
+        let request = read_request(SpekeVersion::V2_0, body.as_bytes(), "acme").unwrap();
+        let mut keys = Memory::default().keys(&request.contract).unwrap();
+        change(&mut keys);
+        let response = request.respond(&keys, &Signals::all(), &clear());
+        assert_eq!(response.err(), Some(SpekeError::Source(KeySourceError::Unavailable)));
+    };
+    check(&|keys| keys.keys.reverse());
+    check(&|keys| keys.keys.truncate(1));
+    check(&|keys| keys.keys[1].period = 1);
+    check(&|keys| keys.keys[1].scheme = Some(ProtectionScheme::Cbcs));
 }
 
 #[test]
