@@ -66,6 +66,11 @@ show_title() {
   local title=$1 name path status failed=0
   printf '\n  %s\n' "$(jq -r '.path' <<<"$title")"
   while read -r name path; do
+    if [[ -n $grant_key && $(status_of "$path") != 401 ]]; then
+      printf '            answers without a grant\n'
+      failed=1
+    fi
+    path=$(with_grant "$path")
     status=$(status_of "$path")
     printf '    %-7s %s%s\n' "$(label_of "$name")" "$origin_base" "$path"
     if [[ $status != 200 ]]; then
@@ -100,6 +105,40 @@ show_missing() {
   done
 }
 
+# protect_library LIBRARY: keys for every title, a key for grants, and the configuration that makes use of them.
+protect_library() {
+  local vault=$work/vault
+  grant_key=$work/grant.key
+  "$headwater" keys init "$vault" && "$headwater" keys create "$vault" --library "$1" --all &&
+    "$headwater" grant new-key "$grant_key" >/dev/null || die "the keys could not be made"
+  origin_config=$work/headwater.toml
+  cat >"$origin_config" <<TOML
+[origin.protection]
+vault = "$vault"
+kek = "$vault.kek"
+[origin.protection.systems.clear_key]
+[origin.access]
+grant_keys = "$grant_key"
+TOML
+}
+
+# with_grant PATH: PATH as the holder of a fresh grant asks for it.
+with_grant() {
+  local root media rest token
+  if [[ -z $grant_key ]]; then
+    printf '%s\n' "$1"
+    return
+  fi
+  IFS=/ read -r _ root media rest <<<"$1"
+  token=$("$headwater" grant "$media" --key-file "$grant_key" --expires 12h | sed -n 's/^token *//p')
+  printf '/%s/%s/~%s/%s\n' "$root" "$media" "$token" "$rest"
+}
+
+protect= grant_key=
+if [[ ${1:-} == --protect ]]; then
+  protect=1
+  shift
+fi
 films=()
 films_named "$@"
 install_needs
@@ -121,6 +160,9 @@ for film in "${films[@]}"; do
   add_film "$film" "$library"
 done
 
+if [[ -n $protect ]]; then
+  protect_library "$library"
+fi
 start_origin "$headwater" "$library" "$target/player" "$work/origin.log"
 titles=$("$headwater" library "$library" --json) || die "headwater library failed on $library"
 
@@ -140,6 +182,9 @@ show_missing
 ((broken == 0)) || die "the origin did not answer 200 everywhere; its log: $(tail -n 5 "$origin_log")"
 
 printf '\nEvery address answers 200. Ctrl-C ends the demo.\n'
+if [[ -n $protect ]]; then
+  printf 'Media is encrypted (cbcs; cenc with ?scheme=cenc; AES-128 in HLS-TS) and opens with the grant in these addresses alone.\n'
+fi
 # From here on, being told to stop is the ordinary end.
 trap 'say; say "Stopped."; exit 0' INT TERM HUP
 status=0

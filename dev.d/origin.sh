@@ -4,6 +4,8 @@
 origin_pid=
 origin_base=
 origin_log=
+# A configuration file for the origin; none unless a script names one.
+origin_config=
 
 # start_origin HEADWATER LIBRARY PLAYER LOG: sets origin_base once /healthz answers. Takes port 8080 or the next free one.
 start_origin() {
@@ -13,7 +15,7 @@ start_origin() {
     if port_is_taken "$port"; then
       continue
     fi
-    "$headwater" origin --library "$library" --listen "127.0.0.1:$port" --player "$player" \
+    "$headwater" origin ${origin_config:+--config "$origin_config"} --library "$library" --listen "127.0.0.1:$port" --player "$player" \
       >"$origin_log" 2>&1 </dev/null &
     origin_pid=$!
     origin_base=http://127.0.0.1:$port

@@ -5,6 +5,7 @@ mod keys;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use packager::form::Form;
 
 pub use self::keys::{
     CreateArguments, ImportKeysArguments, KeysArguments, KeysCommand, ListArguments, RotateArguments, StateArguments,
@@ -104,9 +105,13 @@ pub struct PackageArguments {
     /// Folder to write to; each presentation gets a folder named by its media id.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
-    /// Forms to write.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "cmaf,ts")]
-    pub form: Vec<FormName>,
+    /// Forms to write, one of CMAF (cmaf, cmaf-cbcs, cmaf-cenc, cmaf-cens, cmaf-cbc1) and one of MPEG-TS (ts, ts-aes128,
+    /// ts-sampleaes).
+    #[arg(long, value_name = "NAMES", value_parser = form, value_delimiter = ',', default_value = "cmaf,ts")]
+    pub form: Vec<Form>,
+    /// Configuration file whose [origin.protection] says where the keys of protected forms are.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// How manifest.mpd names segments.
     #[arg(long, value_enum, default_value = "timeline-number")]
     pub addressing: AddressingName,
@@ -141,13 +146,9 @@ pub struct ChoiceArguments {
     pub max_height: Option<String>,
 }
 
-/// A form on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FormName {
-    /// CMAF fragments, for HLS and DASH.
-    Cmaf,
-    /// MPEG-TS segments and packed audio, for HLS.
-    Ts,
+fn form(name: &str) -> Result<Form, String> {
+    let names = || Form::ALL.map(Form::name).join(", ");
+    Form::from_name(name).ok_or_else(|| format!("there are {}", names()))
 }
 
 /// DASH addressing on the command line.

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use origin::Origin;
 use origin::content::{Content, Piece};
-use origin::route::Addressing;
+use origin::protect::Protector;
+use origin::route::{Addressing, VodResource};
 use origin::vod::listing;
-use packager::form::Form;
 use packager::presentation::choice::Choice;
 
-use crate::cli::{AddressingName, ChoiceArguments, FormName, PackageArguments};
+use crate::cli::{AddressingName, ChoiceArguments, PackageArguments};
+use crate::config;
 use crate::sources::Named;
 
 /// Bytes of media copied at once.
@@ -22,14 +23,21 @@ const COPY_SIZE_BYTES: u64 = 1 << 20;
 
 /// Writes each presentation below the output folder, in the shape of its URLs.
 pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
-    let forms: Vec<Form> = arguments
-        .form
-        .iter()
-        .map(|name| match name {
-            FormName::Cmaf => Form::Cmaf,
-            FormName::Ts => Form::Ts,
-        })
-        .collect();
+    let forms = arguments.form;
+    for (at, form) in forms.iter().enumerate() {
+        if let Some(other) = forms.iter().take(at).find(|other| other.format() == form.format()) {
+            bail!(
+                "{} and {} have the same entry points: write one of them",
+                other.name(),
+                form.name()
+            );
+        }
+    }
+    let protector = match (forms.iter().find(|form| form.is_protected()), &arguments.config) {
+        (None, _) => None,
+        (Some(form), None) => bail!("{} needs keys: name a configuration with --config", form.name()),
+        (Some(_), Some(path)) => Some(protector(path)?),
+    };
     let addressing = match arguments.addressing {
         AddressingName::TimelineNumber => Addressing::TimelineNumber,
         AddressingName::TimelineTime => Addressing::TimelineTime,
@@ -46,14 +54,27 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
             bail!("{} exists already", folder.display());
         }
         let mut listing = Vec::new();
+        let mut refused = Vec::new();
         for form in forms
             .iter()
             .copied()
             .filter(|form| asset.presentation.playable_in(*form))
         {
+            let entry = VodResource::Multivariant {
+                form,
+                choice: choice.clone(),
+                clear_key: None,
+            };
+            let asset = match protector.as_ref().filter(|_| form.is_protected()) {
+                Some(protector) => protector.protect(&asset, &entry),
+                None => Ok(asset.clone()),
+            };
+            let asset = asset.with_context(|| path.display().to_string())?;
             let chosen = origin.choose_blocking(&asset, &choice, form);
             let (derived, selection) = chosen.with_context(|| path.display().to_string())?;
-            listing.extend(listing::list_chosen(&derived, &[form], addressing, &choice, &selection));
+            let listed = listing::list_chosen(&derived, &[form], addressing, &choice, &selection);
+            listing.extend(listed.into_iter().map(|listed| (asset.clone(), listed)));
+            refused.extend(asset.presentation.left_out(form));
         }
         if listing.is_empty() {
             let refusals = forms.iter().flat_map(|form| asset.presentation.left_out(*form));
@@ -64,16 +85,14 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
                 reasons.join("; ")
             );
         }
-        for listed in listing {
+        for (asset, listed) in listing {
             let answer = origin.answer_blocking(&asset, listed.resource);
             let answer = answer.with_context(|| format!("{}: {}", path.display(), listed.path))?;
             let target = folder.join(&listed.path);
             write(&target, answer.content).with_context(|| target.display().to_string())?;
         }
-        for form in &forms {
-            for refusal in asset.presentation.left_out(*form) {
-                eprintln!("{}: left out {}: {}", path.display(), refusal.what, refusal.why);
-            }
+        for refusal in refused {
+            eprintln!("{}: left out {}: {}", path.display(), refusal.what, refusal.why);
         }
         for refusal in &asset.presentation.refused {
             eprintln!("{}: left out {}: {}", path.display(), refusal.what, refusal.why);
@@ -81,6 +100,16 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
         println!("{}", folder.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The keys that the configuration at `path` names.
+fn protector(path: &Path) -> anyhow::Result<Protector> {
+    let section = config::read(path)?.origin.protection;
+    let section = section.with_context(|| format!("{}: there is no [origin.protection]", path.display()))?;
+    let config = section
+        .check()
+        .map_err(|(key, reason)| anyhow::anyhow!("{}: {key}: {reason}", path.display()))?;
+    Protector::open(config).with_context(|| path.display().to_string())
 }
 
 fn choice(arguments: &ChoiceArguments) -> anyhow::Result<Choice> {

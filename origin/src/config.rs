@@ -94,7 +94,8 @@ pub struct AccessSection {
 }
 
 impl ProtectionSection {
-    fn check(self) -> Result<ProtectConfig, (&'static str, String)> {
+    /// The settings, checked; else the key that is wrong and why.
+    pub fn check(self) -> Result<ProtectConfig, (&'static str, String)> {
         let scheme = match self.scheme.as_deref() {
             None | Some("cbcs") => ProtectionScheme::Cbcs,
             Some("cenc") => ProtectionScheme::Cenc,
