@@ -23,6 +23,8 @@ const PATH_SIZE_BYTES_MAX: usize = 1_024;
 pub enum Route {
     /// `/healthz`
     Health,
+    /// `/readyz`: the library can be read.
+    Ready,
     /// `/metrics`
     Metrics,
     /// `/`: what the library holds, for people.
@@ -160,6 +162,7 @@ pub fn parse(path: &str, query: Option<&str>) -> Option<Route> {
     let route = match parts.next()? {
         "" => Route::Index,
         "healthz" => Route::Health,
+        "readyz" => Route::Ready,
         "metrics" => Route::Metrics,
         "v" => Route::Page {
             media: page_name(&mut parts)?,

@@ -292,7 +292,7 @@ async fn license(
 
 fn resource_label(route: &Route) -> &'static str {
     match route {
-        Route::Health => "health",
+        Route::Health | Route::Ready => "health",
         Route::Metrics => "metrics",
         Route::Index | Route::Page { .. } | Route::Embed { .. } => "page",
         Route::PlayerFile { .. } => "player_file",
@@ -330,6 +330,23 @@ async fn serve_route(
     match route {
         Route::Refused { error } => Err(error.into()),
         Route::Health => Ok(respond::text(method, StatusCode::OK, "text/plain", "ok\n".into())),
+        Route::Ready => {
+            let store = origin.clone();
+            let entries = blocking(move || {
+                store.store.entries().map_err(|error| ServeError::Storage {
+                    what: error.to_string(),
+                })
+            });
+            match entries.await {
+                Ok(_) => Ok(respond::text(method, StatusCode::OK, "text/plain", "ready\n".into())),
+                Err(error) => {
+                    tracing::error!(%error, "the library can not be read");
+                    Err(ServeError::Overloaded {
+                        what: "the library can not be read",
+                    })
+                }
+            }
+        }
         Route::Metrics => {
             let text = origin.metrics.render(origin.store.usage());
             let text = text.map_err(|error| ServeError::Storage {

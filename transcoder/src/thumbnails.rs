@@ -183,7 +183,7 @@ impl<'a> Sheets<'a> {
             self.last = Some(picture);
         }
         self.count += 1;
-        if self.count % self.tiles_per_sheet() == 0 {
+        if self.count.is_multiple_of(self.tiles_per_sheet()) {
             self.write_sheet()?;
         }
         Ok(())
@@ -205,7 +205,7 @@ impl<'a> Sheets<'a> {
         if self.last.is_none() {
             return Err(ThumbnailError::Empty);
         }
-        if self.count % self.tiles_per_sheet() != 0 {
+        if !self.count.is_multiple_of(self.tiles_per_sheet()) {
             self.write_sheet()?;
         }
         Ok(self.written)
