@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use packager::codec::MediaKind;
-use packager::form::Form;
+use packager::form::{Form, SegmentFormat};
 use packager::hls;
 use packager::index::Sample;
 use packager::isobmff::fragment::{self, SegmentPosition};
@@ -110,16 +110,16 @@ fn check_segments(source: &Bytes, track: &Track, segments: &[packager::segment::
             continue;
         }
         let samples = segment.samples.clone();
-        match form {
-            Form::Cmaf => {
+        match form.format() {
+            SegmentFormat::Cmaf => {
                 let header = fragment::header(&track.index, samples.clone(), 1, SegmentPosition::Last);
                 let size = fragment::header_size(&track.index, samples, SegmentPosition::Last);
                 assert_eq!(header.len(), size);
             }
-            Form::Ts if track.index.size_bytes(samples.clone()) <= BUILT_SIZE_BYTES_MAX => {
+            SegmentFormat::Ts if track.index.size_bytes(samples.clone()) <= BUILT_SIZE_BYTES_MAX => {
                 check_transport_stream(source, track, position as u64, track.index.samples(samples).collect());
             }
-            Form::Ts => {}
+            SegmentFormat::Ts => {}
         }
     }
 }
