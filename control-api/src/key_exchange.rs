@@ -18,4 +18,4 @@ mod xml;
 pub use contract::{Contract, Key, KeySet, KeySource, KeySourceError, TrackType, Wanted, WantedKey};
 pub use credentials::{Client, ClientSecret, Credentials};
 pub use http::router;
-pub use signalling::Signals;
+pub use signalling::{Demand, SignallingError, Signals};

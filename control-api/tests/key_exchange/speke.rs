@@ -7,7 +7,7 @@ use control_api::key_exchange::delivery::{DeliveryKey, Recipient};
 use control_api::key_exchange::speke::{
     DeliveryPolicy, Fetched, KeyOrder, SpekeError, SpekeRequest, SpekeVersion, read_request,
 };
-use control_api::key_exchange::{KeySet, KeySource, KeySourceError, Signals};
+use control_api::key_exchange::{Demand, KeySet, KeySource, KeySourceError, Signals, TrackType};
 use packager::crypto::playready;
 use packager::crypto::pssh::{Pssh, SystemId};
 use packager::crypto::widevine::WidevineData;
@@ -314,6 +314,44 @@ fn times_of_periods_come_back_as_they_were() {
     // Encryptors use the old name of the multivariant playlist in version 2.1 too.
     let response = serve(SpekeVersion::V2_1, &body.replace("multiVariant", "master")).unwrap();
     assert!(response.contains("playlist=\"master\"") && !response.contains("multiVariant"));
+}
+
+#[test]
+fn demands_on_players_are_said_in_version_2_1() {
+    let mut signals = Signals::all();
+    signals.demands.push(Demand {
+        track_type: TrackType::parse("VIDEO").unwrap(),
+        hdcp_level: Some("TYPE-1".to_owned()),
+        robustness: vec![(SystemId::WIDEVINE, "HW_SECURE_ALL".to_owned())],
+        allowed_cpc: vec![(SystemId::PLAYREADY, "SL3000".to_owned())],
+    });
+    let serve = |version: SpekeVersion| {
+        let body = request(version.cpix().text().unwrap(), "cenc", &[WIDEVINE, PLAYREADY]);
+        let request = read_request(version, body.as_bytes(), "acme").unwrap();
+        let keys = Memory::default().keys(&request.contract).unwrap();
+        let response = request.respond(&keys, &signals, &clear()).unwrap();
+        cpix::read(response.as_bytes()).unwrap()
+    };
+    let document = serve(SpekeVersion::V2_1);
+    let levels: Vec<_> = document
+        .keys
+        .iter()
+        .map(|key| key.hdcp.as_ref()?.hls_level.as_deref())
+        .collect();
+    assert_eq!(levels, [Some("TYPE-1"), None]);
+    let said = |system: &DrmSystem| (system.robustness.clone(), system.allowed_cpc.clone());
+    let said: Vec<_> = document.systems.iter().map(said).collect();
+    let (robust, allowed) = (Some("HW_SECURE_ALL".to_owned()), Some("SL3000".to_owned()));
+    assert_eq!(said, [(robust, None), (None, None), (None, allowed), (None, None)]);
+    // CPIX 2.3 has no place for them.
+    let document = serve(SpekeVersion::V2_0);
+    assert!(document.keys.iter().all(|key| key.hdcp.is_none()));
+    assert!(
+        document
+            .systems
+            .iter()
+            .all(|system| (&system.robustness, &system.allowed_cpc) == (&None, &None))
+    );
 }
 
 #[test]
