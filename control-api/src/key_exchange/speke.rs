@@ -359,8 +359,14 @@ impl SpekeRequest {
             let at = self.document.keys.iter().position(|key| key.key_id == key_id);
             let found = at.and_then(|at| Some((self.document.keys.get(at)?, keys.keys.get(at)?)));
             let (wanted, key) = found.ok_or(SpekeError::UnknownKey { element, key_id })?;
+            // Version 1 does not say the scheme. A key that FairPlay is given is never signalled as a counter scheme's.
+            let fairplay = (self.document.systems.iter())
+                .any(|system| system.key_id == key_id && system.system_id == SystemId::FAIRPLAY);
             let mut key = key.clone();
-            key.scheme = wanted.scheme;
+            key.scheme = wanted
+                .scheme
+                .or(key.scheme)
+                .or(fairplay.then_some(ProtectionScheme::Cbcs));
             key.iv = wanted.iv;
             systems.push(signals.fill(asked, &key)?);
         }

@@ -283,6 +283,21 @@ fn a_request_cut_anywhere_is_refused() {
 }
 
 #[test]
+fn a_request_changed_anywhere_is_answered_or_refused() {
+    let good = request("2.3", "cenc", &[WIDEVINE]);
+    for at in 0..good.len() {
+        for byte in [0, b'"', b'<', b'>', b'&', b'/', b'9', 0xff] {
+            let mut body = good.clone().into_bytes();
+            body[at] = byte;
+            let read = read_request(SpekeVersion::V2_0, &body, "acme");
+            if let Ok(request) = read {
+                answer(&Memory::default(), request).ok();
+            }
+        }
+    }
+}
+
+#[test]
 fn rules_of_different_periods_do_not_meet() {
     let good = request("2.3", "cenc", &[WIDEVINE]);
     let periods = "<cpix:ContentKeyPeriodList><cpix:ContentKeyPeriod id=\"p1\" index=\"1\"/>\
@@ -386,6 +401,17 @@ fn version_1_fills_in_its_own_elements() {
     );
     let system = one(&body.replace(FAIRPLAY, WIDEVINE));
     assert!(system.pssh.is_some() && system.protection_header.is_none());
+    // One key for FairPlay and Widevine is a key for cbcs, whatever was not said.
+    let (start, end) = (
+        body.find("<DRMSystem ").unwrap(),
+        body.find("</DRMSystemList>").unwrap(),
+    );
+    let both = body[..end].to_owned() + &body[start..end].replace(FAIRPLAY, WIDEVINE) + &body[end..];
+    let response = serve(SpekeVersion::V1, &both).unwrap();
+    let document = cpix::read(response.as_bytes()).unwrap();
+    let pssh = Pssh::parse(&base64(&document.systems[1].pssh)).unwrap();
+    let scheme = WidevineData::parse(&pssh.data).unwrap().protection_scheme;
+    assert_eq!(scheme, Some(ProtectionScheme::Cbcs));
     // A key at a URL is on offer where there is a URL.
     let identity = body.replace(FAIRPLAY, "81376844-f976-481e-a84e-cc25d39b0b33");
     assert!(matches!(
