@@ -67,14 +67,10 @@ impl Element {
 
     /// The first element of this namespace and name inside it, at any depth.
     pub fn descendant(&self, namespace: &str, name: &str) -> Option<&Element> {
-        // As deep as DEPTH_MAX lets a document be.
-        let inside = |child: &'_ Element| child.is(namespace, name);
-        self.children.iter().find_map(|child| {
-            if inside(child) {
-                Some(child)
-            } else {
-                child.descendant(namespace, name)
-            }
+        // Calls itself no deeper than DEPTH_MAX lets a document be.
+        self.children.iter().find_map(|child| match child.is(namespace, name) {
+            true => Some(child),
+            false => child.descendant(namespace, name),
         })
     }
 }
