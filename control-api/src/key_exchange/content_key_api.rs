@@ -424,15 +424,15 @@ impl ContentKeyRequest {
     }
 }
 
-/// A content id as text: itself where it is text, `hex:` and its digits where it is not or could be taken for that.
+/// A content id as text: itself where it is text, `hex-` and its digits where it is not or could be taken for that.
 fn content_name(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.starts_with("hex:") && !text.contains(|c: char| c.is_control() || c == '|') => {
+        Ok(text) if !text.starts_with("hex-") && !text.contains(|c: char| c.is_control() || c == '|') => {
             text.to_owned()
         }
         _ => bytes
             .iter()
-            .fold("hex:".to_owned(), |out, byte| out + &format!("{byte:02x}")),
+            .fold("hex-".to_owned(), |out, byte| out + &format!("{byte:02x}")),
     }
 }
 

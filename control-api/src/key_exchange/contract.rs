@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use packager::crypto::vault::TrackClass;
 use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
 
 /// What a key is for, by name: `AUDIO`, `SD`, `HD`, `UHD1`, `UHD2`, or another that encryptor and server agreed upon.
@@ -32,6 +33,25 @@ impl TrackType {
     pub fn name(&self) -> &str {
         &self.0
     }
+
+    /// The classes of tracks that lie in a type of Widevine's or of SPEKE's, whole or in part. None for other names.
+    pub fn classes(&self) -> &'static [TrackClass] {
+        use TrackClass::{Audio, Hd, Sd, Uhd1, Uhd2};
+        match self.name() {
+            TrackType::ALL => &TrackClass::ALL,
+            "VIDEO" => &[Sd, Hd, Uhd1, Uhd2],
+            "SD" => &[Sd],
+            "SD+HD1" => &[Sd, Hd],
+            "HD" | "HD1" | "HD2" => &[Hd],
+            "UHD" => &[Uhd1, Uhd2],
+            "UHD1" => &[Uhd1],
+            "UHD2" => &[Uhd2],
+            "AUDIO" | "STEREO_AUDIO" | "MULTICHANNEL_AUDIO" | "MULTICHANNEL_AUDIO_3_6" | "MULTICHANNEL_AUDIO_7" => {
+                &[Audio]
+            }
+            _ => &[],
+        }
+    }
 }
 
 impl fmt::Display for TrackType {
@@ -45,7 +65,7 @@ impl fmt::Display for TrackType {
 pub struct Contract {
     /// Whose title it is: the tenant that the asker's credential belongs to, never something the asker says.
     pub tenant: String,
-    /// The asker's name for the title. Bytes that are no text are written `hex:` and their digits.
+    /// The asker's name for the title. Bytes that are no text are written `hex-` and their digits.
     pub content_id: String,
     /// Which of its keys.
     pub wanted: Wanted,
@@ -141,5 +161,32 @@ impl KeySet {
                     && (wanted.scheme.is_none() || key.scheme.is_none() || wanted.scheme == key.scheme)
                     && wanted.period == key.period
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn track_types_are_names_of_classes_and_others() {
+        let check = |name: &str, expected: Option<&str>| {
+            let classes = |track_type: TrackType| {
+                let names: Vec<&str> = track_type.classes().iter().map(|class| class.name()).collect();
+                names.join(" ")
+            };
+            assert_eq!(TrackType::parse(name).map(classes).as_deref(), expected, "{name}");
+        };
+        for class in TrackClass::ALL {
+            check(class.name(), Some(class.name()));
+        }
+        check("ALL", Some("AUDIO SD HD UHD1 UHD2"));
+        check("SD+HD1", Some("SD HD"));
+        check("MULTICHANNEL_AUDIO_3_6", Some("AUDIO"));
+        check("commentary-2", Some(""));
+        check("", None);
+        check("a b", None);
+        check("a|b", None);
+        check(&"a".repeat(33), None);
     }
 }

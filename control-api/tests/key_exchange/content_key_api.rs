@@ -286,13 +286,13 @@ fn our_client_reads_what_our_server_writes() {
         let (signer, read) = open(&request.sign(&signers[0]).unwrap(), "widevine_test", &signers).unwrap();
         assert_eq!(read, *request);
         let order = read.order(signer).unwrap();
-        assert_eq!(order.contract.content_id, "hex:ff00");
+        assert_eq!(order.contract.content_id, "hex-ff00");
         order.respond(&memory.keys(&order.contract).unwrap())
     };
     let body = exchange(&request);
     let set = read_response(&body, &request).unwrap();
     assert_eq!(set.keys.len(), 2);
-    let stored = memory.existing("acme", "hex:ff00");
+    let stored = memory.existing("acme", "hex-ff00");
     for (key, stored) in set.keys.iter().zip(&stored) {
         assert_eq!((key.key_id, key.key.expose()), (stored.key_id, stored.key.expose()));
         assert_eq!((key.scheme, key.period), (Some(ProtectionScheme::Cbcs), 0));

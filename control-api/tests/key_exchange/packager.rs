@@ -91,7 +91,7 @@ fn googles_packager_encrypts_with_our_keys() {
     for (scheme, content_id) in [("cenc", "66696c6d2d31"), ("cbcs", "ff00")] {
         let (done, log) = run(&packager, &arguments(scheme, content_id, iv));
         assert!(done, "{scheme}: {log}");
-        let name = if scheme == "cenc" { "film-1" } else { "hex:ff00" };
+        let name = if scheme == "cenc" { "film-1" } else { "hex-ff00" };
         let keys = server.source.existing("acme", name);
         let types: Vec<&str> = keys.iter().map(|key| key.track_type.name()).collect();
         assert_eq!(types, ["SD", "HD", "UHD1", "UHD2", "AUDIO"]);
