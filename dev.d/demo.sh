@@ -111,8 +111,8 @@ protect_library() {
   grant_key=$work/grant.key
   "$headwater" keys init "$vault" && "$headwater" keys create "$vault" --library "$1" --all &&
     "$headwater" grant new-key "$grant_key" >/dev/null || die "the keys could not be made"
-  origin_config=$work/headwater.toml
-  cat >"$origin_config" <<TOML
+  origin_arguments=(--config "$work/headwater.toml")
+  cat >"$work/headwater.toml" <<TOML
 [origin.protection]
 vault = "$vault"
 kek = "$vault.kek"
@@ -134,7 +134,7 @@ with_grant() {
   printf '/%s/%s/~%s/%s\n' "$root" "$media" "$token" "$rest"
 }
 
-protect= grant_key=
+protect= grant_key= origin_arguments=()
 if [[ ${1:-} == --protect ]]; then
   protect=1
   shift
@@ -163,7 +163,7 @@ done
 if [[ -n $protect ]]; then
   protect_library "$library"
 fi
-start_origin "$headwater" "$library" "$target/player" "$work/origin.log"
+start_origin "$headwater" "$library" "$target/player" "$work/origin.log" "${origin_arguments[@]}"
 titles=$("$headwater" library "$library" --json) || die "headwater library failed on $library"
 
 playable=0 broken=0

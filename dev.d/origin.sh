@@ -4,18 +4,18 @@
 origin_pid=
 origin_base=
 origin_log=
-# A configuration file for the origin; none unless a script names one.
-origin_config=
 
-# start_origin HEADWATER LIBRARY PLAYER LOG: sets origin_base once /healthz answers. Takes port 8080 or the next free one.
+# start_origin HEADWATER LIBRARY PLAYER LOG [ARGUMENT…]: sets origin_base once /healthz answers. Takes port 8080 or the
+# next free one.
 start_origin() {
   local headwater=$1 library=$2 player=$3 port
   origin_log=$4
+  shift 4
   for ((port = 8080; port < 8180; port++)); do
     if port_is_taken "$port"; then
       continue
     fi
-    "$headwater" origin ${origin_config:+--config "$origin_config"} --library "$library" --listen "127.0.0.1:$port" --player "$player" \
+    "$headwater" origin --library "$library" --listen "127.0.0.1:$port" --player "$player" "$@" \
       >"$origin_log" 2>&1 </dev/null &
     origin_pid=$!
     origin_base=http://127.0.0.1:$port

@@ -8,8 +8,8 @@ const PHONE = {width: 390, height: 844};
 // The controls choose their touch layout by the browser's name.
 const PHONE_BROWSER = 'Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36';
 
-/** Runs every page check and never throws; results have the shape of `play`'s. */
-export async function pages({base, media, shots, executable, harness}) {
+/** Runs every page check, or those of the names `only`, and never throws; results have the shape of `play`'s. */
+export async function pages({base, media, shots, executable, harness, only = null}) {
   if (shots) await mkdir(shots, {recursive: true});
   const browser = await launch({executable});
   const strict = await launch({executable, autoplay: 'blocked'});
@@ -20,7 +20,7 @@ export async function pages({base, media, shots, executable, harness}) {
   ];
   const results = [];
   try {
-    for (const [name, check] of checks) {
+    for (const [name, check] of checks.filter(([name]) => only?.includes(name) ?? true)) {
       const visit = new Visit({browser: check === showsButton ? strict : browser, base, media, shots, harness});
       results.push(await visit.run(name, check));
     }

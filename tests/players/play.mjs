@@ -20,8 +20,12 @@ const BORDER_COUNT = 3;
 // What a viewer does once the title plays, in this order.
 const ACTIONS = ['borders', 'seek', 'quality', 'audio', 'subtitles', 'thumbnails'];
 
-/** Runs the case and never throws: {player, form, ok, took_s, steps, facts}. `only` names the actions to do. */
-export async function play({browser, harness, base, media, player, form, only = ACTIONS}) {
+/**
+ * Runs the case and never throws: {player, form, ok, took_s, steps, facts}. `only` names the actions to do, `license`
+ * the Clear Key licence server of a protected title, `url` the entry where `form` is none of FORMS.
+ */
+export async function play({browser, harness, base, media, player, form, only = ACTIONS, license = null,
+  url = FORMS[form](base, media)}) {
   const began_ms = performance.now();
   const steps = [];
   const facts = {};
@@ -43,9 +47,8 @@ export async function play({browser, harness, base, media, player, form, only = 
     const page = await context.newPage();
     const log = record(page);
     const viewer = new Viewer(page, log);
-    const url = FORMS[form](base, media);
     const begun = await step('manifest', () => viewer.describe(url)) &&
-      await step('start', () => viewer.start(harness, player, url));
+      await step('start', () => viewer.start(harness, player, url, license));
     if (begun) {
       for (const name of ACTIONS.filter((action) => only.includes(action))) await step(name, () => viewer[name]());
     }
@@ -59,7 +62,7 @@ export async function play({browser, harness, base, media, player, form, only = 
   return {player, form, ok: steps.every(({ok}) => ok), took_s, steps, facts};
 }
 
-function firstLine(error) {
+export function firstLine(error) {
   return String(error?.message ?? error).split('\n')[0].replace(/^page\.evaluate: (Error: )?/, '');
 }
 
@@ -106,16 +109,16 @@ class Viewer {
     return `${video.length} video, ${audio.length} audio, ${text.length} text, ${duration_s.toFixed(1)} s`;
   }
 
-  async start(harness, player, url) {
+  async start(harness, player, url, license) {
     await this.page.goto(`${harness}/`);
     const began_ms = performance.now();
-    this.tracks = await this.page.evaluate(([name, library, address]) => {
-      const opened = window.harness.open(name, library, address);
+    this.tracks = await this.page.evaluate(([name, library, ...addresses]) => {
+      const opened = window.harness.open(name, library, ...addresses);
       const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`not open within 20 s: ${window.harness.state().failures.join('; ')}`)), 20_000));
       return Promise.race([opened, late]);
-    }, [player, LIBRARIES[player], url]);
+    }, [player, LIBRARIES[player], url, license]);
     const first = await this.until('first frame moves', 20, (state) => state.time_s > 0.1 && !state.paused && state.width > 0);
-    this.begin = {frame_count: first.frame_count, dropped_count: first.dropped_count, waiting_count: first.waiting_count};
+    this.begin = {frame_count: first.frame_count, shown_count: first.shown_count, dropped_count: first.dropped_count, waiting_count: first.waiting_count};
     const {video, audio, text} = this.tracks;
     return `first frame after ${((performance.now() - began_ms) / 1000).toFixed(1)} s; sees ${video.length} video, ${audio.length} audio, ${text.length} text`;
   }
@@ -274,8 +277,11 @@ class Viewer {
     if (reasons.length > 0) throw new Error([...new Set(reasons)].slice(0, 6).join('; '));
     if (!state || !this.begin) throw new Error('never started');
     facts.frame_count = state.frame_count - this.begin.frame_count;
+    facts.shown_count = state.shown_count - this.begin.shown_count;
     facts.dropped_count = state.dropped_count - this.begin.dropped_count;
     facts.waiting_count = state.waiting_count - this.begin.waiting_count;
+    // The clock of the element goes on without a picture, too.
+    if (facts.frame_count <= 0 || facts.shown_count <= 0) throw new Error('the clock went on, but no frame was shown');
     const ratio = facts.frame_count > 0 ? facts.dropped_count / facts.frame_count : 0;
     const summary = `${facts.dropped_count} of ${facts.frame_count} frames dropped, ${facts.waiting_count} waits`;
     if (ratio >= DROPPED_RATIO_MAX) throw new Error(summary);

@@ -3,6 +3,8 @@
 //   node run.mjs --base http://127.0.0.1:8080 --media ID [--players hls.js,shaka,dash.js]
 //                [--forms hls-cmaf,hls-ts,dash] [--json out.json]
 //   node run.mjs page --base http://127.0.0.1:8080 --media ID [--shots FOLDER] [--json out.json]
+//   node run.mjs protected --base http://127.0.0.1:8080 --media ID --grant TOKEN --refused TOKEN[,TOKEN]
+//                [--players LIST] [--shots FOLDER] [--json out.json]
 //   node run.mjs --self-test [--shots FOLDER]
 //
 // Leaves with 0 if everything passed, 1 if something failed, 2 if it was called wrongly.
@@ -13,6 +15,7 @@ import {parseArgs} from 'node:util';
 import {launch} from './browser.mjs';
 import {FORMS, LIBRARIES, play, plays} from './play.mjs';
 import {pages} from './pages.mjs';
+import {protectedTitle} from './protected.mjs';
 import * as reference from './reference.mjs';
 import * as harness from './server.mjs';
 
@@ -21,6 +24,8 @@ const OPTIONS = {
   media: {type: 'string'},
   players: {type: 'string', default: Object.keys(LIBRARIES).join(',')},
   forms: {type: 'string', default: Object.keys(FORMS).join(',')},
+  grant: {type: 'string'},
+  refused: {type: 'string', default: ''},
   json: {type: 'string'},
   shots: {type: 'string'},
   chromium: {type: 'string', default: process.env.CHROMIUM ?? '/usr/bin/chromium'},
@@ -30,14 +35,16 @@ const OPTIONS = {
 async function main() {
   const {values, positionals} = parseArgs({options: OPTIONS, allowPositionals: true});
   const mode = values['self-test'] ? 'self-test' : positionals[0] ?? 'matrix';
-  const run = {'self-test': selfTest, 'matrix': matrix, 'page': page}[mode];
+  const run = {'self-test': selfTest, 'matrix': matrix, 'page': page, 'protected': guarded}[mode];
   if (!run || positionals.length > 1) usage(`no mode ${positionals.join(' ')}`);
   if (mode !== 'self-test' && !(values.base && values.media)) usage('--base and --media are needed');
+  if (mode === 'protected' && !(values.grant && values.refused)) usage('--grant and --refused are needed');
   const options = {
     ...values,
     base: values.base?.replace(/\/$/, ''),
     players: listed('players', values.players, LIBRARIES),
     forms: listed('forms', values.forms, FORMS),
+    refused: values.refused.split(',').filter(Boolean),
   };
   const test_page = await harness.serve();
   try {
@@ -58,7 +65,7 @@ function listed(name, text, known) {
 }
 
 function usage(reason) {
-  console.error(`${reason}\nusage: node run.mjs [page] --base URL --media ID [--players LIST] [--forms LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs --self-test`);
+  console.error(`${reason}\nusage: node run.mjs [page] --base URL --media ID [--players LIST] [--forms LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs protected --base URL --media ID --grant TOKEN --refused TOKEN[,TOKEN] [--players LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs --self-test`);
   process.exit(2);
 }
 
@@ -85,6 +92,18 @@ async function page({base, media, shots, chromium}, origin) {
   for (const result of results) report(result);
   conclude(results);
   return results;
+}
+
+/** A title that only grants open. */
+async function guarded({chromium, ...options}, origin) {
+  const browser = await launch({executable: chromium});
+  try {
+    const results = await protectedTitle({...options, browser, harness: origin, executable: chromium, report});
+    conclude(results);
+    return results;
+  } finally {
+    await browser.close();
+  }
 }
 
 /** Plays a presentation that other software made, whole and then broken: the harness must see the difference. */

@@ -8,22 +8,33 @@ window.harness = (() => {
   const warnings = [];
   let adapter = null;
   let waiting_count = 0;
+  let shown_count = 0;
 
   const video = () => document.getElementById('video');
   const fail = (text) => { if (failures.length < 50) failures.push(text); };
   const warn = (text) => { if (warnings.length < 50) warnings.push(text); };
 
-  async function open(name, library, url) {
+  /** `license` is the Clear Key licence server, for a protected title. */
+  async function open(name, library, url, license = null) {
     await script(library);
     const element = video();
     element.addEventListener('waiting', () => { waiting_count += 1; });
     element.addEventListener('error', () =>
       fail(`video element: code ${element.error?.code}: ${element.error?.message}`));
-    adapter = {'hls.js': hlsJs, 'shaka': shakaPlayer, 'dash.js': dashJs}[name](element);
+    countShown(element);
+    adapter = {'hls.js': hlsJs, 'shaka': shakaPlayer, 'dash.js': dashJs}[name](element, license);
     await adapter.open(url);
     // A player may pause the element while it sets up; playing is part of what is tested, its outcome is awaited outside.
     element.play().catch((error) => fail(`play() was refused: ${error.name}: ${error.message}`));
     return {video: adapter.videos(), audio: adapter.audios(), text: adapter.texts()};
+  }
+
+  /** Counts what reaches the screen: a frame that could not be deciphered never does. */
+  function countShown(element) {
+    element.requestVideoFrameCallback(() => {
+      shown_count += 1;
+      countShown(element);
+    });
   }
 
   function script(src) {
@@ -54,6 +65,7 @@ window.harness = (() => {
       height: element.videoHeight,
       frame_count: frames.totalVideoFrames,
       dropped_count: frames.droppedVideoFrames,
+      shown_count,
       waiting_count,
       buffered,
       active: adapter ? adapter.active() : {},
@@ -79,8 +91,9 @@ window.harness = (() => {
 
   // ---- hls.js ----
 
-  function hlsJs(element) {
-    const hls = new Hls({maxBufferLength: 16, maxMaxBufferLength: 24, capLevelToPlayerSize: false});
+  function hlsJs(element, license) {
+    const eme = license ? {emeEnabled: true, drmSystems: {'org.w3.clearkey': {licenseUrl: license}}} : {};
+    const hls = new Hls({maxBufferLength: 16, maxMaxBufferLength: 24, capLevelToPlayerSize: false, ...eme});
     // What hls.js reports without harm: it waited for data, stepped over a gap, or gave up a request of its own.
     const harmless = new Set(['bufferStalledError', 'bufferNudgeOnStall', 'bufferSeekOverHole', 'bufferFullError', 'aborted']);
     hls.on(Hls.Events.ERROR, (_, data) => {
@@ -110,7 +123,7 @@ window.harness = (() => {
 
   // ---- shaka-player ----
 
-  function shakaPlayer(element) {
+  function shakaPlayer(element, license) {
     shaka.polyfill.installAll();
     const player = new shaka.Player();
     const container = document.getElementById('container');
@@ -137,6 +150,7 @@ window.harness = (() => {
           streaming: {bufferingGoal: 16, bufferBehind: 20},
           textDisplayFactory: (owner) => new Displayer(owner),
         });
+        if (license) player.configure({drm: {servers: {'org.w3.clearkey': license}}});
         try {
           await player.load(url);
         } catch (error) {
@@ -174,7 +188,7 @@ window.harness = (() => {
 
   // ---- dash.js ----
 
-  function dashJs(element) {
+  function dashJs(element, license) {
     const player = dashjs.MediaPlayer().create();
     const events = dashjs.MediaPlayer.events;
     const captions = document.getElementById('captions');
@@ -192,6 +206,7 @@ window.harness = (() => {
           buffer: {bufferTimeDefault: 16, bufferTimeAtTopQuality: 16, bufferTimeAtTopQualityLongForm: 16},
           text: {defaultEnabled: false},
         }});
+        if (license) player.setProtectionData({'org.w3.clearkey': {serverURL: license}});
         player.attachView(element);
         player.attachTTMLRenderingDiv(captions);
         player.setAutoPlay(true);
