@@ -11,6 +11,8 @@ pub use self::keys::{
     CreateArguments, ImportKeysArguments, KeysArguments, KeysCommand, ListArguments, RotateArguments, StateArguments,
     VaultArguments,
 };
+#[cfg(feature = "control")]
+pub use self::keys::{ExportKeysArguments, ImportCpixArguments, ServeKeysArguments};
 
 /// Streaming origin and just-in-time packager: stored files out as HLS and DASH, cut and wrapped when asked for.
 #[derive(Debug, Parser)]

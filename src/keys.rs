@@ -1,7 +1,15 @@
 //! `headwater keys`: makes, lists, takes in and ends the keys that titles are encrypted under.
 
+#[cfg(feature = "control")]
+mod cpix;
+#[cfg(feature = "control")]
+mod credentials;
 mod disk;
 mod list;
+#[cfg(feature = "control")]
+mod serve;
+#[cfg(feature = "control")]
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -38,6 +46,12 @@ pub fn run(arguments: KeysArguments) -> anyhow::Result<ExitCode> {
         KeysCommand::Retire(arguments) => set_state(&arguments, KeyState::Retired)?,
         KeysCommand::Revoke(arguments) => set_state(&arguments, KeyState::Revoked)?,
         KeysCommand::Destroy(arguments) => set_state(&arguments, KeyState::Destroyed)?,
+        #[cfg(feature = "control")]
+        KeysCommand::Serve(arguments) => serve::run(&arguments)?,
+        #[cfg(feature = "control")]
+        KeysCommand::Export(arguments) => cpix::export(&arguments)?,
+        #[cfg(feature = "control")]
+        KeysCommand::ImportCpix(arguments) => cpix::import(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

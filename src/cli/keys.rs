@@ -38,6 +38,15 @@ pub enum KeysCommand {
     Revoke(StateArguments),
     /// Wipe a key. What is encrypted under it is lost.
     Destroy(StateArguments),
+    /// Hand keys to encryptors over HTTP: SPEKE, CPIX, Widevine's key API.
+    #[cfg(feature = "control")]
+    Serve(ServeKeysArguments),
+    /// Write a title's keys as a CPIX document that its recipient alone can read.
+    #[cfg(feature = "control")]
+    Export(ExportKeysArguments),
+    /// Take in the keys of a CPIX document.
+    #[cfg(feature = "control")]
+    ImportCpix(ImportCpixArguments),
 }
 
 /// Which vault, and what opens it.
@@ -121,6 +130,69 @@ pub struct ImportKeysArguments {
     /// File with a key a line, written like --key.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// Whose title it is; a new name gets a key of its own.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub tenant: String,
+}
+
+/// `headwater keys serve`
+#[cfg(feature = "control")]
+#[derive(Debug, Args)]
+pub struct ServeKeysArguments {
+    /// The vault.
+    #[command(flatten)]
+    pub vault: VaultArguments,
+    /// Address and port to listen on. Keys may go out in the clear: let nobody but a TLS proxy reach it.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8090")]
+    pub listen: String,
+    /// File (TOML, mode 0600) that says who may have keys: [[client]] and [[signer]].
+    #[arg(long, value_name = "FILE")]
+    pub credentials: PathBuf,
+}
+
+/// `headwater keys export`
+#[cfg(feature = "control")]
+#[derive(Debug, Args)]
+pub struct ExportKeysArguments {
+    /// The vault.
+    #[command(flatten)]
+    pub vault: VaultArguments,
+    /// The title, as `headwater library` names it.
+    #[arg(value_name = "MEDIA_ID")]
+    pub media_id: String,
+    /// Certificate (PEM) of whoever may read the keys.
+    #[arg(long, value_name = "CERT.pem", required_unless_present = "plain")]
+    pub recipient: Vec<PathBuf>,
+    /// Write the keys in the clear.
+    #[arg(long, requires = "show_secrets", conflicts_with = "recipient")]
+    pub plain: bool,
+    /// Say that the keys in the clear are really meant.
+    #[arg(long)]
+    pub show_secrets: bool,
+    /// File to make, for its owner alone [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Edition of CPIX.
+    #[arg(long, value_name = "EDITION", value_parser = ["2.3", "2.4"], default_value = "2.4")]
+    pub cpix: String,
+}
+
+/// `headwater keys import-cpix`
+#[cfg(feature = "control")]
+#[derive(Debug, Args)]
+pub struct ImportCpixArguments {
+    /// The vault.
+    #[command(flatten)]
+    pub vault: VaultArguments,
+    /// The title, as `headwater library` names it, whatever the document calls it.
+    #[arg(value_name = "MEDIA_ID")]
+    pub media_id: String,
+    /// The document.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Private key (PKCS #8 in PEM, mode 0600) that the document is encrypted to.
+    #[arg(long, value_name = "KEY.pem")]
+    pub private_key: Option<PathBuf>,
     /// Whose title it is; a new name gets a key of its own.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub tenant: String,

@@ -220,6 +220,16 @@ impl TitleKeys {
 
     /// Seals a key and adds it as the active one of its use.
     pub fn seal_new(&mut self, tenant_key: &Secret32, new: &NewKey<'_>) -> Result<(), VaultError> {
+        self.seal_as(KeyState::Active, tenant_key, new)
+    }
+
+    /// Seals a key that others encrypt under beside the active one of its use: players get it, nothing here is encrypted
+    /// under it. It is a retired one from the start.
+    pub fn seal_for_players(&mut self, tenant_key: &Secret32, new: &NewKey<'_>) -> Result<(), VaultError> {
+        self.seal_as(KeyState::Retired, tenant_key, new)
+    }
+
+    fn seal_as(&mut self, state: KeyState, tenant_key: &Secret32, new: &NewKey<'_>) -> Result<(), VaultError> {
         let key_id = new.key_id;
         let nonces = self.keys.iter().filter_map(|key| key.sealed.map(|(nonce, _)| nonce));
         if nonces.into_iter().any(|nonce| nonce == new.nonce) {
@@ -232,7 +242,7 @@ impl TitleKeys {
             period: new.period,
             starts_ms: new.starts_ms,
             created: new.created,
-            state: KeyState::Active,
+            state,
             sealed: None,
         };
         let sealed = seal(tenant_key, &new.nonce, &self.key_use(&row), new.key);
