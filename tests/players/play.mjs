@@ -17,7 +17,7 @@ export const plays = (player, form) => PLAYS[player].includes(form);
 const DROPPED_RATIO_MAX = 0.2;
 const BORDER_COUNT = 3;
 
-// What a viewer does once the title plays, in this order.
+// What a viewer does once the title plays, in this order. 'pictures' is for those who compare them.
 const ACTIONS = ['borders', 'seek', 'quality', 'audio', 'subtitles', 'thumbnails'];
 
 /**
@@ -50,8 +50,9 @@ export async function play({browser, harness, base, media, player, form, only = 
     const begun = await step('manifest', () => viewer.describe(url)) &&
       await step('start', () => viewer.start(harness, player, url, license));
     if (begun) {
-      for (const name of ACTIONS.filter((action) => only.includes(action))) await step(name, () => viewer[name]());
+      for (const name of only) await step(name, () => viewer[name]());
     }
+    facts.pictures = viewer.pictures_seen;
     await step('health', () => viewer.health(facts));
   } catch (error) {
     steps.push({name: 'harness', ok: false, detail: firstLine(error), took_s: 0});
@@ -70,7 +71,7 @@ class Viewer {
   constructor(page, log) {
     this.page = page;
     this.log = log;
-    this.started = false;
+    this.pictures_seen = [];
   }
 
   state() {
@@ -249,6 +250,25 @@ class Viewer {
     }
     if (places[0] === places[1]) throw new Error(`one thumbnail for all times: ${places[0]}`);
     return places.join(' → ');
+  }
+
+  /** Takes what the largest rendition shows at two times in the middle of a frame, for one who compares. */
+  async pictures() {
+    const {id, height} = this.tracks.video.reduce((one, other) => other.bandwidth_bps > one.bandwidth_bps ? other : one);
+    if ((await this.state()).active.video !== id) {
+      await this.room();
+      await this.page.evaluate((track) => window.harness.pick('video', track), id);
+      await this.until(`switch to ${height} lines`, 15, (state) => state.active.video === id && Math.abs(state.height - height) <= 2);
+    }
+    const times_s = [0.2, 0.7].map((share) => Math.floor(this.presentation.duration_s * share) + 0.5);
+    for (const time_s of times_s) {
+      await this.page.evaluate((at_s) => window.harness.still(at_s), time_s);
+      // From the screen: a page may not read the frames of protected media.
+      const shot = await this.page.locator('#video').screenshot({type: 'png'});
+      const picture = `data:image/png;base64,${shot.toString('base64')}`;
+      this.pictures_seen.push(await this.page.evaluate((url) => window.harness.brightness(url), picture));
+    }
+    return `at ${times_s.join(' s and ')} s`;
   }
 
   /** When the first cue still to come starts; sparse subtitles are looked for along the whole title. */

@@ -19,13 +19,15 @@ const CASES = [
 ];
 
 // What a key may come in the way of; the quality goes from the highest class of keys to the lowest and back.
-const ACTIONS = ['borders', 'seek', 'quality', 'audio'];
+const ACTIONS = ['borders', 'seek', 'quality', 'audio', 'pictures'];
 const PAGES = ['every form plays', 'form selector', 'embed', 'embed in a foreign page'];
 
 // Players spend most of a case waiting for the clock.
 const AT_ONCE = 4;
 const KEY_PATH = /\/(license\/clearkey|key\/[0-9a-f-]{36})$/;
 const QUIET_S = 1;
+// Mean difference of two pictures' brightness, of 255, that is still the same picture.
+const DIFFERENCE_MAX = 4;
 
 /**
  * Runs every check and never throws; results have the shape of `play`'s and are given to `report` as they come.
@@ -49,7 +51,37 @@ export async function protectedTitle({browser, harness, base, media, grant, refu
       license: address(grant, 'license/clearkey'), status: 403, at: KEY_PATH, reroute}));
   }
   jobs.push(() => closed({base, media, grant, refused}));
-  return atOnce(AT_ONCE, jobs, report);
+  const results = await atOnce(AT_ONCE, jobs, report);
+  const agreement = agree(results);
+  report(agreement);
+  return [...results, agreement];
+}
+
+/** What is deciphered is the picture: ciphers and containers that have nothing in common show the same. */
+function agree(results) {
+  const step = {name: 'agree', ok: true, detail: '', took_s: 0};
+  const seen = results.filter(({facts}) => facts.pictures?.length > 0);
+  const difference = (one, other) => one.reduce((sum, value, at) => sum + Math.abs(value - other[at]), 0) / one.length;
+  try {
+    if (seen.length < 2) throw new Error(`pictures of ${seen.length} cases only`);
+    const [reference, ...others] = seen;
+    const [first, second] = reference.facts.pictures;
+    const apart = difference(first, second);
+    if (apart < DIFFERENCE_MAX * 2) throw new Error(`the film shows the same at both times (${apart.toFixed(1)})`);
+    let largest = 0;
+    for (const {player, form, facts} of others) {
+      const found = Math.max(...facts.pictures.map((picture, at) => difference(picture, reference.facts.pictures[at])));
+      if (found > DIFFERENCE_MAX) {
+        throw new Error(`${player} ${form} shows another picture than ${reference.player} ${reference.form} (${found.toFixed(1)} of 255)`);
+      }
+      largest = Math.max(largest, found);
+    }
+    step.detail = `${seen.length} cases within ${largest.toFixed(1)} of 255; two times are ${apart.toFixed(1)} apart`;
+  } catch (error) {
+    step.ok = false;
+    step.detail = firstLine(error);
+  }
+  return {player: 'pictures', form: 'of all cases', ok: step.ok, took_s: 0, steps: [step], facts: {}};
 }
 
 async function atOnce(count, jobs, report) {

@@ -251,8 +251,34 @@ window.harness = (() => {
     return {url, x, y, width, height, sheet: {width: sheet.naturalWidth, height: sheet.naturalHeight}};
   }
 
+  /** Shows the frame of a time and leaves it paused. */
+  async function still(time_s) {
+    const element = video();
+    const wait = (delay_ms) => new Promise((resolve) => setTimeout(resolve, delay_ms));
+    element.pause();
+    element.currentTime = time_s;
+    for (let tries = 0; element.seeking || element.readyState < 2; tries += 1) {
+      if (tries > 400) throw new Error(`no frame at ${time_s} s`);
+      await wait(25);
+    }
+    // The frame of before may be on the screen until the next is drawn.
+    await wait(200);
+  }
+
+  /** The brightness of a few places of a picture file: [32 × 18 numbers of 0 to 255]. */
+  async function brightness(url) {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    const canvas = new OffscreenCanvas(32, 18);
+    const context = canvas.getContext('2d');
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    const {data} = context.getImageData(0, 0, canvas.width, canvas.height);
+    return Array.from({length: data.length / 4}, (_, at) => Math.round((data[4 * at] + data[4 * at + 1] + data[4 * at + 2]) / 3));
+  }
+
   return {
-    open, state, seek, thumbnail,
+    open, state, seek, thumbnail, still, brightness,
     pick: (kind, id) => adapter[{video: 'pickVideo', audio: 'pickAudio', text: 'pickText'}[kind]](id),
   };
 })();
