@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 import threading
 from pathlib import Path
+
+import isobmff
 
 TIMEOUT_S = 120
 # Tracks that are decoded for each coding and scheme.
@@ -39,6 +42,18 @@ def frames(source, *options):
     return lines, done.stderr.decode("utf-8", "replace").strip()
 
 
+def indexed(init, header, segments):
+    """One file of a header and fragments, with an index: ffmpeg 5.1 can not tell the fragments of encrypted sound apart
+    without one, whoever wrote them."""
+    fragments = [b"".join(data[box.start : box.end] for box in isobmff.boxes(data) if box.kind in ("moof", "mdat"))
+                 for data in segments]
+    read = [isobmff.read_segment(data, header) for data in fragments]
+    rows = b"".join(struct.pack(">III", len(data), segment.decode_end - segment.base_decode_time, 0x9000_0000)
+                    for data, segment in zip(fragments, read))
+    body = struct.pack(">4xIIIIHH", 1, header.timescale, read[0].base_decode_time, 0, 0, len(read)) + rows
+    return init + struct.pack(">I", len(body) + 8) + b"sidx" + body + b"".join(fragments)
+
+
 class Outsiders:
     def __init__(self, report, scratch, packager_path, count):
         self.report, self.scratch, self.packager, self.count = report, scratch, packager_path, count
@@ -62,9 +77,9 @@ class Outsiders:
             if not truth:
                 self.count(f"tracks that ffmpeg does not decode in the clear ({scheme.original})")
                 return
-            found, _ = frames(own / "sealed.mp4", "-decryption_key", key.hex())
+            found, complaints = frames(own / "sealed.mp4", "-decryption_key", key.hex())
             self.report.check(subject, "ffmpeg with the key decodes the clear form's frames", found == truth,
-                              lambda: difference(found, truth))
+                              lambda: f"{difference(found, truth)} {complaints[:300]}")
             self.count(f"ffmpeg: {scheme_name} tracks ({scheme.original})")
             noise, complaint = frames(own / "sealed.mp4", "-decryption_key", "00" * 16)
             self.report.check(subject, "another key does not open it", noise != truth)

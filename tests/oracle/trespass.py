@@ -120,7 +120,9 @@ def matrix(run, row, other):
                              "private" in caching or "no-store" in caching, caching)
             for kind, token in {**bad, "for the clear form": only}.items():
                 answer = origin.ask(f"{base}/~{token}/{path}")
-                refused = answer.status in (401, 403) or kind == "empty" and answer.status == 404
+                # What a good grant does not open is not there; one that is none at all may be no path either.
+                hidden = kind in ("empty", "for the clear form") and answer.status == 404
+                refused = answer.status in (401, 403) or hidden
                 run.report.check(subject, f"is refused for a grant {kind}", refused, tell(answer))
                 stale = "no-store" in (answer.headers["cache-control"] or "")
                 run.report.check(subject, "a refusal is not kept", stale, str(answer.headers["cache-control"]))
