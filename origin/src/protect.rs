@@ -19,6 +19,7 @@ use packager::presentation::Representation;
 use packager::protection::{Protection, ProtectionError};
 use sha2::{Digest, Sha256};
 
+use crate::access::Policy;
 use crate::asset::Asset;
 use crate::error::ServeError;
 use crate::keys::{KeyStore, KeyStoreError, OpenTitle};
@@ -240,12 +241,17 @@ impl Protector {
     }
 
     /// The key `key_id` of `media_id`, for those who may have it: keys of MPEG-TS, and where Clear Key is on all others.
-    /// Blocking.
-    pub fn license(&self, media_id: &str, key_id: KeyId) -> Result<Option<ContentKey>, ServeError> {
+    /// Of those none whose form `policy` does not open. Blocking.
+    pub fn license(
+        &self,
+        media_id: &str,
+        key_id: KeyId,
+        policy: &Policy,
+    ) -> Result<Option<ContentKey>, ServeError> {
         let Some(title) = self.title(media_id)? else {
             return Ok(None);
         };
-        for form in Form::ALL {
+        for form in Form::ALL.into_iter().filter(|form| policy.allows(*form)) {
             let allowed = form.format() == SegmentFormat::Ts || self.config.systems.clear_key.is_some();
             if let (true, Some(scheme)) = (allowed, form.key_scheme())
                 && let Some(found) = title.keys(scheme).find(|key| key.key_id == key_id)

@@ -256,7 +256,7 @@ async fn license(
     media: &str,
     body: Incoming,
 ) -> Result<Response<Body>, ServeError> {
-    admit(origin, ticket, media, false)?;
+    let policy = admit(origin, ticket, media, false)?;
     let systems = origin.protector.as_ref().map(crate::protect::Protector::systems);
     if systems.is_none_or(|systems| systems.clear_key.is_none()) {
         return Err(ServeError::NotFound);
@@ -276,7 +276,7 @@ async fn license(
         };
         let mut keys = Vec::new();
         for key_id in &wanted.key_ids {
-            let key = protector.license(&media, *key_id)?.ok_or(ServeError::NotFound)?;
+            let key = protector.license(&media, *key_id, &policy)?.ok_or(ServeError::NotFound)?;
             keys.push((*key_id, key));
         }
         Ok(clear_key::licence(&keys, wanted.session_type))
@@ -397,10 +397,10 @@ async fn serve_route(
             Ok(respond::answer(wanted, &Prepared::new(answer)))
         }
         Route::Key { media, key } => {
-            admit(origin, ticket, &media, head)?;
+            let policy = admit(origin, ticket, &media, head)?;
             let owner = origin.clone();
             let found = blocking(move || match &owner.protector {
-                Some(protector) => protector.license(&media, key)?.ok_or(ServeError::NotFound),
+                Some(protector) => protector.license(&media, key, &policy)?.ok_or(ServeError::NotFound),
                 None => Err(ServeError::NotFound),
             });
             let key = found.await?;
