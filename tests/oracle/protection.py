@@ -256,6 +256,10 @@ class Title:
             self.ok(representation, "has the pattern of its scheme", pattern == want, str(pattern))
         clear_parts, sealed_parts = [], []
         for file in self.chosen(names):
+            if self.explained([representation]) and self.protected.ask(sealed_of(file)).status != 200:
+                self.run.skipped.append(f"{self.row['path']} {self.scheme} {representation}: a coding without a mapping "
+                                        "is in the playlists, and its segments are errors")
+                return
             clear, protected = self.both(clear_of(file), sealed_of(file))
             self.check_fragment(f"{representation} {file}", header, scheme, key, clear, protected)
             self.check_requests(sealed_of(file), protected)
