@@ -135,8 +135,15 @@ impl<'v> Change<'v> {
             }
             Some(title) => title,
             None => {
-                // Whoever reads the vault later knows the title by this name alone.
-                tracing::info!(tenant, title = name, ?content_id, "key vault: a new title");
+                if name != content_id {
+                    // Whoever reads the vault later knows the title by this name alone.
+                    tracing::info!(
+                        tenant,
+                        title = name,
+                        ?content_id,
+                        "key vault: a title under another name"
+                    );
+                }
                 TitleKeys::new(tenant, &name)?
             }
         };
