@@ -241,14 +241,9 @@ impl Protector {
     }
 
     /// The key `key_id` of `media_id`, for those who may have it: keys of MPEG-TS, and where Clear Key is on all others.
-    /// Of those none whose form `policy` does not open. Blocking.
-    pub fn license(
-        &self,
-        media_id: &str,
-        key_id: KeyId,
-        policy: &Policy,
-    ) -> Result<Option<ContentKey>, ServeError> {
-        let Some(title) = self.title(media_id)? else {
+    /// Of those none whose form or tracks `policy` does not open. Blocking.
+    pub fn license(&self, asset: &Asset, key_id: KeyId, policy: &Policy) -> Result<Option<ContentKey>, ServeError> {
+        let Some(title) = self.title(&asset.media_id)? else {
             return Ok(None);
         };
         for form in Form::ALL.into_iter().filter(|form| policy.allows(*form)) {
@@ -256,7 +251,11 @@ impl Protector {
             if let (true, Some(scheme)) = (allowed, form.key_scheme())
                 && let Some(found) = title.keys(scheme).find(|key| key.key_id == key_id)
             {
-                return Ok(Some(found.key.clone()));
+                // What a manifest hides, a key does not open either.
+                let selection = policy.tracks().select(&asset.presentation, form)?;
+                let mut tracks = asset.presentation.representations.iter();
+                let opens = tracks.any(|rep| selection.keeps(&rep.id) && class_of(rep) == Some(found.track));
+                return Ok(opens.then(|| found.key.clone()));
             }
         }
         Ok(None)

@@ -269,14 +269,17 @@ async fn license(
     let wanted = LicenceRequest::parse(&body).map_err(|_| ServeError::BadRequest {
         what: "not a Clear Key licence request",
     })?;
-    let (origin, media) = (origin.clone(), media.to_owned());
+    let asset = origin.open(media).await?;
+    let origin = origin.clone();
     let written = blocking(move || {
         let Some(protector) = &origin.protector else {
             return Err(ServeError::NotFound);
         };
         let mut keys = Vec::new();
         for key_id in &wanted.key_ids {
-            let key = protector.license(&media, *key_id, &policy)?.ok_or(ServeError::NotFound)?;
+            let key = protector
+                .license(&asset, *key_id, &policy)?
+                .ok_or(ServeError::NotFound)?;
             keys.push((*key_id, key));
         }
         Ok(clear_key::licence(&keys, wanted.session_type))
@@ -398,9 +401,10 @@ async fn serve_route(
         }
         Route::Key { media, key } => {
             let policy = admit(origin, ticket, &media, head)?;
+            let asset = origin.open(&media).await?;
             let owner = origin.clone();
             let found = blocking(move || match &owner.protector {
-                Some(protector) => protector.license(&media, key, &policy)?.ok_or(ServeError::NotFound),
+                Some(protector) => protector.license(&asset, key, &policy)?.ok_or(ServeError::NotFound),
                 None => Err(ServeError::NotFound),
             });
             let key = found.await?;
