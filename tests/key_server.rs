@@ -36,8 +36,6 @@ impl Folder {
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
         command.args(line.split_whitespace()).current_dir(&self.0);
-        // What is said beside the answer must be a complaint.
-        command.env("HEADWATER_LOG", "warn");
         command
     }
 
