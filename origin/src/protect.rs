@@ -16,6 +16,7 @@ use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
 use packager::form::{Form, SegmentFormat};
 use packager::isobmff::protection::FragmentCipher;
 use packager::presentation::Representation;
+use packager::presentation::choice::TrackChoice;
 use packager::protection::{Protection, ProtectionError};
 use sha2::{Digest, Sha256};
 
@@ -252,6 +253,9 @@ impl Protector {
                 && let Some(found) = title.keys(scheme).find(|key| key.key_id == key_id)
             {
                 // What a manifest hides, a key does not open either.
+                if policy.tracks() == TrackChoice::default() {
+                    return Ok(Some(found.key.clone()));
+                }
                 let selection = policy.tracks().select(&asset.presentation, form)?;
                 let mut tracks = asset.presentation.representations.iter();
                 let opens = tracks.any(|rep| selection.keeps(&rep.id) && class_of(rep) == Some(found.track));

@@ -88,7 +88,10 @@ impl VodResource {
     pub fn form(&self) -> Option<Form> {
         match self {
             VodResource::Multivariant { form, .. } | VodResource::Mpd { form, .. } => Some(*form),
-            VodResource::File { representation, .. } if representation == packager::images::REPRESENTATION_ID => None,
+            // Pictures are the same bytes in all forms, but the version in their URL is the form's.
+            VodResource::File {
+                representation, form, ..
+            } if representation == packager::images::REPRESENTATION_ID && !form.is_protected() => None,
             VodResource::File { form, .. } => Some(*form),
             VodResource::Thumbs | VodResource::Poster => None,
         }

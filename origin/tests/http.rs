@@ -77,6 +77,16 @@ impl House {
         format!("/vod/{}", self.id())
     }
 
+    /// Waits until `path` is answered so by every thread, each of which keeps its latest answers for a while.
+    fn settles(&self, path: &str, expected: impl Fn(&Reply) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut in_a_row = 0;
+        while in_a_row < 50 {
+            assert!(Instant::now() < deadline, "{path} is still answered as before");
+            in_a_row = if expected(&self.get(path)) { in_a_row + 1 } else { 0 };
+        }
+    }
+
     fn id(&self) -> String {
         let entries = origin::library::scan(&self.folder.join("library")).unwrap();
         entries.into_keys().next().unwrap()
@@ -488,11 +498,7 @@ fn a_replaced_file_is_a_new_version() {
     let next = house.folder.join("next.mp4");
     assert!(make_film(&next, 6));
     std::fs::rename(&next, &film).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(15);
-    while house.get(&entry).body == before {
-        assert!(Instant::now() < deadline, "the old version is still served");
-        std::thread::yield_now();
-    }
+    house.settles(&entry, |reply| reply.body != before);
     let new = house.listed(&entry);
     assert!(
         new.iter().all(|url| !old.contains(url)),
@@ -635,16 +641,10 @@ fn thumbnails_are_served_as_they_were_described() {
     // Other bytes than described are an error, not an answer that caches keep for ever.
     // The last right answer may be given for two seconds more.
     std::fs::write(folder.join("1.jpg"), b"sheet X").unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let reply = house.get(&url);
-        if reply.status == 500 {
-            break;
-        }
-        assert_eq!((reply.status, reply.body.as_slice()), (200, files[0].1));
-        assert!(Instant::now() < deadline, "still answered");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    house.settles(&url, |reply| {
+        assert!(reply.status == 500 || reply.body == files[0].1, "other bytes");
+        reply.status == 500
+    });
     std::fs::remove_file(folder.join("1.jpg")).unwrap();
     assert_eq!(house.get(&url).status, 500);
     // Another description is another version; one that does not fit is left out, and the film plays.

@@ -212,7 +212,7 @@ fn built(at: &At, header: Bytes, media: Bytes, name: &str) -> Result<Answer, Ser
 
 fn on_demand_file(at: At) -> Result<Planned, ServeError> {
     // Its layout would take reading all of its samples.
-    if at.encryption(at.representation()?).is_some() {
+    if at.form.is_protected() {
         return Err(ServeError::NotFound);
     }
     let layout = on_demand::layout(at.representation()?, text_samples(&at)).map_err(|error| ServeError::Damaged {
