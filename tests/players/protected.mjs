@@ -152,7 +152,9 @@ async function closed({base, media, grant, refused}) {
     paths.add(`${open}license/clearkey`);
     const pages_of = ['v', 'embed'].map((room) => `${base}/${room}/${media}/~${grant}/`);
     let count = 0;
-    for (const path of [...paths, ...pages_of]) {
+    // Thumbnails are what a title is offered with: everybody may have them.
+    const guarded = [...paths].filter((path) => !path.includes('/i1/'));
+    for (const path of [...guarded, ...pages_of]) {
       for (const [token, status] of [['', 401], ...refused.map((other) => [`~${other}/`, 403])]) {
         const url = path.replace(`~${grant}/`, token);
         const init = path.endsWith('/clearkey') ? {method: 'POST', body: '{"kids":["AAAAAAAAAAAAAAAAAAAAAA"]}'} : {};
