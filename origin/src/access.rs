@@ -134,6 +134,14 @@ pub enum AccessError {
         /// What is wrong with it; says nothing of the keys.
         reason: String,
     },
+    /// More ended sessions than are remembered; those left out would be let in again.
+    #[error("{path}, line {line}: more than {REVOKED_COUNT_MAX} ended sessions")]
+    TooMany {
+        /// The file.
+        path: PathBuf,
+        /// 1-based.
+        line: usize,
+    },
     /// A line of the ended sessions is not one.
     #[error("{path}, line {line}: not a session id in hexadecimal digits")]
     Session {
@@ -180,9 +188,10 @@ impl Access {
     /// What the holder of `ticket` may have below `path`. Asking for a licence counts as GET.
     pub fn admit(&self, ticket: &Ticket<'_>, path: &str, head: bool) -> Result<Policy, ServeError> {
         let token = ticket.token.as_deref().ok_or(ServeError::GrantRequired)?;
+        // By a clock from before 1970 nothing holds any more.
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |now| now.as_secs());
+            .map_or(u64::MAX, |now| now.as_secs());
         let request = GrantRequest {
             method: if head { "HEAD" } else { "GET" },
             scheme: None,
@@ -239,7 +248,7 @@ fn read_revoked(path: &Path) -> Result<Revoked, AccessError> {
     let fingerprint = Fingerprint::of(&std::fs::metadata(path).map_err(failed)?);
     let text = std::fs::read_to_string(path).map_err(failed)?;
     let mut sessions = BTreeSet::new();
-    for (line, at) in text.lines().map(str::trim).zip(1..).take(REVOKED_COUNT_MAX) {
+    for (line, at) in text.lines().map(str::trim).zip(1..) {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -248,6 +257,12 @@ fn read_revoked(path: &Path) -> Result<Revoked, AccessError> {
             line: at,
         })?;
         sessions.insert(session);
+        if sessions.len() > REVOKED_COUNT_MAX {
+            return Err(AccessError::TooMany {
+                path: path.to_owned(),
+                line: at,
+            });
+        }
     }
     Ok(Revoked {
         sessions: Arc::new(sessions),

@@ -308,11 +308,8 @@ pub fn protected(asset: &Asset, form: Form, title: &OpenTitle, systems: &DrmSyst
         let Some(class) = class_of(representation) else {
             continue;
         };
-        let found = title
-            .keys(scheme)
-            .filter(|key| key.encrypts() && key.track == class)
-            .max_by_key(|key| key.period);
-        if let Some(found) = found {
+        // One key for all of the title: that of its beginning.
+        if let Some(found) = title.active(scheme, class, 0) {
             hash.update(format!("{} {}\n", representation.id, found.key_id));
             keys.insert(representation.id.clone(), found.key.clone());
             signalled.insert(representation.id.clone(), SignalledKey::new(found.key_id, &found.key));

@@ -540,7 +540,30 @@ impl TrackIndex {
                 return damaged(self.anchor_at, "decode time out of range");
             }
         }
-        Ok(())
+        self.check_times()
+    }
+
+    /// What is stored of times can be derived, and must be what the durations say: segments are cut by it.
+    fn check_times(&self) -> Result<(), IndexError> {
+        let damaged = |offset, what| Err(IndexError::Damaged { offset, what });
+        let count = self.header.sample_count;
+        let (mut decode_time, mut first) = (0u64, 0);
+        for anchor_index in 0..count.div_ceil(EXTENT_SAMPLE_COUNT_MAX) {
+            if u64_at(&self.bytes, self.anchor_at + anchor_index as usize * 8) != decode_time {
+                return damaged(self.anchor_at, "decode times are not the sum of durations");
+            }
+            let stop = count.min(first + EXTENT_SAMPLE_COUNT_MAX);
+            // At most 50 million numbers of 32 bits: they fit.
+            decode_time += self.durations.sum(first, stop);
+            first = stop;
+        }
+        if decode_time != self.header.duration {
+            return damaged(40, "duration is not the sum of durations");
+        }
+        match self.span(0..count).end == self.header.presentation_end {
+            true => Ok(()),
+            false => damaged(64, "the end is not that of the samples"),
+        }
     }
 
     fn extent_first_sample(&self, extent_index: u32) -> u32 {
@@ -1135,6 +1158,28 @@ mod tests {
                     .fold(0i64, i64::wrapping_add);
                 let _ = index.extents(0..u32::MAX);
             }
+        }
+    }
+
+    /// Whoever forges an index can not make a track last for ever.
+    #[test]
+    fn forged_times_are_refused() {
+        let index = build(&frames(&[6000; 600]), 6000);
+        let good = index.as_bytes().to_vec();
+        assert!(TrackIndex::open(Bytes::from(good.clone())).is_ok());
+        let check = |at: usize, what: &str| {
+            let mut forged = good.clone();
+            forged[at + 5] ^= 1;
+            let refused = TrackIndex::open(Bytes::from(forged)).map(|_| ());
+            assert!(refused.is_err_and(|error| error.to_string().ends_with(what)), "{at}");
+        };
+        check(40, "duration is not the sum of durations");
+        check(64, "the end is not that of the samples");
+        for anchor in 0..3 {
+            check(
+                index.anchor_at + anchor * 8,
+                "decode times are not the sum of durations",
+            );
         }
     }
 

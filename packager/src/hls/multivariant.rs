@@ -334,7 +334,12 @@ impl Playlist<'_> {
         let own = video.bandwidth(self.form);
         let (peak, average, audio_codec) = sound.facts(self.form);
         out.extend_from_slice(b"#EXT-X-STREAM-INF:");
-        push_bandwidth(out, own.peak_bps + peak, own.average_bps + average);
+        // A damaged file's bit rates may be anything.
+        push_bandwidth(
+            out,
+            own.peak_bps.saturating_add(peak),
+            own.average_bps.saturating_add(average),
+        );
         out.extend_from_slice(b",SCORE=");
         push_number(out, score as u64);
         out.extend_from_slice(b",CODECS=\"");
