@@ -162,11 +162,14 @@
 
   async function play() {
     wanted = true;
+    const mine = generation;
     if (!headwater.player || !video.readyState && !headwater.player.getAssetUri()) return;
     try {
       await video.play();
     } catch (error) {
-      // The browser wants a gesture first (NotAllowedError), or another load came in between (AbortError).
+      // Another load came in between (AbortError) and starts what is wanted itself.
+      if (mine !== generation) return;
+      // The browser wants a gesture first (NotAllowedError), or somebody paused (AbortError).
       wanted = false;
       if (error.name === 'NotAllowedError') startButton.hidden = false;
     }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bytes::Bytes;
 use packager::source::{ReadAt, ReadError};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 
 use crate::arena::Region;
 
@@ -142,14 +144,23 @@ impl ReadAt for SourceFile {
                 size: self.size,
             });
         }
-        let mut buffer = vec![0; size];
-        self.file
-            .read_exact_at(&mut buffer, offset)
-            .map_err(|error| ReadError::Storage {
-                offset,
-                want,
-                reason: error.to_string(),
-            })?;
+        let storage = |error: std::io::Error| ReadError::Storage {
+            offset,
+            want,
+            reason: error.to_string(),
+        };
+        // Not filled with zeros first: a `moov` may have megabytes.
+        let mut buffer = Vec::with_capacity(size);
+        while buffer.len() < size {
+            let at = offset + buffer.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut buffer), at) {
+                Ok(0) => return Err(storage(std::io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(storage(error.into())),
+            }
+        }
+        // There may have been room for more.
+        buffer.truncate(size);
         Ok(Bytes::from(buffer))
     }
 }

@@ -17,7 +17,7 @@ pub use self::description::{Define, HlsDescription, LadderDescription, LadderTra
 use crate::codec::{Codec, MediaKind, VideoRange};
 use crate::form::Form;
 use crate::images::{ImageError, ImageTrack};
-use crate::segment::{SegmentTable, SegmentTarget, TrickFrame};
+use crate::segment::{Segment, SegmentTable, SegmentTarget, TrickFrame};
 use crate::source::Refusal;
 use crate::text::TextTrack;
 use crate::time::{MediaTime, Rounding};
@@ -240,7 +240,17 @@ impl Presentation {
             return Err(PresentationError::Empty { refused });
         }
         let mut tracks = tracks;
-        tracks.sort_by_cached_key(|new| (kind_of(&new.content), std::cmp::Reverse(quality(&new.content))));
+        tracks.sort_by_key(|new| (kind_of(&new.content), std::cmp::Reverse(pixels(&new.content))));
+        for same in tracks.chunk_by_mut(|a, b| pixels(&a.content) == pixels(&b.content)) {
+            // Adding up all sizes of a long film takes time: only where it decides.
+            if same.len() > 1
+                && same
+                    .first()
+                    .is_some_and(|new| kind_of(&new.content) == MediaKind::Video)
+            {
+                same.sort_by_cached_key(|new| std::cmp::Reverse(bytes(&new.content)));
+            }
+        }
         let mut counts = [0u32; 3];
         let named = tracks.into_iter().map(|new| {
             let (prefix, count) = match kind_of(&new.content) {
@@ -379,28 +389,44 @@ fn video_index(content: &Content) -> Option<&crate::index::TrackIndex> {
     }
 }
 
-/// Orders video within a presentation: picture size, then bytes.
-fn quality(content: &Content) -> (u64, u64) {
+/// Orders video within a presentation, before its bytes do.
+fn pixels(content: &Content) -> u64 {
     match content {
-        Content::Samples(track) => match track.description.video() {
-            Some(video) => (
-                u64::from(video.width) * u64::from(video.height),
-                track.index.size_bytes(0..u32::MAX),
-            ),
-            None => (0, 0),
-        },
-        Content::Cues(_) => (0, 0),
+        Content::Samples(track) => {
+            (track.description.video()).map_or(0, |video| u64::from(video.width) * u64::from(video.height))
+        }
+        Content::Cues(_) => 0,
     }
 }
 
+fn bytes(content: &Content) -> u64 {
+    match content {
+        Content::Samples(track) => track.index.size_bytes(0..u32::MAX),
+        Content::Cues(_) => 0,
+    }
+}
+
+/// Segments of both start at the same instants, or with key frames of the same instants: open GOPs may begin with
+/// more pictures in the one than in the other.
 fn same_cuts(a: &Representation, b: &Representation) -> bool {
-    let (a, b) = (&a.segments, &b.segments);
-    a.segments().len() == b.segments().len()
-        && a.segments().iter().zip(b.segments()).all(|(left, right)| {
-            let left = MediaTime::new(left.start as i64, a.timescale()).to_millis(Rounding::Nearest);
-            let right = MediaTime::new(right.start as i64, b.timescale()).to_millis(Rounding::Nearest);
-            (left - right).abs() <= 8
-        })
+    let near = |left: Option<MediaTime>, right: Option<MediaTime>| match (left, right) {
+        (Some(left), Some(right)) => {
+            (left.to_millis(Rounding::Nearest) - right.to_millis(Rounding::Nearest)).abs() <= 8
+        }
+        _ => false,
+    };
+    let start =
+        |rep: &Representation, segment: &Segment| Some(MediaTime::new(segment.start as i64, rep.segments.timescale()));
+    let key_frame = |rep: &Representation, segment: &Segment| {
+        let time = video_index(&rep.content)?.presentation_time_of(segment.samples.start)?;
+        Some(MediaTime::new(time, rep.segments.timescale()))
+    };
+    let (left, right) = (a.segments.segments(), b.segments.segments());
+    left.len() == right.len()
+        && left
+            .iter()
+            .zip(right)
+            .all(|(left, right)| near(start(a, left), start(b, right)) || near(key_frame(a, left), key_frame(b, right)))
 }
 
 fn group_by<'a>(

@@ -110,10 +110,66 @@ impl SegmentTable {
             .collect()
     }
 
+    /// Cuts video at `boundaries`, which [`choose_boundaries`] chose among its [`sync_times`].
+    pub fn of_video(index: &TrackIndex, boundaries: &[MediaTime]) -> SegmentTable {
+        Cut::of_video(index, boundaries).0.table
+    }
+
+    /// Cuts audio, see [`Cut::of_audio`].
+    pub fn of_audio(index: &TrackIndex, boundaries: &[MediaTime], target: SegmentTarget) -> SegmentTable {
+        Cut::of_audio(index, boundaries, target).table
+    }
+
+    /// Cuts a timeline without samples (text made of cues) from zero to `end` at `boundaries`, in milliseconds.
+    pub fn of_cues(boundaries: &[MediaTime], end: MediaTime, target: SegmentTarget) -> SegmentTable {
+        let end = end.to_millis(Rounding::Ceil).max(1) as u64;
+        let tail_min = u64::from(target.tail_millis_min());
+        let mut starts = vec![0u64];
+        let given = boundaries
+            .iter()
+            .map(|boundary| boundary.to_millis(Rounding::Nearest).max(0) as u64);
+        for start in given {
+            if starts.last().is_some_and(|last| start > *last) && start + tail_min <= end {
+                starts.push(start);
+            }
+        }
+        while let Some(next) = starts.last().map(|last| last + u64::from(target.millis))
+            && (boundaries.is_empty() || next < end)
+            && next + tail_min <= end
+        {
+            starts.push(next);
+        }
+        let ends = starts.iter().skip(1).copied().chain([end]);
+        let segments = starts
+            .iter()
+            .zip(ends)
+            .map(|(start, end)| Segment {
+                samples: 0..0,
+                start: *start,
+                duration: end - start,
+            })
+            .collect();
+        SegmentTable {
+            timescale: Timescale::MILLIS,
+            segments,
+        }
+    }
+}
+
+/// A track cut into segments, and what the samples of each have in common.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    pub(crate) table: SegmentTable,
+    /// As many as segments.
+    pub(crate) spans: Vec<Span>,
+}
+
+impl Cut {
     /// Cuts a sample track before each sample in `first_samples` (ascending, without 0). Starts come from the samples:
     /// a segment starts at its earliest presentation time, which for open GOPs lies before its sync sample's.
-    fn from_first_samples(index: &TrackIndex, first_samples: &[u32]) -> SegmentTable {
+    fn from_first_samples(index: &TrackIndex, first_samples: &[u32]) -> Cut {
         let mut segments: Vec<Segment> = Vec::with_capacity(first_samples.len() + 1);
+        let mut kept: Vec<Span> = Vec::with_capacity(first_samples.len() + 1);
         let firsts = std::iter::once(0).chain(first_samples.iter().copied());
         let stops = first_samples.iter().copied().chain([index.sample_count()]);
         let spans: Vec<(Range<u32>, Span)> = firsts
@@ -136,30 +192,43 @@ impl SegmentTable {
                 Some(last) if duration <= 0 || start as u64 <= last.start => {
                     last.samples.end = samples.end;
                     last.duration = (end.max(0) as u64).saturating_sub(last.start).max(last.duration);
+                    if let Some(kept) = kept.last_mut() {
+                        *kept = index.span(last.samples.clone());
+                    }
                 }
-                _ => segments.push(Segment {
-                    samples,
-                    start: start as u64,
-                    duration: duration.max(0) as u64,
-                }),
+                _ => {
+                    segments.push(Segment {
+                        samples,
+                        start: start as u64,
+                        duration: duration.max(0) as u64,
+                    });
+                    kept.push(span);
+                }
             }
         }
         // A leading span without duration joins what follows it.
         if segments.len() > 1 && segments[0].duration == 0 {
             let first = segments.remove(0);
             segments[0].samples.start = first.samples.start;
+            kept.remove(0);
+            kept[0] = index.span(segments[0].samples.clone());
         }
-        SegmentTable {
-            timescale: index.timescale(),
-            segments,
+        Cut {
+            table: SegmentTable {
+                timescale: index.timescale(),
+                segments,
+            },
+            spans: kept,
         }
     }
 
-    /// Cuts video: boundaries are `sync_times` (see [`sync_times`]) chosen by [`choose_boundaries`].
-    pub fn of_video(index: &TrackIndex, boundaries: &[MediaTime]) -> SegmentTable {
+    /// Cuts video: `boundaries` are [`sync_times`] chosen by [`choose_boundaries`]. Also those of them that segments start
+    /// at, which other video of the ladder is to be cut at too.
+    pub(crate) fn of_video(index: &TrackIndex, boundaries: &[MediaTime]) -> (Cut, Vec<MediaTime>) {
         let times = sync_times(index);
         let tolerance = sync_tolerance(index);
         let mut first_samples: Vec<u32> = Vec::with_capacity(boundaries.len());
+        let mut found: Vec<MediaTime> = Vec::with_capacity(boundaries.len());
         let mut syncs = times.iter().peekable();
         for boundary in boundaries {
             let at = boundary.to_scale(index.timescale(), Rounding::Nearest);
@@ -168,14 +237,23 @@ impl SegmentTable {
                 && *sample_index > 0
             {
                 first_samples.push(*sample_index);
+                found.push(*boundary);
             }
         }
-        SegmentTable::from_first_samples(index, &first_samples)
+        let cut = Cut::from_first_samples(index, &first_samples);
+        let mut starts = cut.table.segments().iter().skip(1).peekable();
+        let kept = first_samples
+            .iter()
+            .zip(found)
+            .filter(|(first, _)| starts.next_if(|segment| segment.samples.start == **first).is_some())
+            .map(|(_, boundary)| boundary)
+            .collect();
+        (cut, kept)
     }
 
     /// Cuts audio at the samples nearest to `boundaries`; after the last of them, on an even grid. A tail that would be
     /// too short is not cut off.
-    pub fn of_audio(index: &TrackIndex, boundaries: &[MediaTime], target: SegmentTarget) -> SegmentTable {
+    pub(crate) fn of_audio(index: &TrackIndex, boundaries: &[MediaTime], target: SegmentTarget) -> Cut {
         let scale = index.timescale();
         let grid = rescale(i64::from(target.millis), Timescale::MILLIS, scale, Rounding::Nearest).max(1);
         let tail_min = rescale(
@@ -216,42 +294,7 @@ impl SegmentTable {
             }
             has_shown_sample |= run.start + duration * i64::from(run.count) > 0;
         }
-        SegmentTable::from_first_samples(index, &first_samples)
-    }
-
-    /// Cuts a timeline without samples (text made of cues) from zero to `end` at `boundaries`, in milliseconds.
-    pub fn of_cues(boundaries: &[MediaTime], end: MediaTime, target: SegmentTarget) -> SegmentTable {
-        let end = end.to_millis(Rounding::Ceil).max(1) as u64;
-        let tail_min = u64::from(target.tail_millis_min());
-        let mut starts = vec![0u64];
-        let given = boundaries
-            .iter()
-            .map(|boundary| boundary.to_millis(Rounding::Nearest).max(0) as u64);
-        for start in given {
-            if starts.last().is_some_and(|last| start > *last) && start + tail_min <= end {
-                starts.push(start);
-            }
-        }
-        while let Some(next) = starts.last().map(|last| last + u64::from(target.millis))
-            && (boundaries.is_empty() || next < end)
-            && next + tail_min <= end
-        {
-            starts.push(next);
-        }
-        let ends = starts.iter().skip(1).copied().chain([end]);
-        let segments = starts
-            .iter()
-            .zip(ends)
-            .map(|(start, end)| Segment {
-                samples: 0..0,
-                start: *start,
-                duration: end - start,
-            })
-            .collect();
-        SegmentTable {
-            timescale: Timescale::MILLIS,
-            segments,
-        }
+        Cut::from_first_samples(index, &first_samples)
     }
 }
 
@@ -466,6 +509,36 @@ mod tests {
             .map(|s| s.start)
             .collect();
         assert_eq!(starts, [0, 3000, 6000, 9000]);
+    }
+
+    /// Pictures in front of an open GOP's sync sample come in its segment and are shown before it.
+    #[test]
+    fn open_gops_are_cut_as_often_as_closed_ones() {
+        let mut writer = IndexWriter::new(Timescale::MILLIS);
+        for at in 0..100 {
+            // I2 B0 B1 P5 B3 B4 …: each second a sync sample two pictures after the first of its segment.
+            let shown = [2, 0, 1][at % 3] + at as i32 / 3 * 3;
+            writer
+                .push(NewSample {
+                    offset: 0,
+                    size: 1,
+                    duration: 100,
+                    composition_offset: (shown - at as i32) * 100,
+                    sync: at % 30 == 0,
+                })
+                .unwrap();
+        }
+        let index = writer.finish(0).unwrap();
+        let rows: Vec<_> = rows(&cut_alone(&index, target(3000)));
+        assert_eq!(
+            rows,
+            [
+                (0..30, 0, 3000),
+                (30..60, 3000, 3000),
+                (60..90, 6000, 3000),
+                (90..100, 9000, 1200)
+            ]
+        );
     }
 
     #[test]

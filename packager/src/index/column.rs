@@ -12,6 +12,8 @@ use super::{IndexError, u32_at, u64_at};
 pub(super) const BLOCK: usize = 64;
 const BLOCK_HEADER_SIZE: usize = 9;
 const PADDING: usize = 8;
+/// So few values are looked up one by one rather than as a block.
+const FEW: usize = 4;
 
 /// Collects the values of a column.
 #[derive(Debug)]
@@ -41,6 +43,28 @@ impl ColumnWriter {
         if self.filled == BLOCK {
             self.close_block();
         }
+    }
+
+    /// Pushes big-endian values; returns the greatest.
+    pub(super) fn push_listed(&mut self, values: &[[u8; 4]]) -> u32 {
+        self.headers.reserve(values.len() / BLOCK * BLOCK_HEADER_SIZE);
+        let mut greatest = 0;
+        let mut rest = values;
+        while !rest.is_empty() {
+            let room = self.block.split_at_mut(self.filled % BLOCK).1;
+            let (now, later) = rest.split_at(room.len().min(rest.len()));
+            for (slot, value) in room.iter_mut().zip(now) {
+                let value = u32::from_be_bytes(*value);
+                greatest = greatest.max(value);
+                *slot = value;
+            }
+            rest = later;
+            self.filled += now.len();
+            if self.filled == BLOCK {
+                self.close_block();
+            }
+        }
+        greatest
     }
 
     /// Pushes `value` so many times.
@@ -202,31 +226,30 @@ impl Column {
             return;
         }
         let first_byte = self.packed_at + u32_at(&self.bytes, header_at + 4) as usize;
-        // 64 values of w bits are w words of 64 bits, and the word behind them is read too. Only a last, partly filled
-        // block has less: what it lacks is never asked for.
-        let mut words = [0u64; BLOCK / 2 + 1];
-        let (packed, _) = self.bytes[first_byte..].as_chunks::<8>();
-        for (word, bytes) in words.iter_mut().zip(packed).take(width + 1) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        let mask = u64::MAX >> (64 - width);
-        let (mut at, mut used) = (0, 0);
-        let (mut word, mut next) = (words[0], words[1]);
+        // 64 values of w bits are 8w bytes; a value is at most 39 bits from the first bit of its first byte. Only a last,
+        // partly filled block has less: what it lacks is never asked for.
+        let mut packed = [0; BLOCK * size_of::<u32>() + PADDING];
+        let behind = self.bytes.get(first_byte..).unwrap_or_default();
+        let size = behind.len().min(width * BLOCK / 8 + PADDING).min(packed.len());
+        packed[..size].copy_from_slice(&behind[..size]);
+        let mask = (1u64 << width) - 1;
+        let mut bit = 0;
         for value in values.iter_mut() {
-            let bits = word >> used | (next << 1) << (63 - used);
-            *value = base.wrapping_add((bits & mask) as u32);
-            used += width;
-            if used >= 64 {
-                used -= 64;
-                at += 1;
-                (word, next) = (next, words[(at + 1).min(BLOCK / 2)]);
-            }
+            // Below 256 anyway, which is said here so that the compiler need not check it.
+            let byte = bit / 8 % (BLOCK * size_of::<u32>());
+            let mut word = [0; 8];
+            word.copy_from_slice(&packed[byte..byte + 8]);
+            *value = base.wrapping_add((u64::from_le_bytes(word) >> (bit % 8) & mask) as u32);
+            bit += width;
         }
     }
 
     /// Sum of values `from..to`, which exist.
     pub(super) fn sum(&self, from: u32, to: u32) -> u64 {
         let (mut at, to) = (from as usize, to as usize);
+        if to.saturating_sub(at) <= FEW {
+            return (from..to as u32).map(|at| u64::from(self.value(at))).sum();
+        }
         let (mut sum, mut values) = (0, [0; BLOCK]);
         while at < to {
             let block = at / BLOCK;

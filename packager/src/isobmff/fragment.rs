@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::BoxWriter;
 use super::protection::SampleAuxiliary;
 use super::trak::TRACK_ID;
-use crate::index::{Sample, TrackIndex};
+use crate::index::{Sample, Span, TrackIndex};
 use crate::limits::SAMPLE_COUNT_MAX;
 use crate::segment::TrickFrame;
 
@@ -73,7 +73,11 @@ pub fn protected_header(
 /// Bytes of [`header`] of the same samples; with [`TrackIndex::size_bytes`] the size of the segment.
 pub fn header_size(index: &TrackIndex, range: Range<u32>, position: SegmentPosition) -> usize {
     let count = range.end.min(index.sample_count()).saturating_sub(range.start);
-    let span = index.span(range);
+    span_header_size(&index.span(range), count, position)
+}
+
+/// [`header_size`] of `count` samples with `span` in common.
+pub(crate) fn span_header_size(span: &Span, count: u32, position: SegmentPosition) -> usize {
     let common = Common {
         sample_count: count,
         first_size: span.first_size,

@@ -2,8 +2,9 @@
 
 use super::Content;
 use crate::form::{Form, SegmentFormat};
+use crate::index::Span;
 use crate::isobmff::fragment::{self, SegmentPosition};
-use crate::segment::{Segment, SegmentTable, TrickFrame};
+use crate::segment::{Cut, Segment, TrickFrame};
 use crate::text::webvtt;
 use crate::time::Timescale;
 use crate::track::Track;
@@ -48,12 +49,24 @@ impl Bandwidths {
         }
     }
 
-    pub(super) fn measure(content: &Content, table: &SegmentTable, trick_frames: &[TrickFrame]) -> Bandwidths {
-        let in_form = |form| {
+    pub(super) fn measure(content: &Content, cut: &Cut, trick_frames: &[TrickFrame]) -> Bandwidths {
+        let table = &cut.table;
+        let in_form = |format| {
             let segments = table.segments().iter();
-            let rows: Vec<(u64, u64)> = segments
-                .map(|segment| (segment.duration, segment_size_bytes(content, segment, form)))
-                .collect();
+            let rows: Vec<(u64, u64)> = match content {
+                Content::Samples(track) => segments
+                    .zip(&cut.spans)
+                    .map(|(segment, span)| (segment.duration, segment_size_bytes(track, segment, span, format)))
+                    .collect(),
+                // As WebVTT, in every form.
+                Content::Cues(text) => segments
+                    .map(|segment| {
+                        let map = webvtt::TimestampMap { mpegts: 0, local_ms: 0 };
+                        let text = webvtt::segment(text, segment.start, segment.end(), map);
+                        (segment.duration, text.len() as u64)
+                    })
+                    .collect(),
+            };
             over_rows(&rows, table.timescale())
         };
         let trick = match content {
@@ -131,38 +144,29 @@ fn over_rows(rows: &[(u64, u64)], timescale: Timescale) -> Bandwidth {
     Bandwidth { peak_bps, average_bps }
 }
 
-fn segment_size_bytes(content: &Content, segment: &Segment, format: SegmentFormat) -> u64 {
-    match content {
-        Content::Samples(track) => match format {
-            SegmentFormat::Cmaf => {
-                let header =
-                    fragment::header_size(&track.index, segment.samples.clone(), SegmentPosition::Inner) as u64;
-                header + track.index.size_bytes(segment.samples.clone())
-            }
-            SegmentFormat::Ts => ts_size_bytes(track, segment),
-        },
-        Content::Cues(text) => {
-            let map = webvtt::TimestampMap { mpegts: 0, local_ms: 0 };
-            webvtt::segment(text, segment.start, segment.end(), map).len() as u64
+fn segment_size_bytes(track: &Track, segment: &Segment, span: &Span, format: SegmentFormat) -> u64 {
+    match format {
+        SegmentFormat::Cmaf => {
+            let count = segment.samples.len() as u32;
+            fragment::span_header_size(span, count, SegmentPosition::Inner) as u64 + span.size_bytes
         }
+        SegmentFormat::Ts => ts_size_bytes(track, segment, span),
     }
 }
 
 /// Size of a transport stream segment without building it: whole packets a sample, tables once. Exact to within the
 /// few parameter sets that are put before key frames.
-fn ts_size_bytes(track: &Track, segment: &Segment) -> u64 {
+fn ts_size_bytes(track: &Track, segment: &Segment, span: &Span) -> u64 {
     const PACKET: u64 = 188;
     const PAYLOAD: u64 = 184;
     if track.description.video().is_none() {
         // Packed audio: frames with at most a 7-byte header each, and one ID3 tag.
-        return 75 + track.index.size_bytes(segment.samples.clone()) + 7 * segment.samples.len() as u64;
+        return 75 + span.size_bytes + 7 * segment.samples.len() as u64;
     }
     // PES header with both timestamps, PCR field, access unit delimiter.
     const OVERHEAD: u64 = 19 + 8 + 6;
-    let packets: u64 = track
-        .index
-        .sizes(segment.samples.clone())
-        .map(|size| (u64::from(size) + OVERHEAD).div_ceil(PAYLOAD))
-        .sum();
+    let packets = track.index.fold_sizes(segment.samples.clone(), 0u64, |packets, size| {
+        packets.wrapping_add((u64::from(size) + OVERHEAD).div_ceil(PAYLOAD))
+    });
     (packets + 2) * PACKET
 }

@@ -3,7 +3,7 @@
 use super::bandwidth::Bandwidths;
 use super::{Content, NewRepresentation, Representation, default_role, language_name, video_index};
 use crate::codec::MediaKind;
-use crate::segment::{Alignment, SegmentTable, SegmentTarget, TrickFrame, choose_boundaries, trick_frames};
+use crate::segment::{Alignment, Cut, SegmentTable, SegmentTarget, TrickFrame, choose_boundaries, trick_frames};
 use crate::source::Refusal;
 use crate::time::{MediaTime, Timescale};
 
@@ -32,8 +32,13 @@ pub(super) fn cut(tracks: Vec<Named>, target: SegmentTarget) -> (Vec<Representat
             (first, Some(refusal))
         }
     };
-    let boundaries = match videos.first() {
-        Some(reference) => SegmentTable::of_video(reference, &boundaries).boundaries(),
+    // The first video decides: what it can not be cut at, nothing is. Sync samples line up with sync samples; sound and
+    // text with what is shown, which in open GOPs starts before the sync sample.
+    let reference = videos.first().map(|index| Cut::of_video(index, &boundaries));
+    let (mut reference, sync_boundaries) = reference.unzip();
+    let sync_boundaries = sync_boundaries.unwrap_or_default();
+    let boundaries = match &reference {
+        Some(cut) => cut.table.boundaries(),
         None => boundaries,
     };
     let has_video = !videos.is_empty();
@@ -43,14 +48,15 @@ pub(super) fn cut(tracks: Vec<Named>, target: SegmentTarget) -> (Vec<Representat
         match &named.new.content {
             Content::Samples(track) => {
                 let is_video = track.description.kind() == MediaKind::Video;
-                let (segments, trick) = match is_video {
+                let (cut, trick) = match is_video {
+                    // The first video comes first.
                     true => (
-                        SegmentTable::of_video(&track.index, &boundaries),
+                        (reference.take()).unwrap_or_else(|| Cut::of_video(&track.index, &sync_boundaries).0),
                         trick_frames(&track.index),
                     ),
-                    false => (SegmentTable::of_audio(&track.index, &boundaries, target), Vec::new()),
+                    false => (Cut::of_audio(&track.index, &boundaries, target), Vec::new()),
                 };
-                representations.push(representation(named, segments, trick));
+                representations.push(representation(named, cut, trick));
             }
             Content::Cues(_) => cues.push(named),
         }
@@ -70,12 +76,16 @@ pub(super) fn cut(tracks: Vec<Named>, target: SegmentTarget) -> (Vec<Representat
     };
     for named in cues {
         let segments = SegmentTable::of_cues(&cue_boundaries, duration, target);
-        representations.push(representation(named, segments, Vec::new()));
+        let cut = Cut {
+            table: segments,
+            spans: Vec::new(),
+        };
+        representations.push(representation(named, cut, Vec::new()));
     }
     (representations, refusal, duration)
 }
 
-fn representation(named: Named, segments: SegmentTable, trick_frames: Vec<TrickFrame>) -> Representation {
+fn representation(named: Named, cut: Cut, trick_frames: Vec<TrickFrame>) -> Representation {
     let Named {
         id,
         first_source_sample,
@@ -87,7 +97,7 @@ fn representation(named: Named, segments: SegmentTable, trick_frames: Vec<TrickF
     } else {
         new.roles
     };
-    let bandwidths = Bandwidths::measure(&new.content, &segments, &trick_frames);
+    let bandwidths = Bandwidths::measure(&new.content, &cut, &trick_frames);
     Representation {
         id,
         source: new.source,
@@ -96,7 +106,7 @@ fn representation(named: Named, segments: SegmentTable, trick_frames: Vec<TrickF
         label,
         roles,
         default: new.default,
-        segments,
+        segments: cut.table,
         first_source_sample,
         trick_frames,
         bandwidths,

@@ -8,6 +8,7 @@ use super::table::{SampleTable, TableSamples};
 
 /// All samples of a track in decode order, to be gone through more than once.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(super) enum RawSamples<'a> {
     /// Where they lie in `moov`.
     Table(SampleTable<'a>),

@@ -1,7 +1,10 @@
 //! Sample tables copied into an index column by column: what the usual file needs, without looking at each sample.
 
 use super::{Run, SampleTable, Sizes, u32_at};
-use crate::index::{IndexError, IndexWriter};
+use crate::index::{IndexWriter, NewSizes};
+
+/// Samples whose composition offsets are copied at once: a block of the index.
+const BLOCK: usize = 64;
 
 /// What has to be known of the times of a track that was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,55 +26,43 @@ impl SampleTable<'_> {
     }
 
     fn copy_places(&self, writer: &mut IndexWriter) -> Option<()> {
-        let mut left = self.sample_count as usize;
         let sizes = match self.sizes {
             Sizes::Constant(0) => return None,
-            Sizes::Constant(_) => &[],
-            Sizes::Table(32, table) => table.as_chunks::<4>().0,
+            Sizes::Constant(size) => NewSizes::Even(size, self.sample_count),
+            Sizes::Table(32, table) => {
+                let sizes = table.as_chunks::<4>().0;
+                if sizes.contains(&[0; 4]) {
+                    return None;
+                }
+                NewSizes::Listed(sizes)
+            }
             Sizes::Table(..) => return None,
         };
-        if sizes.contains(&[0; 4]) {
-            return None;
-        }
-        let mut rest = sizes;
+        let mut places = writer.push_sizes(sizes)?;
         let mut bytes_left = self.source_size.saturating_mul(super::REUSE_MAX);
         let mut runs = self.chunk_runs.as_chunks::<12>().0.iter().peekable();
-        let mut per_chunk = 0;
-        for chunk_index in 0..self.chunk_offsets.len() {
-            if left == 0 {
-                break;
-            }
-            while let Some(run) =
-                runs.next_if(|run| u32_at(*run, 0).is_some_and(|first| first as usize <= chunk_index + 1))
-            {
-                per_chunk = u32_at(run, 1)? as usize;
-            }
-            let taken = per_chunk.min(left);
-            if taken == 0 {
+        while let Some(run) = runs.next() {
+            let (first, per_chunk) = (u32_at(run, 0)? as usize, u32_at(run, 1)?);
+            if per_chunk == 0 {
                 continue;
             }
-            left -= taken;
-            let offset = self.chunk_offsets.get(chunk_index)?;
-            let copied: Result<u64, IndexError> = match self.sizes {
-                Sizes::Constant(size) => writer
-                    .push_place(offset, std::iter::repeat_n(size, taken))
-                    .map(|()| u64::from(size).saturating_mul(taken as u64)),
-                Sizes::Table(..) => {
-                    let (chunk, behind) = rest.split_at_checked(taken)?;
-                    rest = behind;
-                    let sizes = chunk.iter().map(|size| u32::from_be_bytes(*size));
-                    // At most 50 million numbers of 32 bits: they fit.
-                    let size = sizes.clone().fold(0u64, |sum, size| sum.wrapping_add(u64::from(size)));
-                    writer.push_place(offset, sizes).map(|()| size)
-                }
+            let stop = match runs.peek() {
+                Some(next) => u32_at(*next, 0)? as usize,
+                None => usize::MAX,
             };
-            let size = copied.ok()?;
-            if offset.checked_add(size)? > self.source_size {
-                return None;
+            for chunk_index in first.checked_sub(1)?..(stop - 1).min(self.chunk_offsets.len()) {
+                if places.left() == 0 {
+                    break;
+                }
+                let offset = self.chunk_offsets.get(chunk_index)?;
+                let size = places.push(offset, per_chunk)?;
+                if offset.checked_add(size)? > self.source_size {
+                    return None;
+                }
+                bytes_left = bytes_left.checked_sub(size)?;
             }
-            bytes_left = bytes_left.checked_sub(size)?;
         }
-        (left == 0).then_some(())
+        (places.left() == 0).then_some(())
     }
 
     /// Returns the second sync sample, or a number that no sample has.
@@ -102,6 +93,7 @@ impl SampleTable<'_> {
             last: 0,
             second_sync_min: i64::MAX,
         };
+        let mut offsets = [0; BLOCK];
         let (mut at, mut decode_time) = (0, 0i64);
         while at < self.sample_count {
             let left = match at < second_sync {
@@ -109,17 +101,33 @@ impl SampleTable<'_> {
                 false => self.sample_count - at,
             };
             let (duration, even) = durations.next_run(self.durations, |last| last);
+            let duration = i32::try_from(duration).ok()?;
             let (composition, equal) = compositions.next_run(self.compositions, |_| 0);
-            let count = left.min(even).min(equal);
+            let equal = left.min(even).min(equal);
+            let (count, earliest, last) = match equal as usize >= BLOCK {
+                true => {
+                    let composition = composition as i32;
+                    compositions.skip(equal);
+                    writer.push_times(duration as u32, composition, equal).ok()?;
+                    (equal, decode_time + i64::from(composition), composition)
+                }
+                // Pictures out of order: nearly each has an offset of its own.
+                false => {
+                    let count = left.min(even).min(BLOCK as u32);
+                    let offsets = offsets.split_at_mut(count as usize).0;
+                    for offset in offsets.iter_mut() {
+                        *offset = compositions.next(self.compositions, |_| 0) as i32;
+                    }
+                    let earliest = writer.push_even_times(duration as u32, offsets).ok()?;
+                    (count, earliest, offsets.last().copied().unwrap_or(0))
+                }
+            };
             durations.skip(count);
-            compositions.skip(count);
-            let (duration, composition) = (i32::try_from(duration).ok()?, composition as i32);
-            writer.push_times(duration as u32, composition, count).ok()?;
             if at >= second_sync {
-                times.second_sync_min = times.second_sync_min.min(decode_time + i64::from(composition));
+                times.second_sync_min = times.second_sync_min.min(earliest);
             }
             decode_time += i64::from(duration) * i64::from(count);
-            times.last = decode_time - i64::from(duration) + i64::from(composition);
+            times.last = decode_time - i64::from(duration) + i64::from(last);
             at += count;
         }
         Some(times)

@@ -1,0 +1,191 @@
+//! What runs of samples have in common, found block by block.
+
+use super::column::BLOCK;
+use super::{TrackIndex, clamp_offset};
+
+impl TrackIndex {
+    /// What samples `range` have in common, and their span, found block by block; a range past the end is cut.
+    pub fn span(&self, range: std::ops::Range<u32>) -> Span {
+        let end = range.end.min(self.header.sample_count);
+        let first = range.start.min(end);
+        let mut span = Span::EMPTY;
+        if first >= end {
+            return span;
+        }
+        let mut decode_time = self.decode_time_of(first) as i64 - self.header.media_time as i64;
+        span.base_decode_time = (decode_time + self.header.media_time as i64) as u64;
+        span.first_size = self.sizes.value(first);
+        span.first_duration = self.durations.value(first);
+        let (mut sizes, mut durations, mut compositions) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
+        let mut at = first;
+        while at < end {
+            let block = at as usize / BLOCK;
+            let stop = end.min(((block + 1) * BLOCK) as u32);
+            let within = at as usize % BLOCK..(stop - 1) as usize % BLOCK + 1;
+            match self.sizes.constant(block) {
+                Some(size) => {
+                    span.sizes_differ |= size != span.first_size;
+                    span.size_bytes += u64::from(size) * u64::from(stop - at);
+                }
+                None => {
+                    self.sizes.block(block, &mut sizes);
+                    for size in &sizes[within.clone()] {
+                        span.sizes_differ |= *size != span.first_size;
+                        span.size_bytes = span.size_bytes.wrapping_add(u64::from(*size));
+                    }
+                }
+            }
+            match (self.durations.constant(block), self.compositions.constant(block)) {
+                (Some(duration), Some(composition)) => {
+                    let offset = clamp_offset(i64::from(composition) + self.header.composition_bias);
+                    let ticks = i64::from(duration) * i64::from(stop - at);
+                    span.durations_differ |= duration != span.first_duration;
+                    span.take(offset, decode_time + offset, decode_time + ticks + offset);
+                    decode_time += ticks;
+                }
+                _ => {
+                    self.durations.block(block, &mut durations);
+                    self.compositions.block(block, &mut compositions);
+                    for (duration, composition) in durations[within.clone()].iter().zip(&compositions[within]) {
+                        let offset = clamp_offset(i64::from(*composition) + self.header.composition_bias);
+                        let shown = decode_time + offset;
+                        span.durations_differ |= *duration != span.first_duration;
+                        decode_time += i64::from(*duration);
+                        span.take(offset, shown, decode_time + offset);
+                    }
+                }
+            }
+            at = stop;
+        }
+        span.sync_count = match self.header.all_sync {
+            true => end - first,
+            false => self.sync_position(end) - self.sync_position(first),
+        };
+        span.first_is_sync = self.header.all_sync || self.sync_sample(self.sync_position(first)) == first;
+        span
+    }
+
+    /// All samples as runs of even times.
+    pub fn even_runs(&self) -> impl Iterator<Item = EvenRun> + '_ {
+        let count = self.header.sample_count;
+        let mut decode_time = self.header.first_decode_time as i64 - self.header.media_time as i64;
+        let mut at = 0;
+        let (mut durations, mut compositions) = ([0; BLOCK], [0; BLOCK]);
+        let mut unpacked = None;
+        std::iter::from_fn(move || {
+            if at >= count {
+                return None;
+            }
+            let block = at as usize / BLOCK;
+            let constant = (self.durations.constant(block), self.compositions.constant(block));
+            let (stop, duration, composition) = match constant {
+                (Some(duration), Some(composition)) if self.header.all_sync => {
+                    (count.min(((block + 1) * BLOCK) as u32), duration, composition)
+                }
+                _ => {
+                    if unpacked != Some(block) {
+                        self.durations.block(block, &mut durations);
+                        self.compositions.block(block, &mut compositions);
+                        unpacked = Some(block);
+                    }
+                    (
+                        at + 1,
+                        durations[at as usize % BLOCK],
+                        compositions[at as usize % BLOCK],
+                    )
+                }
+            };
+            let run = EvenRun {
+                first: at,
+                count: stop - at,
+                start: decode_time + clamp_offset(i64::from(composition) + self.header.composition_bias),
+                duration,
+                sync: self.header.all_sync || self.sync_sample(self.sync_position(at)) == at,
+            };
+            decode_time += i64::from(duration) * i64::from(run.count);
+            at = stop;
+            Some(run)
+        })
+    }
+}
+
+/// Samples one after the other that last equally long; see [`TrackIndex::even_runs`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvenRun {
+    /// The first sample.
+    pub first: u32,
+    /// How many; at least one, and one only unless all of the track are sync samples.
+    pub count: u32,
+    /// Presentation time of the first, in track ticks; each further one is shown a `duration` later.
+    pub start: i64,
+    /// Ticks that each lasts.
+    pub duration: u32,
+    /// All of them are sync samples.
+    pub sync: bool,
+}
+
+impl EvenRun {
+    /// Position in the run, from `position` on, of the first sync sample that is shown at `time` or later.
+    pub fn first_at_or_after(&self, position: u32, time: i64) -> Option<u32> {
+        if !self.sync || position >= self.count {
+            return None;
+        }
+        let ahead = time.saturating_sub(self.start);
+        let steps = match (ahead, self.duration) {
+            (..=0, _) => 0,
+            (_, 0) => return None,
+            (ahead, duration) => u32::try_from((ahead - 1) / i64::from(duration) + 1).ok()?,
+        };
+        Some(steps.max(position)).filter(|steps| *steps < self.count)
+    }
+}
+
+/// What a run of samples has in common; see [`TrackIndex::span`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Earliest presentation time, in track ticks; `i64::MAX` without samples.
+    pub start: i64,
+    /// Latest end of presentation, in track ticks; `i64::MIN` without samples.
+    pub end: i64,
+    /// Decode time of the first sample.
+    pub base_decode_time: u64,
+    /// Bytes of all samples.
+    pub size_bytes: u64,
+    /// Size of the first sample.
+    pub first_size: u32,
+    /// Duration of the first sample.
+    pub first_duration: u32,
+    /// Not all sizes are that of the first.
+    pub sizes_differ: bool,
+    /// Not all durations are that of the first.
+    pub durations_differ: bool,
+    /// Smallest and greatest composition offset.
+    pub composition_offsets: (i64, i64),
+    /// How many are sync samples.
+    pub sync_count: u32,
+    /// The first is one.
+    pub first_is_sync: bool,
+}
+
+impl Span {
+    const EMPTY: Span = Span {
+        start: i64::MAX,
+        end: i64::MIN,
+        base_decode_time: 0,
+        size_bytes: 0,
+        first_size: 0,
+        first_duration: 0,
+        sizes_differ: false,
+        durations_differ: false,
+        composition_offsets: (i64::MAX, i64::MIN),
+        sync_count: 0,
+        first_is_sync: true,
+    };
+
+    fn take(&mut self, offset: i64, start: i64, end: i64) {
+        self.start = self.start.min(start);
+        self.end = self.end.max(end);
+        self.composition_offsets.0 = self.composition_offsets.0.min(offset);
+        self.composition_offsets.1 = self.composition_offsets.1.max(offset);
+    }
+}
