@@ -23,6 +23,13 @@ need() {
   fi
 }
 
+# wish COMMAND PACKAGE: as `need`, but where apt-get offers no such package it is done without.
+wish() {
+  if ! command -v "$1" >/dev/null && apt-cache policy "$2" 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+    missing_packages+=("$2")
+  fi
+}
+
 # need_file PATH PACKAGE…: the packages are missing if no such file can be read.
 need_file() {
   local path=$1

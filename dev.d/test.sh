@@ -64,6 +64,7 @@ set_up() {
   need npm nodejs npm
   need ffmpeg ffmpeg
   need chromium chromium
+  wish firefox-esr firefox-esr
   need xmllint libxml2-utils
   need python3 python3
   need_file /usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf fonts-dejavu-core

@@ -27,7 +27,7 @@ export function record(page) {
   page.on('requestfailed', (request) => {
     const reason = request.failure()?.errorText ?? 'failed';
     // A player gives up a request when it changes its mind; that is not the origin's failure.
-    if (!reason.includes('ERR_ABORTED')) log.failures.push(`${reason} for ${request.url()}`);
+    if (!/ERR_ABORTED|NS_BINDING_ABORTED/.test(reason)) log.failures.push(`${reason} for ${request.url()}`);
   });
   page.on('pageerror', (error) => log.failures.push(`script error: ${error.message}`));
   page.on('console', (message) => {

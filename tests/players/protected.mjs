@@ -58,7 +58,7 @@ export async function protectedTitle({browser, harness, base, media, grant, refu
 }
 
 /** What is deciphered is the picture: ciphers and containers that have nothing in common show the same. */
-function agree(results) {
+export function agree(results) {
   const step = {name: 'agree', ok: true, detail: '', took_s: 0};
   const seen = results.filter(({facts}) => facts.pictures?.length > 0);
   const difference = (one, other) => one.reduce((sum, value, at) => sum + Math.abs(value - other[at]), 0) / one.length;
@@ -84,7 +84,7 @@ function agree(results) {
   return {player: 'pictures', form: 'of all cases', ok: step.ok, took_s: 0, steps: [step], facts: {}};
 }
 
-async function atOnce(count, jobs, report) {
+export async function atOnce(count, jobs, report) {
   const waiting = [...jobs.entries()];
   const results = [];
   const work = async () => {
@@ -102,7 +102,7 @@ async function atOnce(count, jobs, report) {
  * Opens what must not play: an address matching `at` answers `status`, the player says that it failed, and no frame is
  * shown. `reroute` changes the addresses of keys and licences on their way.
  */
-async function denied({browser, harness, player, form, what, url, license, status, at, reroute}) {
+export async function denied({browser, harness, player, form, what, url, license, status, at, reroute}) {
   const began_ms = performance.now();
   const step = {name: 'no frame', ok: true, detail: ''};
   const context = await browser.newContext({viewport: {width: 640, height: 360}, locale: 'en-GB'});

@@ -1,10 +1,12 @@
-// Plays a running origin in headless Chromium and says what failed.
+// Plays a running origin in headless Chromium, or Firefox, and says what failed.
 //
 //   node run.mjs --base http://127.0.0.1:8080 --media ID [--players hls.js,shaka,dash.js]
 //                [--forms hls-cmaf,hls-ts,dash] [--json out.json]
 //   node run.mjs page --base http://127.0.0.1:8080 --media ID [--shots FOLDER] [--json out.json]
 //   node run.mjs protected --base http://127.0.0.1:8080 --media ID --grant TOKEN --refused TOKEN[,TOKEN]
 //                [--players LIST] [--shots FOLDER] [--json out.json]
+//   node run.mjs firefox --base http://127.0.0.1:8080 --media ID --grant TOKEN --refused TOKEN[,TOKEN]
+//                [--players LIST] [--json out.json]
 //   node run.mjs --self-test [--shots FOLDER]
 //
 // Leaves with 0 if everything passed, 1 if something failed, 2 if it was called wrongly.
@@ -13,6 +15,7 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {parseArgs} from 'node:util';
 import {launch} from './browser.mjs';
+import * as firefox from './firefox.mjs';
 import {FORMS, LIBRARIES, play, plays} from './play.mjs';
 import {pages} from './pages.mjs';
 import {protectedTitle} from './protected.mjs';
@@ -29,16 +32,17 @@ const OPTIONS = {
   json: {type: 'string'},
   shots: {type: 'string'},
   chromium: {type: 'string', default: process.env.CHROMIUM ?? '/usr/bin/chromium'},
+  firefox: {type: 'string', default: process.env.FIREFOX ?? '/usr/bin/firefox-esr'},
   'self-test': {type: 'boolean', default: false},
 };
 
 async function main() {
   const {values, positionals} = parseArgs({options: OPTIONS, allowPositionals: true});
   const mode = values['self-test'] ? 'self-test' : positionals[0] ?? 'matrix';
-  const run = {'self-test': selfTest, 'matrix': matrix, 'page': page, 'protected': guarded}[mode];
+  const run = {'self-test': selfTest, 'matrix': matrix, 'page': page, 'protected': guarded, 'firefox': guardedInFirefox}[mode];
   if (!run || positionals.length > 1) usage(`no mode ${positionals.join(' ')}`);
   if (mode !== 'self-test' && !(values.base && values.media)) usage('--base and --media are needed');
-  if (mode === 'protected' && !(values.grant && values.refused)) usage('--grant and --refused are needed');
+  if (['protected', 'firefox'].includes(mode) && !(values.grant && values.refused)) usage('--grant and --refused are needed');
   const options = {
     ...values,
     base: values.base?.replace(/\/$/, ''),
@@ -65,7 +69,7 @@ function listed(name, text, known) {
 }
 
 function usage(reason) {
-  console.error(`${reason}\nusage: node run.mjs [page] --base URL --media ID [--players LIST] [--forms LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs protected --base URL --media ID --grant TOKEN --refused TOKEN[,TOKEN] [--players LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs --self-test`);
+  console.error(`${reason}\nusage: node run.mjs [page] --base URL --media ID [--players LIST] [--forms LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs protected|firefox --base URL --media ID --grant TOKEN --refused TOKEN[,TOKEN] [--players LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs --self-test`);
   process.exit(2);
 }
 
@@ -99,6 +103,18 @@ async function guarded({chromium, ...options}, origin) {
   const browser = await launch({executable: chromium});
   try {
     const results = await protectedTitle({...options, browser, harness: origin, executable: chromium, report});
+    conclude(results);
+    return results;
+  } finally {
+    await browser.close();
+  }
+}
+
+/** The same title in a browser with other decoders and another key module. */
+async function guardedInFirefox(options, origin) {
+  const browser = await firefox.launch({executable: options.firefox});
+  try {
+    const results = await firefox.title({...options, browser, harness: origin, report});
     conclude(results);
     return results;
   } finally {
