@@ -106,22 +106,6 @@ class Outsiders:
                           lambda: difference(found, truth))
         self.count(f"shaka-packager: {scheme_name} tracks ({scheme.original})")
 
-    def check_sample_aes(self, name, representation, clear_url, sealed_url):
-        """ffmpeg plays both forms. At the end of a playlist it gives up to what it has read without decrypting it: the
-        first half is held against the clear form."""
-        if not self.wanted(name, "sampleaes", representation[0]):
-            return
-        truth, _ = frames(clear_url)
-        found, complaints = frames(sealed_url)
-        half = len(truth) // 2
-        if not half:
-            self.count("tracks too short for ffmpeg's SAMPLE-AES")
-            return
-        subject = f"{name} sampleaes {representation}"
-        self.report.check(subject, "ffmpeg decodes the first half like the clear form", found[:half] == truth[:half],
-                          lambda: f"{difference(found[:half], truth[:half])} {complaints[:200]}")
-        self.count("ffmpeg: sampleaes tracks")
-
 
 def difference(found, truth):
     at = next((at for at, pair in enumerate(zip(found, truth)) if pair[0] != pair[1]), min(len(found), len(truth)))

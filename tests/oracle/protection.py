@@ -21,11 +21,15 @@ import commonencryption
 import isobmff
 import manifest
 import outsiders
+import packets
+import sampleaes
 import sealed
 import trespass
 from report import Report
 
 OTHER_FOLDERS = ("xmltv",)
+# What lies there may be damaged inside its samples.
+DAMAGED_FOLDER = "corrupt/"
 CMAF_SCHEMES = ("cbcs", "cenc")
 TS_SCHEMES = ("aes128", "sampleaes")
 # Of a representation with more segments than this the last and so many of the first are looked at.
@@ -94,11 +98,12 @@ class Run:
         second = self.site.start("second")
         self.ends = (clear, protected, second)
         self.outside = outsiders.Outsiders(self.report, self.scratch, packager, self.count)
+        self.packets = packets.Packets(self.report, self.scratch, packager, self.count)
         try:
             self.begun = time.monotonic()
             with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
                 list(pool.map(self.title, rows))
-            trespass.check(self, rows)
+            trespass.check(self, [row for row in rows if not row["path"].startswith(DAMAGED_FOLDER)])
             for origin in self.ends:
                 self.report.check("origin", "nothing panicked", "panicked" not in origin.log())
         finally:
@@ -209,8 +214,14 @@ class Title:
         return found
 
     def both(self, clear_url, sealed_url):
+        """What both forms answer; nothing where the media is so damaged that the clear form fails as well, or that nobody
+        can say which bytes of a sample may be encrypted."""
         clear, protected = self.clear.ask(clear_url), self.protected.ask(sealed_url)
         name = sealed_url.rsplit("/", 1)[1]
+        if 500 in (clear.status, protected.status) and self.row["path"].startswith(DAMAGED_FOLDER):
+            self.ok(name, "is not served from damaged media", protected.status == 500, lambda: str(protected.status))
+            self.run.count(f"{self.scheme} files of damaged media that are errors")
+            return None, None
         self.ok(name, "is answered in both forms", (clear.status, protected.status) == (200, 200),
                 lambda: f"clear {clear.status}, protected {protected.status} {protected.body[:200]}")
         return clear.body, protected.body
@@ -261,6 +272,8 @@ class Title:
                                         "is in the playlists, and its segments are errors")
                 return
             clear, protected = self.both(clear_of(file), sealed_of(file))
+            if clear is None:
+                continue
             self.check_fragment(f"{representation} {file}", header, scheme, key, clear, protected)
             self.check_requests(sealed_of(file), protected)
             if not file.startswith("iframe-"):
@@ -269,10 +282,12 @@ class Title:
         # The one file is for the clear form alone: it may be there later, but never in the clear.
         whole = self.protected.ask(posixpath.dirname(sealed_of("init.mp4")) + "/media.mp4")
         self.ok(representation, "is not there as one file", whole.status == 404, str(whole.status))
-        if scheme is not None:
-            self.run.outside.check_cmaf(self.row["path"], self.scheme, representation, scheme, key,
-                                        outsiders.indexed(clear_init, header, clear_parts),
-                                        outsiders.indexed(sealed_init, header, sealed_parts))
+        if scheme is not None and clear_parts:
+            whole_clear = outsiders.indexed(clear_init, header, clear_parts)
+            whole_sealed = outsiders.indexed(sealed_init, header, sealed_parts)
+            self.run.outside.check_cmaf(self.row["path"], self.scheme, representation, scheme, key, whole_clear, whole_sealed)
+            self.run.packets.check_cmaf(f"{self.row['path']} {self.scheme} {representation}", scheme, key, whole_clear,
+                                        whole_sealed)
 
     def check_fragment(self, subject, header, scheme, key, clear, protected):
         clear_segment = isobmff.read_segment(clear, header)
@@ -330,14 +345,13 @@ class Title:
                         all(row[0] == want for row in rows.values()), str(set(row[0] for row in rows.values())))
                 if want == "AES-128":
                     self.ok(f"{representation} {playlist}", "no two segments have one IV", len(set(ivs)) == len(ivs))
+            sliced = False
             for file in [file for file in self.chosen(list(rows)) if file in rows]:
-                self.check_ts_segment(f"{representation} {file}", rows[file], clear_of(file), sealed_of(file))
-        # With few segments ffmpeg has read to the end before it decrypts anything.
-        long = len([file for file in names if re.match(r"\d+\.", file)]) >= 3
-        if self.scheme == "sampleaes" and representation[0] in "va" and long:
-            self.run.outside.check_sample_aes(
-                self.row["path"], representation, self.clear.url(clear_of("index.m3u8")),
-                self.protected.url(sealed_of("index.m3u8")))
+                sliced |= bool(self.check_ts_segment(f"{representation} {file}", rows[file], clear_of(file), sealed_of(file)))
+            if representation[0] in "va":
+                self.run.packets.check_ts(f"{self.row['path']} {self.scheme} {representation} {playlist}", self.scheme,
+                                          self.clear.url(clear_of(playlist)), self.protected.url(sealed_of(playlist)), text,
+                                          sliced)
 
     def key(self, representation, url):
         """The key at its URL, which is that of the vault."""
@@ -352,6 +366,8 @@ class Title:
     def check_ts_segment(self, subject, row, clear_url, sealed_url):
         method, iv, key = row
         clear, protected = self.both(clear_url, sealed_url)
+        if clear is None:
+            return False
         self.check_requests(sealed_url, protected)
         if method == "AES-128":
             plain = sealed.decrypt_whole(protected, key, iv)
@@ -359,8 +375,31 @@ class Title:
                     lambda: f"{len(protected)} bytes, clear {len(clear)}")
             self.run.count("aes128 segments decrypted and equal")
         elif method == "SAMPLE-AES":
-            # Emulation prevention is put in anew, so sizes may differ: what is inside is for ffmpeg to say.
-            self.run.count("sampleaes segments")
+            return self.check_units(subject, key, iv, clear, protected)
+        return False
+
+    def check_units(self, subject, key, iv, clear, protected):
+        """Every NAL unit and frame of sound is that of the clear segment; whether something follows a slice in its
+        picture."""
+        ours, theirs = sampleaes.streams(clear), sampleaes.streams(protected)
+        self.ok(subject, "has the streams of the clear form",
+                [kind for kind, _ in ours] == [sampleaes.CLEAR_TYPES.get(kind, kind) for kind, _ in theirs],
+                lambda: f"{[kind for kind, _ in ours]} {[kind for kind, _ in theirs]}")
+        sliced, changed = False, 0
+        for (kind, plain), (sealed_kind, data) in zip(ours, theirs):
+            truth, found = sampleaes.units(kind, plain), sampleaes.decrypt(sealed_kind, data, key, iv)
+            wrong = [at for at, pair in enumerate(zip(truth, found)) if pair[0] != pair[1]]
+            self.ok(subject, "decrypts to the clear units", len(truth) == len(found) and not wrong,
+                    lambda: f"stream {kind:#x}: {len(found)} units, clear {len(truth)}, unlike {wrong[:3]}")
+            self.run.count("sampleaes units decrypted and equal", len(truth) - len(wrong))
+            changed += sum(one != other for one, other in zip(truth, sampleaes.units(sealed_kind, data)))
+            sliced |= kind == sampleaes.AVC and sampleaes.is_sliced(truth)
+        # Small pictures and frames of sound have nothing to encrypt.
+        small = all(len(unit) <= sampleaes.NAL_SIZE_MIN for kind, plain in ours for unit in sampleaes.units(kind, plain)
+                    if kind != sampleaes.AVC or unit[0] & 31 in (1, 5))
+        self.ok(subject, "has encrypted units", changed > 0 or small)
+        self.run.count("sampleaes segments")
+        return sliced
 
     # Requests.
 

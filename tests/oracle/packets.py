@@ -1,0 +1,127 @@
+"""Packets as other programs decrypt them, byte for byte against those of the clear form; nothing is decoded."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from urllib.parse import urljoin
+
+TIMEOUT_S = 300
+# ffmpeg reads ahead to find out what a stream is, and at the end of a playlist hands on what it has read as it is: the
+# last segment is offered so many times more, and what comes of that is not looked at.
+REPEATED_COUNT = 24
+
+
+def packets(source, *options):
+    """(stream, size, checksum) of each packet in the order of the file, and what ffmpeg complains of."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", *options, "-i", source, "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-f", "framemd5", "-"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, timeout=TIMEOUT_S, check=False)
+    rows = [line.split(",") for line in done.stdout.decode().splitlines() if line and line[0] != "#"]
+    return [(int(row[0]), int(row[4]), row[5].strip()) for row in rows], done.stderr.decode("utf-8", "replace").strip()
+
+
+def streams(rows):
+    """Packets of each stream: players of several streams may be given them in another order."""
+    found = {}
+    for stream, *packet in rows:
+        found.setdefault(stream, []).append(packet)
+    return found
+
+
+def difference(found, truth):
+    told = []
+    for stream, rows in truth.items():
+        others = found.get(stream, [])
+        at = next((at for at, pair in enumerate(zip(others, rows)) if pair[0] != pair[1]), min(len(others), len(rows)))
+        told.append(f"stream {stream}: {len(others)} packets, clear {len(rows)}, alike up to {at}")
+    return "; ".join(told)
+
+
+class Packets:
+    def __init__(self, report, scratch, packager_path, count):
+        self.report, self.scratch, self.packager, self.count = report, scratch, packager_path, count
+
+    def check_cmaf(self, subject, scheme, key, clear, protected):
+        """ffmpeg and shaka-packager, each with the key, find the packets of the clear form in the protected one."""
+        own = Path(tempfile.mkdtemp(dir=self.scratch))
+        try:
+            (own / "clear.mp4").write_bytes(clear)
+            (own / "sealed.mp4").write_bytes(protected)
+            truth = streams(packets(own / "clear.mp4")[0])
+            if not truth:
+                self.count(f"tracks of which ffmpeg finds no packets in the clear ({scheme.original})")
+                return
+            self.hold(f"{scheme.kind}: ffmpeg", subject, truth, *packets(own / "sealed.mp4", "-decryption_key", key.hex()))
+            if self.packager and self.open(own, scheme, key):
+                self.hold(f"{scheme.kind}: shaka-packager", subject, truth, *packets(own / "opened.mp4"))
+            elif self.packager:
+                # Whether it should have, `outsiders` asks.
+                self.count(f"tracks that shaka-packager does not open ({scheme.original})")
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
+    def hold(self, who, subject, truth, rows, complaints):
+        found = streams(rows)
+        if self.report.check(subject, f"{who} with the key finds the clear form's packets", found == truth,
+                             lambda: f"{difference(found, truth)} {complaints[:200]}"):
+            self.count(f"{who}: tracks equal packet for packet")
+            self.count(f"{who}: packets equal", sum(map(len, truth.values())))
+
+    def open(self, own, scheme, key):
+        kind = "video" if scheme.entry == "encv" else "audio"
+        command = [self.packager, f"in={own / 'sealed.mp4'},stream={kind},output={own / 'opened.mp4'}",
+                   "--enable_raw_key_decryption", "--keys", f"label=:key_id={scheme.key_id.hex()}:key={key.hex()}"]
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
+        return done.returncode == 0 and (own / "opened.mp4").exists()
+
+    def check_ts(self, subject, method, clear_url, sealed_url, playlist, sliced):
+        """ffmpeg finds the packets of the clear playlist in the protected one; of pictures that are `sliced`, as many, and
+        each of the clear one's size."""
+        if method == "sampleaes" and re.search(r"^\d+\.e?ac3$", playlist, re.MULTILINE):
+            # Its demuxer cuts such files into pieces of no meaning, and none of them is decrypted.
+            self.count("sampleaes: packed AC-3, which ffmpeg does not decrypt")
+            return
+        rows, complaints = packets(clear_url)
+        truth = streams(rows)
+        if not truth:
+            self.count(f"playlists of which ffmpeg finds no packets in the clear ({complaints[:80]!r})")
+            return
+        if method == "aes128":
+            self.hold(f"{method}: ffmpeg", subject, truth, *packets(sealed_url))
+            return
+        own = Path(tempfile.mkdtemp(dir=self.scratch))
+        try:
+            (own / "long.m3u8").write_text(lengthened(playlist, sealed_url))
+            rows, complaints = packets(own / "long.m3u8", "-allowed_extensions", "ALL", "-protocol_whitelist", "file,http,tcp")
+            found = {stream: packets_of[: len(truth.get(stream, ()))] for stream, packets_of in streams(rows).items()}
+            if sliced:
+                # Of a picture ffmpeg leaves the start codes in place that are behind a slice it has made shorter.
+                found, count = alike_in_size(found, truth)
+                self.count("sampleaes: pictures of several slices that ffmpeg puts together wrongly", count)
+            flat = [(stream, *packet) for stream, packets_of in found.items() for packet in packets_of]
+            self.hold(f"{method}: ffmpeg", subject, truth, flat, complaints)
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+def alike_in_size(found, truth):
+    """The packets of `truth` in the place of those that are as large; and how many differ."""
+    count, taken = 0, {}
+    for stream, rows in found.items():
+        pairs = list(zip(rows, truth.get(stream, ())))
+        count += sum(one != other for one, other in pairs)
+        taken[stream] = [other if one[0] == other[0] else one for one, other in pairs]
+    return taken, count
+
+
+def lengthened(playlist, url):
+    """The playlist at `url` with whole addresses, its last segment repeated."""
+    lines = re.sub(r'URI="([^"]*)"', lambda found: f'URI="{urljoin(url, found.group(1))}"', playlist).splitlines()
+    lines = [urljoin(url, line) if line and line[0] != "#" else line for line in lines if line != "#EXT-X-ENDLIST"]
+    return "\n".join([*lines, *(["#EXT-X-DISCONTINUITY", *last_segment(lines)] * REPEATED_COUNT), "#EXT-X-ENDLIST", ""])
+
+
+def last_segment(lines):
+    at = max(number for number, line in enumerate(lines) if line.startswith("#EXTINF:"))
+    return [line for line in lines[at:] if line]
