@@ -12,6 +12,7 @@ pub mod playready;
 pub mod pssh;
 pub mod sample_aes;
 pub mod signal;
+pub mod source;
 pub mod subsample;
 pub mod vault;
 pub mod widevine;
@@ -89,6 +90,14 @@ pub enum ProtectionScheme {
 }
 
 impl ProtectionScheme {
+    /// Every scheme.
+    pub const ALL: [ProtectionScheme; 4] = [
+        ProtectionScheme::Cenc,
+        ProtectionScheme::Cens,
+        ProtectionScheme::Cbc1,
+        ProtectionScheme::Cbcs,
+    ];
+
     /// `schm` scheme type.
     pub fn fourcc(self) -> [u8; 4] {
         match self {
@@ -124,7 +133,7 @@ impl ProtectionScheme {
 }
 
 /// `crypt_byte_block` and `skip_byte_block` of `tenc`, in blocks of 16 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern {
     /// Encrypted blocks, 0 to 15.
     pub crypt: u8,

@@ -93,6 +93,19 @@ pub const LICENCE_REQUEST_SIZE_BYTES_MAX: usize = 16 << 10;
 /// a picture in more slices than that can not be described, so it can not be encrypted.
 pub const SAMPLE_AUXILIARY_SIZE_BYTES_MAX: usize = u8::MAX as usize;
 
+/// Encrypted samples of one file whose protection is kept, 16 bytes each beside what `senc` says: a day of video at 60 fps
+/// with three audio tracks.
+pub const ENCRYPTED_SAMPLE_COUNT_MAX: usize = 20_000_000;
+
+/// What `senc` boxes of one file say together: a day of video at 60 fps in four slices.
+pub const FILE_AUXILIARY_SIZE_BYTES_MAX: usize = 256 << 20;
+
+/// Auxiliary information of one fragment or table that is read from outside its `moof` or `moov`.
+pub const AUXILIARY_READ_SIZE_BYTES_MAX: u64 = 64 << 20;
+
+/// Keys, patterns and constant IVs of one file's samples together: a new key every ten seconds for eight hours.
+pub const SAMPLE_PROTECTION_COUNT_MAX: usize = 4_096;
+
 /// Items in a list that a request chooses tracks or languages by.
 pub const CHOICE_LIST_COUNT_MAX: usize = 64;
 

@@ -151,26 +151,7 @@ impl SampleCipher {
     }
 
     fn check(&self, subsamples: &[Subsample], sample_size: usize) -> Result<(), CipherError> {
-        if subsamples.is_empty() {
-            return Ok(());
-        }
-        let mapped = subsamples.iter().fold(0_u64, |sum, subsample| {
-            sum.saturating_add(u64::from(subsample.clear) + u64::from(subsample.protected))
-        });
-        if mapped != sample_size as u64 {
-            return Err(CipherError::Map {
-                mapped,
-                size: sample_size as u64,
-            });
-        }
-        let partial = |subsample: &Subsample| !subsample.protected.is_multiple_of(BLOCK_SIZE as u32);
-        match subsamples.iter().position(partial) {
-            Some(index) if self.scheme == ProtectionScheme::Cbc1 => Err(CipherError::PartialBlock {
-                subsample: index,
-                protected: subsamples.get(index).map_or(0, |subsample| subsample.protected),
-            }),
-            _ => Ok(()),
-        }
+        check(self.scheme, subsamples.iter().copied(), sample_size)
     }
 
     /// Counting is its own inverse; `chain` is the direction of the chaining schemes.
@@ -216,6 +197,37 @@ impl SampleCipher {
     /// A 64-bit block counter in the last eight bytes (9.3). No sample is long enough to see it come round.
     fn keystream(&self, iv: &[u8; 16]) -> StreamCipherCoreWrapper<CtrCore<&Aes128, Ctr64BE>> {
         StreamCipherCoreWrapper::from_core(CtrCore::inner_iv_init(&self.aes, &Array(*iv)))
+    }
+}
+
+/// Whether `subsamples` are a map of a sample of `sample_size` bytes in `scheme`; none at all always are.
+pub(super) fn check(
+    scheme: ProtectionScheme,
+    subsamples: impl ExactSizeIterator<Item = Subsample>,
+    sample_size: usize,
+) -> Result<(), CipherError> {
+    if subsamples.len() == 0 {
+        return Ok(());
+    }
+    let mut mapped = 0_u64;
+    let mut partial = None;
+    for (index, subsample) in subsamples.enumerate() {
+        mapped = mapped.saturating_add(u64::from(subsample.clear) + u64::from(subsample.protected));
+        if !subsample.protected.is_multiple_of(BLOCK_SIZE as u32) {
+            partial = partial.or(Some((index, subsample.protected)));
+        }
+    }
+    if mapped != sample_size as u64 {
+        return Err(CipherError::Map {
+            mapped,
+            size: sample_size as u64,
+        });
+    }
+    match partial {
+        Some((subsample, protected)) if scheme == ProtectionScheme::Cbc1 => {
+            Err(CipherError::PartialBlock { subsample, protected })
+        }
+        _ => Ok(()),
     }
 }
 
