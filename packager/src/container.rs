@@ -1,5 +1,6 @@
 //! What kind of file a source is, told by its first bytes and never by its name.
 
+use crate::crypto::source::{NoKeys, SourceKeys};
 use crate::demux::Demuxer;
 use crate::elementary::{ac3, adts, flac, mpeg_audio};
 use crate::isobmff::movie;
@@ -111,13 +112,18 @@ fn recognise_text(head: &[u8]) -> Option<TextFile> {
 }
 
 impl Container {
-    /// Starts reading `source`, which is of this kind.
+    /// Starts reading `source`, which is of this kind. Encrypted tracks are refused.
     pub fn index(self, source: &dyn ReadAt) -> Indexed {
+        self.index_encrypted(source, &NoKeys)
+    }
+
+    /// As [`Container::index`], with encrypted tracks whose keys are among `keys`.
+    pub fn index_encrypted(self, source: &dyn ReadAt, keys: &dyn SourceKeys) -> Indexed {
         fn text<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {
             result.map_err(|error| error.to_string())
         }
         match self {
-            Container::IsoBmff => Indexed::InPlace(text(movie::read(source))),
+            Container::IsoBmff => Indexed::InPlace(text(movie::read_encrypted(source, keys))),
             Container::Matroska => Indexed::InPlace(text(matroska::read(source))),
             Container::Adts => Indexed::InPlace(text(adts::read(source))),
             Container::MpegAudio => Indexed::InPlace(text(mpeg_audio::read(source))),

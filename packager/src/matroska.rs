@@ -116,7 +116,11 @@ pub fn read(source: &dyn ReadAt) -> Result<SourceTracks, MatroskaError> {
             Err(why) => refused.push(Refusal { what: name, why }),
         }
     }
-    Ok(SourceTracks { tracks, refused })
+    Ok(SourceTracks {
+        tracks,
+        refused,
+        encryption: None,
+    })
 }
 
 /// What a track is called in refusals.

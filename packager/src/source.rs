@@ -1,7 +1,10 @@
 //! Bytes of a source at an offset: the one way in which pure code asks its caller for input.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use crate::crypto::source::EncryptedSamples;
 use crate::track::Track;
 
 /// Why bytes of a source could not be had.
@@ -73,4 +76,6 @@ pub struct SourceTracks {
     pub tracks: Vec<Track>,
     /// Tracks that are not served.
     pub refused: Vec<Refusal>,
+    /// How samples of encrypted tracks are protected; `None` where all are clear.
+    pub encryption: Option<Arc<EncryptedSamples>>,
 }

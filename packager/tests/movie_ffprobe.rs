@@ -329,7 +329,7 @@ const JUSTIFIED: &[(&str, &str, &[&str])] = &[
         "ffprobe gives up on it",
         &[
             "2: ffprobe has no such track",
-            "refused track 1 (video, encv): encrypted (cenc, KID cd7eb9ff88f34caeb06185b00024e4c2)",
+            "refused track 1 (video, encv): encrypted (cenc, KID cd7eb9ff88f34caeb06185b00024e4c2): no key",
         ],
     ),
     (
@@ -337,7 +337,7 @@ const JUSTIFIED: &[(&str, &str, &[&str])] = &[
         "ffprobe gives up on it",
         &[
             "2: ffprobe has no such track",
-            "refused track 1 (video, encv): encrypted (cenc, KID 10000000000000000000000000000001)",
+            "refused track 1 (video, encv): encrypted (cenc, KID 10000000000000000000000000000001): no key",
         ],
     ),
     (
@@ -346,8 +346,8 @@ const JUSTIFIED: &[(&str, &str, &[&str])] = &[
         &[
             "1: (video) is not served",
             "2: (audio) is not served",
-            "refused track 1 (video, encv): encrypted (cenc, KID 7e571d037e571d037e571d037e571d03)",
-            "refused track 2 (audio, enca): encrypted (cenc, KID 7e571d047e571d047e571d047e571d04)",
+            "refused track 1 (video, encv): encrypted (cenc, KID 7e571d037e571d037e571d037e571d03): no key",
+            "refused track 2 (audio, enca): encrypted (cenc, KID 7e571d047e571d047e571d047e571d04): no key",
         ],
     ),
     (
@@ -356,7 +356,7 @@ const JUSTIFIED: &[(&str, &str, &[&str])] = &[
         &[
             "1: (video) is not served",
             "2: (subtitle) is not served",
-            "refused track 1 (video, encv): encrypted (cbcs, KID 00000000000000000000000000000000)",
+            "refused track 1 (video, encv): encrypted (cbcs, KID 00000000000000000000000000000000): no key",
             "refused track 2 (text, c608): closed captions in a track of their own (c608), not served",
         ],
     ),

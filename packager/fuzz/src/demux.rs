@@ -61,6 +61,7 @@ fn stored(demuxer: &dyn Demuxer, packets: Vec<Packet>) -> (Bytes, SourceTracks) 
     let mut found = SourceTracks {
         tracks: Vec::new(),
         refused: demuxer.refused().to_vec(),
+        encryption: None,
     };
     for (track, samples) in demuxer.tracks().iter().zip(&samples) {
         let Some(description) = &track.description else {

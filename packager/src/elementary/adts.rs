@@ -68,6 +68,7 @@ pub fn read(source: &dyn ReadAt) -> Result<SourceTracks, ElementaryError> {
     let index = writer.finish(0)?;
     Ok(SourceTracks {
         tracks: vec![Track { description, index }],
+        encryption: None,
         refused: scan.into_notes(),
     })
 }

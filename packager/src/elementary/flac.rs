@@ -85,6 +85,7 @@ pub fn read(source: &dyn ReadAt) -> Result<SourceTracks, ElementaryError> {
     }
     Ok(SourceTracks {
         tracks: vec![Track { description, index }],
+        encryption: None,
         refused,
     })
 }

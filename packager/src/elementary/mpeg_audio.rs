@@ -88,6 +88,7 @@ pub fn read(source: &dyn ReadAt) -> Result<SourceTracks, ElementaryError> {
     let index = writer.finish(i64::from(delay))?;
     Ok(SourceTracks {
         tracks: vec![Track { description, index }],
+        encryption: None,
         refused: scan.into_notes(),
     })
 }

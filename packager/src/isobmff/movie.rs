@@ -5,16 +5,21 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod edit;
+mod encryption;
 mod fragment;
 mod header;
+mod key_fit;
 pub(crate) mod language;
 mod samples;
 mod table;
 mod walk;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use self::edit::{EditContext, EditedTrack};
+use self::encryption::TrackEncryption;
 use self::fragment::{FragmentedTrack, Fragments, NO_SAMPLE_PRESENT};
 use self::header::{MovieHeader, TrackHeader};
 use self::samples::RawSamples;
@@ -23,6 +28,7 @@ use self::walk::Walk;
 use super::sample_entry::{self, SourceEntry, TrackFacts};
 use super::{BoxError, BoxReader, FourCc};
 use crate::codec::MediaKind;
+use crate::crypto::source::{EncryptedSamples, NoKeys, SourceKeys};
 use crate::limits::{FILE_SAMPLE_COUNT_MAX, FRAGMENT_COUNT_MAX, TOP_LEVEL_BOX_COUNT_MAX};
 use crate::source::{ReadAt, ReadError, Refusal, SourceTracks};
 use crate::time::{MediaTime, Rounding, Timescale};
@@ -63,13 +69,19 @@ pub enum MovieError {
     SegmentWithoutHeader,
 }
 
-/// Reads an ISO base media or QuickTime file.
+/// Reads an ISO base media or QuickTime file. Encrypted tracks are refused.
 pub fn read(source: &dyn ReadAt) -> Result<SourceTracks, MovieError> {
+    read_encrypted(source, &NoKeys)
+}
+
+/// As [`read`], with encrypted tracks whose keys are among `keys` and fit.
+pub fn read_encrypted(source: &dyn ReadAt, keys: &dyn SourceKeys) -> Result<SourceTracks, MovieError> {
     let mut walk = Walk::new(source);
     let (moov, payload) = find_movie(&mut walk)?;
     let mut movie = MovieHeader::parse(walk::reader(&moov, &payload));
     let mut reader = Reader {
         source,
+        keys,
         movie_timescale: movie.timescale,
         fragmented: movie.fragmented,
         refused: std::mem::take(&mut movie.refused),
@@ -82,7 +94,7 @@ pub fn read(source: &dyn ReadAt) -> Result<SourceTracks, MovieError> {
         .collect();
     let chosen: Vec<Chosen> = match movie.fragmented {
         true => {
-            let mut fragments = Fragments::new(source.size());
+            let mut fragments = Fragments::new(source);
             let mut rest = Vec::new();
             for mut candidate in candidates {
                 let extends = movie
@@ -95,7 +107,8 @@ pub fn read(source: &dyn ReadAt) -> Result<SourceTracks, MovieError> {
                     candidate.kind,
                     extends,
                     &candidate.table,
-                    source.size(),
+                    candidate.encryption.take(),
+                    source,
                 );
                 fragments.tracks.insert(candidate.header.id, track);
                 candidate.descriptions.clear();
@@ -143,17 +156,21 @@ struct Candidate<'a> {
     entries: Vec<BoxReader<'a>>,
     /// Sample description indexes in use.
     descriptions: Vec<u32>,
+    /// `None` where no sample can be encrypted.
+    encryption: Option<TrackEncryption<'a>>,
 }
 
 /// A track with its samples chosen.
 struct Chosen {
     description: TrackDescription,
     edited: EditedTrack,
+    encrypted: Option<EncryptedSamples>,
 }
 
 /// The reading of one file.
 struct Reader<'s> {
     source: &'s dyn ReadAt,
+    keys: &'s dyn SourceKeys,
     movie_timescale: Option<Timescale>,
     fragmented: bool,
     refused: Vec<Refusal>,
@@ -212,16 +229,18 @@ impl<'s> Reader<'s> {
             let mut descriptions: Vec<u32> = table.description_indexes().take(ENTRY_COUNT_MAX).collect();
             descriptions.sort_unstable();
             descriptions.dedup();
-            Ok((timescale, kind, table, entries, descriptions))
+            let encryption = TrackEncryption::parse(&header, &entries, kind)?;
+            Ok((timescale, kind, table, entries, descriptions, encryption))
         });
         match checked {
-            Ok((timescale, kind, table, entries, descriptions)) => Some(Candidate {
+            Ok((timescale, kind, table, entries, descriptions, encryption)) => Some(Candidate {
                 header,
                 timescale,
                 kind,
                 table,
                 entries,
                 descriptions,
+                encryption,
             }),
             Err(why) => {
                 self.refuse(name, why);
@@ -231,7 +250,7 @@ impl<'s> Reader<'s> {
     }
 
     /// Reads all fragments behind `moov`. A damaged one ends the walk: what came before it is served.
-    fn fragments(&mut self, walk: &mut Walk<'_>, fragments: &mut Fragments) -> Result<(), MovieError> {
+    fn fragments(&mut self, walk: &mut Walk<'_>, fragments: &mut Fragments<'_>) -> Result<(), MovieError> {
         let mut fragment_count = 0;
         loop {
             let found = match walk.next() {
@@ -264,20 +283,36 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn choose(&mut self, candidate: Candidate<'_>) -> Option<Chosen> {
-        let samples = RawSamples::Table(candidate.table);
-        let promised = u64::from(candidate.table.sample_count());
-        self.choose_samples(&candidate, &samples, || {
-            promised - candidate.table.iter().count() as u64
-        })
+    fn choose(&mut self, mut candidate: Candidate<'_>) -> Option<Chosen> {
+        let table = candidate.table;
+        let encrypted = candidate.encryption.take().map(|mut encryption| {
+            let samples = table.iter().map(|sample| (sample.offset, sample.size));
+            let chunks = table.samples_per_chunk();
+            encryption
+                .header_samples(&candidate.descriptions, samples, chunks, self.source)
+                .map(|()| encryption.samples)
+        });
+        match encrypted.transpose() {
+            Ok(encrypted) => {
+                let promised = u64::from(table.sample_count());
+                let missing_count = || promised - table.iter().count() as u64;
+                self.choose_samples(&candidate, &RawSamples::Table(table), encrypted, missing_count)
+            }
+            Err(why) => {
+                self.refuse(track_name(&candidate.header, &candidate.entries), why);
+                None
+            }
+        }
     }
 
-    fn choose_gathered(&mut self, mut candidate: Candidate<'_>, fragments: &mut Fragments) -> Option<Chosen> {
+    fn choose_gathered(&mut self, mut candidate: Candidate<'_>, fragments: &mut Fragments<'_>) -> Option<Chosen> {
         let gathered = fragments.tracks.remove(&candidate.header.id)?.finish();
         match gathered {
             Ok(gathered) => {
                 candidate.descriptions = gathered.descriptions;
-                self.choose_samples(&candidate, &gathered.samples, || gathered.missing_count)
+                self.choose_samples(&candidate, &gathered.samples, gathered.encrypted, || {
+                    gathered.missing_count
+                })
             }
             Err(why) => {
                 self.refuse(track_name(&candidate.header, &candidate.entries), why);
@@ -290,6 +325,7 @@ impl<'s> Reader<'s> {
         &mut self,
         candidate: &Candidate<'_>,
         samples: &RawSamples<'_>,
+        mut encrypted: Option<EncryptedSamples>,
         missing_count: impl Fn() -> u64,
     ) -> Option<Chosen> {
         let header = &candidate.header;
@@ -298,7 +334,10 @@ impl<'s> Reader<'s> {
             self.refuse(name, NO_SAMPLE_PRESENT);
             return None;
         }
-        let description = match self.describe(candidate, samples) {
+        let described = self
+            .check_keys(encrypted.as_mut())
+            .and_then(|()| self.describe(candidate, samples, encrypted.as_ref()));
+        let description = match described {
             Ok(description) => description,
             Err(why) => {
                 self.refuse(name, why);
@@ -324,7 +363,11 @@ impl<'s> Reader<'s> {
                     let why = format!("{} samples in front of the first sync sample", edited.undecodable_count);
                     self.refuse(format!("start of {name}"), why);
                 }
-                Some(Chosen { description, edited })
+                Some(Chosen {
+                    description,
+                    edited,
+                    encrypted,
+                })
             }
             Err(why) => {
                 self.refuse(name, why);
@@ -333,9 +376,31 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn describe(&self, candidate: &Candidate<'_>, samples: &RawSamples<'_>) -> Result<TrackDescription, String> {
+    /// Whether there are keys for all of a track's samples.
+    fn check_keys(&self, encrypted: Option<&mut EncryptedSamples>) -> Result<(), String> {
+        let Some(encrypted) = encrypted else { return Ok(()) };
+        encrypted.finish().map_err(|error| error.to_string())?;
+        for key_id in encrypted.key_ids() {
+            let scheme = encrypted.scheme().map_or("", |scheme| scheme.name());
+            let why = match self.keys.key(key_id) {
+                Ok(Some(_)) => continue,
+                Ok(None) => "no key".to_owned(),
+                Err(reason) => reason,
+            };
+            return Err(format!("encrypted ({scheme}, KID {}): {why}", key_id.hex()));
+        }
+        Ok(())
+    }
+
+    /// Describes the track from its entry and, where need be, its first sample; with keys it is seen whether they fit.
+    fn describe(
+        &self,
+        candidate: &Candidate<'_>,
+        samples: &RawSamples<'_>,
+        encrypted: Option<&EncryptedSamples>,
+    ) -> Result<TrackDescription, String> {
         let header = &candidate.header;
-        let entry = used_entry(&candidate.entries, &candidate.descriptions)?;
+        let entry = used_entry(&candidate.entries, &candidate.descriptions, candidate.kind)?;
         let track = TrackFacts {
             source_track_id: header.id,
             timescale: candidate.timescale,
@@ -351,14 +416,23 @@ impl<'s> Reader<'s> {
             entry.set_frame_rate((ticks > 0).then_some((count * timescale, ticks)));
         }
         let first_sample = |size_bytes_max: usize| -> Result<Bytes, ReadError> {
-            match samples.iter().find(|sample| sample.sync && sample.size > 0) {
-                Some(sample) => self
-                    .source
-                    .read_at(sample.offset, (sample.size as usize).min(size_bytes_max)),
-                None => Ok(Bytes::new()),
+            let Some(sample) = samples.iter().find(|sample| sample.sync && sample.size > 0) else {
+                return Ok(Bytes::new());
+            };
+            let size = (sample.size as usize).min(size_bytes_max);
+            match encrypted {
+                None => self.source.read_at(sample.offset, size),
+                Some(encrypted) => {
+                    let bytes = key_fit::read_sample(self.source, self.keys, encrypted, &sample)?;
+                    Ok(bytes.slice(..size.min(bytes.len())))
+                }
             }
         };
-        sample_entry::describe(&track, &entry, &first_sample).map_err(|error| error.to_string())
+        let description = sample_entry::describe(&track, &entry, &first_sample).map_err(|error| error.to_string())?;
+        if let Some(encrypted) = encrypted {
+            key_fit::check(self.source, self.keys, encrypted, &description, samples.iter())?;
+        }
+        Ok(description)
     }
 
     /// Puts all tracks on one timeline, on which the first thing shown is shown at zero.
@@ -368,19 +442,34 @@ impl<'s> Reader<'s> {
             .map(|track| MediaTime::new(track.edited.start, track.description.timescale))
             .min();
         let mut tracks = Vec::with_capacity(chosen.len());
-        for Chosen { description, edited } in chosen {
+        let mut encryption = EncryptedSamples::default();
+        for Chosen {
+            description,
+            edited,
+            encrypted,
+        } in chosen
+        {
+            let what = format!("track {} ({})", description.source_track_id, description.codec.name());
+            if let Some(encrypted) = encrypted
+                && let Err(error) = encryption.append(&encrypted)
+            {
+                self.refuse(what, error);
+                continue;
+            }
             let shift = start.map_or(0, |start| start.to_scale(description.timescale, Rounding::Nearest));
             match edited.writer.finish(edited.edit_offset.saturating_add(shift)) {
                 Ok(index) => tracks.push(Track { description, index }),
-                Err(error) => {
-                    let what = format!("track {} ({})", description.source_track_id, description.codec.name());
-                    self.refuse(what, error);
-                }
+                Err(error) => self.refuse(what, error),
             }
+        }
+        if let Err(error) = encryption.finish() {
+            self.refuse("all tracks".to_owned(), error);
+            tracks.clear();
         }
         SourceTracks {
             tracks,
             refused: self.refused,
+            encryption: (!encryption.is_empty()).then(|| Arc::new(encryption)),
         }
     }
 }
@@ -422,8 +511,9 @@ fn sample_entries(mut stbl: BoxReader<'_>) -> Result<Vec<BoxReader<'_>>, BoxErro
     Ok(entries)
 }
 
-/// The one sample entry that all samples use; entries that differ only in being written twice count as one.
-fn used_entry<'a>(entries: &[BoxReader<'a>], descriptions: &[u32]) -> Result<BoxReader<'a>, String> {
+/// The one sample entry that all samples use; entries that differ only in being written twice, or in whether samples are
+/// protected, count as one.
+fn used_entry<'a>(entries: &[BoxReader<'a>], descriptions: &[u32], kind: MediaKind) -> Result<BoxReader<'a>, String> {
     if entries.is_empty() {
         return Err("no sample entry (stsd)".to_owned());
     }
@@ -437,7 +527,7 @@ fn used_entry<'a>(entries: &[BoxReader<'a>], descriptions: &[u32]) -> Result<Box
             (None, _) => return Err(format!("sample description {index} of {}", entries.len())),
         };
         match used {
-            Some(other) if other.fourcc != entry.fourcc || other.remaining() != entry.remaining() => {
+            Some(other) if sample_entry::clear_form(&other, kind) != sample_entry::clear_form(entry, kind) => {
                 return Err(format!(
                     "its coding changes on the way ({} sample entries)",
                     entries.len()

@@ -9,12 +9,14 @@
 mod ac4;
 mod audio;
 mod dolby_vision;
+mod encrypted;
 mod source;
 mod text;
 mod video;
 
 pub use audio::{aac, ac3, ac4, eac3, flac, mp3, opus};
-pub use source::{SourceEntry, describe};
+pub use encrypted::{EntryProtection, read_seig};
+pub use source::{SourceEntry, clear_form, describe};
 pub use text::{stpp, wvtt};
 pub use video::{av1, avc, hevc, vp8, vp9};
 

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::codec::MediaKind;
+use crate::crypto::source::EncryptedSamples;
 use crate::index::NewSample;
 use crate::isobmff::{BoxError, BoxReader};
 use crate::limits::FILE_SAMPLE_COUNT_MAX;
+use crate::source::ReadAt;
 use crate::time::Timescale;
 
+use super::encryption::TrackEncryption;
 use super::header::TrackExtends;
 use super::samples::{Gatherer, RawSamples};
 use super::table::SampleTable;
@@ -20,7 +23,7 @@ const DESCRIPTION_COUNT_MAX: usize = 16;
 
 /// One track of a fragmented movie while its fragments are read.
 #[derive(Debug)]
-pub(super) struct FragmentedTrack {
+pub(super) struct FragmentedTrack<'a> {
     gatherer: Gatherer,
     kind: MediaKind,
     extends: TrackExtends,
@@ -30,6 +33,10 @@ pub(super) struct FragmentedTrack {
     ended: bool,
     refused: Option<String>,
     bytes_left: u64,
+    encryption: Option<TrackEncryption<'a>>,
+    /// Of an encrypted track's fragment: where its samples start and their sizes, and how many each `trun` has.
+    placed: Vec<(u64, u32)>,
+    runs: Vec<u32>,
 }
 
 /// What the fragments left of a track.
@@ -38,17 +45,20 @@ pub(super) struct Gathered {
     pub samples: RawSamples<'static>,
     pub descriptions: Vec<u32>,
     pub missing_count: u64,
+    /// `None` where no sample can be encrypted.
+    pub encrypted: Option<EncryptedSamples>,
 }
 
-impl FragmentedTrack {
+impl<'a> FragmentedTrack<'a> {
     /// A track that starts with the samples of the header's tables, if there are any.
     pub(super) fn new(
         timescale: Timescale,
         kind: MediaKind,
         extends: TrackExtends,
         table: &SampleTable<'_>,
-        source_size: u64,
-    ) -> FragmentedTrack {
+        encryption: Option<TrackEncryption<'a>>,
+        source: &dyn ReadAt,
+    ) -> FragmentedTrack<'a> {
         let mut track = FragmentedTrack {
             gatherer: Gatherer::new(timescale),
             kind,
@@ -57,7 +67,10 @@ impl FragmentedTrack {
             missing_count: 0,
             ended: false,
             refused: None,
-            bytes_left: source_size.saturating_mul(4),
+            bytes_left: source.size().saturating_mul(4),
+            encryption,
+            placed: Vec::new(),
+            runs: Vec::new(),
         };
         if table.sample_count() > 0 {
             for description in table.description_indexes() {
@@ -70,8 +83,29 @@ impl FragmentedTrack {
             }
             track.missing_count = u64::from(table.sample_count() - count);
             track.ended |= track.missing_count > 0;
+            if let Some(encryption) = &mut track.encryption {
+                let samples = table.iter().map(|sample| (sample.offset, sample.size));
+                let chunks = table.samples_per_chunk();
+                if let Err(why) = encryption.header_samples(&track.descriptions, samples, chunks, source) {
+                    track.refuse(why);
+                }
+            }
         }
         track
+    }
+
+    /// Finds out how the samples of `traf` are protected, which were just read.
+    fn decipher(&mut self, traf: BoxReader<'_>, description: u32, base_offset: u64, source: &dyn ReadAt) {
+        if let Some(encryption) = &mut self.encryption
+            && self.refused.is_none()
+        {
+            let found = encryption.fragment_samples(traf, description, &self.placed, &self.runs, base_offset, source);
+            if let Err(why) = found {
+                self.refuse(format!("fragment at byte {}: {why}", traf.offset));
+            }
+        }
+        self.placed.clear();
+        self.runs.clear();
     }
 
     fn uses(&mut self, description: u32) {
@@ -112,6 +146,7 @@ impl FragmentedTrack {
             samples: self.gatherer.finish().map_err(|error| error.to_string())?,
             descriptions: self.descriptions,
             missing_count: self.missing_count,
+            encrypted: self.encryption.map(|encryption| encryption.samples),
         })
     }
 }
@@ -137,19 +172,18 @@ const DEPENDS_MASK: u32 = 0x300_0000;
 const DEPENDS_ON_OTHERS: u32 = 0x100_0000;
 
 /// The tracks of a fragmented movie while its fragments are read.
-#[derive(Debug)]
-pub(super) struct Fragments {
-    pub tracks: BTreeMap<u32, FragmentedTrack>,
-    source_size: u64,
+pub(super) struct Fragments<'a> {
+    pub tracks: BTreeMap<u32, FragmentedTrack<'a>>,
+    source: &'a dyn ReadAt,
     /// Samples that may still come, of all tracks together.
     samples_left: usize,
 }
 
-impl Fragments {
-    pub(super) fn new(source_size: u64) -> Fragments {
+impl<'a> Fragments<'a> {
+    pub(super) fn new(source: &'a dyn ReadAt) -> Fragments<'a> {
         Fragments {
             tracks: BTreeMap::new(),
-            source_size,
+            source,
             samples_left: FILE_SAMPLE_COUNT_MAX,
         }
     }
@@ -218,10 +252,13 @@ impl Fragments {
                 let run = Run {
                     base_offset,
                     implied_offset: data_offset,
-                    source_size: self.source_size,
+                    source_size: self.source.size(),
                 };
                 data_offset = run.read(child, &defaults, track.as_deref_mut(), &mut self.samples_left)?;
             }
+        }
+        if let Some(track) = track {
+            track.decipher(traf, description, base_offset, self.source);
         }
         Ok(data_offset)
     }
@@ -271,6 +308,9 @@ impl Run {
                 .unwrap_or(source_size));
         }
         *samples_left -= count;
+        if let Some(track) = track.as_deref_mut().filter(|track| track.encryption.is_some()) {
+            track.runs.push(count as u32);
+        }
         let first_flags = if flags & FIRST_FLAGS != 0 {
             Some(trun.u32()?)
         } else {
@@ -296,6 +336,9 @@ impl Run {
                 match (offset, end, track.bytes_left.checked_sub(u64::from(size))) {
                     (Some(offset), Some(_), Some(bytes_left)) => {
                         track.bytes_left = bytes_left;
+                        if track.encryption.is_some() && !track.ended {
+                            track.placed.push((offset, size));
+                        }
                         track.push(NewSample {
                             offset,
                             size,

@@ -203,6 +203,18 @@ impl<'a> SampleTable<'a> {
             .filter(move |index| previous.replace(*index) != Some(*index))
     }
 
+    /// How many samples each chunk holds, in turn; the last may promise more than there are.
+    pub(super) fn samples_per_chunk(&self) -> impl Iterator<Item = u32> + 'a {
+        let runs = self.chunk_runs;
+        let mut run = 0;
+        (1..=self.chunk_offsets.len() as u64).map(move |chunk_number| {
+            while u32_at(runs, (run + 1) * 3).is_some_and(|first| u64::from(first) <= chunk_number) {
+                run += 1;
+            }
+            u32_at(runs, run * 3 + 1).unwrap_or(0)
+        })
+    }
+
     /// Samples in decode order, up to the first that does not lie in the source.
     pub(super) fn iter(&self) -> TableSamples<'a> {
         TableSamples {

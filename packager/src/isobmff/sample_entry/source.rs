@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::encrypted::{self, EntryProtection};
 use super::{SampleEntryError, TrackFacts, VideoFacts, audio, unusable};
 use crate::codec::aac::AudioSpecificConfig;
 use crate::codec::aac::esds::Esds;
@@ -27,6 +28,7 @@ const FRAME_HEADER_READ_SIZE_BYTES: usize = 64;
 pub struct SourceEntry {
     coding: Coding,
     video: VideoFacts,
+    protection: Option<EntryProtection>,
 }
 
 /// How the samples are coded, with the configuration as found.
@@ -83,8 +85,9 @@ impl<'a> Children<'a> {
 }
 
 impl SourceEntry {
-    /// Reads one entry of `stsd`. `matrix` is that of `tkhd`. Fails, with a reason for people, for what is encrypted, of
-    /// no served coding or damaged.
+    /// Reads one entry of `stsd`. `matrix` is that of `tkhd`. Fails, with a reason for people, for what is of no served
+    /// coding or damaged, or encrypted otherwise than by Common Encryption. An entry of protected samples says so by
+    /// [`SourceEntry::protection`] and describes what they are once decrypted.
     pub fn parse(
         mut entry: BoxReader<'_>,
         kind: MediaKind,
@@ -101,13 +104,29 @@ impl SourceEntry {
                 matrix,
                 ..VideoFacts::default()
             },
+            protection: None,
         };
         source.coding = match kind {
             MediaKind::Video => source.video(entry)?,
-            MediaKind::Audio => audio_coding(entry)?,
+            MediaKind::Audio => source.audio(entry)?,
             MediaKind::Text => text_coding(entry)?,
         };
         Ok(source)
+    }
+
+    /// How samples are protected; `None` when they are clear.
+    pub fn protection(&self) -> Option<&EntryProtection> {
+        self.protection.as_ref()
+    }
+
+    /// The coding's name: that of the entry, or the one that a protected entry hides.
+    fn coding_name(&mut self, fourcc: FourCc, children: &Children<'_>) -> Result<FourCc, SampleEntryError> {
+        if !matches!(&fourcc.0, b"encv" | b"enca") {
+            return Ok(fourcc);
+        }
+        let (original, protection) = encrypted::unprotect(children.find(b"sinf").copied())?;
+        self.protection = Some(protection);
+        Ok(original)
     }
 
     /// Whether the configuration of this coding may lack a level that follows from the frame rate.
@@ -127,13 +146,48 @@ impl SourceEntry {
         entry.skip(14 + 32 + 4)?;
         let children = Children::parse(entry);
         self.pictures(&children)?;
-        let fourcc = entry.fourcc;
+        let fourcc = self.coding_name(entry.fourcc, &children)?;
         Ok(match &fourcc.0 {
             b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"dva1" | b"dvav" => Coding::Avc(children.require(b"avcC")?),
             b"hvc1" | b"hev1" | b"hvc2" | b"hev2" | b"dvh1" | b"dvhe" => Coding::Hevc(children.require(b"hvcC")?),
             b"av01" | b"dav1" => Coding::Av1(children.require(b"av1C")?),
             b"vp09" => Coding::Vp9(children.require(b"vpcC")?),
             b"vp08" => Coding::Vp8,
+            _ => return Err(refusal(fourcc, &children)),
+        })
+    }
+
+    fn audio(&mut self, entry: BoxReader<'_>) -> Result<Coding, SampleEntryError> {
+        let entry = after_sound_fields(entry)?;
+        let mut children = Children::parse(entry);
+        // QuickTime wraps what the decoder needs.
+        if let Some(wave) = children.find(b"wave").copied() {
+            children.0.extend(Children::parse(wave).0);
+        }
+        let fourcc = self.coding_name(entry.fourcc, &children)?;
+        Ok(match &fourcc.0 {
+            b"mp4a" => {
+                let esds = Esds::parse(&children.require(b"esds")?)?;
+                match esds.object_type_indication {
+                    0x40 | 0x66..=0x68 => match esds.decoder_specific_info {
+                        config if config.is_empty() => return Err(unusable("AAC without its configuration")),
+                        config => match AudioSpecificConfig::parse(&config) {
+                            Ok(parsed) if matches!(parsed.object_type, 32..=34) => Coding::MpegAudio,
+                            _ => Coding::Aac(config),
+                        },
+                    },
+                    0x69 | 0x6b => Coding::MpegAudio,
+                    0xa5 => Coding::Ac3(None),
+                    0xa6 => Coding::Eac3(None),
+                    other => return Err(unusable(format!("{} is not served", object_type_name(other)))),
+                }
+            }
+            b".mp3" | b"ms\0U" => Coding::MpegAudio,
+            b"ac-3" | b"sac3" => Coding::Ac3(children.payload(b"dac3")),
+            b"ec-3" => Coding::Eac3(children.payload(b"dec3")),
+            b"ac-4" => Coding::Ac4(children.require(b"dac4")?),
+            b"Opus" => Coding::Opus(children.require(b"dOps")?),
+            b"fLaC" => Coding::Flac(children.require(b"dfLa")?),
             _ => return Err(refusal(fourcc, &children)),
         })
     }
@@ -206,7 +260,11 @@ fn begins_with_box(bytes: &[u8]) -> bool {
             .is_some_and(|name| name.iter().all(|byte| matches!(byte, b' '..=b'~' | 0xa9)))
 }
 
-fn audio_coding(mut entry: BoxReader<'_>) -> Result<Coding, SampleEntryError> {
+/// Fields of a video entry in front of its boxes, those of every entry included.
+const VISUAL_FIELDS_SIZE_BYTES: usize = 6 + 2 + 16 + 4 + 14 + 32 + 4;
+
+/// The boxes of an audio entry, `entry` without the fields of every entry.
+fn after_sound_fields(mut entry: BoxReader<'_>) -> Result<BoxReader<'_>, BoxError> {
     let version = entry.u16()?;
     entry.skip(18)?;
     // Version 1 means four more fields in a QuickTime file and none in an ISO one: what stands there tells.
@@ -216,37 +274,7 @@ fn audio_coding(mut entry: BoxReader<'_>) -> Result<Coding, SampleEntryError> {
         _ => 0,
     };
     entry.skip(more)?;
-    let mut children = Children::parse(entry);
-    // QuickTime wraps what the decoder needs.
-    if let Some(wave) = children.find(b"wave").copied() {
-        children.0.extend(Children::parse(wave).0);
-    }
-    let fourcc = entry.fourcc;
-    Ok(match &fourcc.0 {
-        b"mp4a" => {
-            let esds = Esds::parse(&children.require(b"esds")?)?;
-            match esds.object_type_indication {
-                0x40 | 0x66..=0x68 => match esds.decoder_specific_info {
-                    config if config.is_empty() => return Err(unusable("AAC without its configuration")),
-                    config => match AudioSpecificConfig::parse(&config) {
-                        Ok(parsed) if matches!(parsed.object_type, 32..=34) => Coding::MpegAudio,
-                        _ => Coding::Aac(config),
-                    },
-                },
-                0x69 | 0x6b => Coding::MpegAudio,
-                0xa5 => Coding::Ac3(None),
-                0xa6 => Coding::Eac3(None),
-                other => return Err(unusable(format!("{} is not served", object_type_name(other)))),
-            }
-        }
-        b".mp3" | b"ms\0U" => Coding::MpegAudio,
-        b"ac-3" | b"sac3" => Coding::Ac3(children.payload(b"dac3")),
-        b"ec-3" => Coding::Eac3(children.payload(b"dec3")),
-        b"ac-4" => Coding::Ac4(children.require(b"dac4")?),
-        b"Opus" => Coding::Opus(children.require(b"dOps")?),
-        b"fLaC" => Coding::Flac(children.require(b"dfLa")?),
-        _ => return Err(refusal(fourcc, &children)),
-    })
+    Ok(entry)
 }
 
 fn object_type_name(object_type_indication: u8) -> String {
@@ -286,7 +314,12 @@ fn text_coding(mut entry: BoxReader<'_>) -> Result<Coding, SampleEntryError> {
 /// Why a coding is not served.
 fn refusal(fourcc: FourCc, children: &Children<'_>) -> SampleEntryError {
     let name = match &fourcc.0 {
-        b"encv" | b"enca" | b"enct" | b"encs" | b"encm" => return encrypted(children),
+        b"enct" | b"encs" | b"encm" => {
+            return match encrypted::unprotect(children.find(b"sinf").copied()) {
+                Ok((original, protection)) => unusable(format!("encrypted ({}) {original}", protection.scheme.name())),
+                Err(error) => error,
+            };
+        }
         b"drms" | b"drmi" | b"drmt" => return unusable("encrypted (FairPlay)"),
         b"alac" => "ALAC audio",
         b"dtsc" | b"dtsh" | b"dtsl" | b"dtse" | b"dtsx" | b"dtsy" | b"DTS " => "DTS audio",
@@ -317,27 +350,29 @@ fn refusal(fourcc: FourCc, children: &Children<'_>) -> SampleEntryError {
     unusable(format!("{name} is not served"))
 }
 
-/// `encrypted (cenc, KID …)` from `sinf` (ISO/IEC 14496-12:2022 8.12, ISO/IEC 23001-7 8.2).
-fn encrypted(children: &Children<'_>) -> SampleEntryError {
-    let (mut scheme, mut key_id) = (None, None);
-    if let Some(sinf) = children.find(b"sinf") {
-        let protection = Children::parse(*sinf);
-        scheme = protection
-            .find(b"schm")
-            .and_then(|schm| schm.remaining().get(4..8)?.try_into().ok())
-            .map(FourCc);
-        if let Some(schi) = protection.find(b"schi") {
-            key_id = Children::parse(*schi)
-                .find(b"tenc")
-                .and_then(|tenc| tenc.remaining().get(8..24))
-                .map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-        }
+/// Coding and content of an entry as it would be without protection: to compare entries by.
+pub fn clear_form(entry: &BoxReader<'_>, kind: MediaKind) -> (FourCc, Vec<u8>) {
+    let payload = entry.remaining();
+    let as_it_is = || (entry.fourcc, payload.to_vec());
+    if !matches!(&entry.fourcc.0, b"encv" | b"enca") {
+        return as_it_is();
     }
-    let scheme = scheme.map_or("unknown scheme".to_owned(), |scheme| scheme.to_string());
-    unusable(match key_id {
-        Some(key_id) => format!("encrypted ({scheme}, KID {key_id})"),
-        None => format!("encrypted ({scheme})"),
-    })
+    let mut fields = *entry;
+    let children = match kind {
+        MediaKind::Video => fields.skip(VISUAL_FIELDS_SIZE_BYTES).map(|()| fields),
+        _ => fields.skip(6 + 2).and_then(|()| after_sound_fields(fields)),
+    };
+    let sinf = children.ok().and_then(|children| {
+        let sinf = *Children::parse(children).find(b"sinf")?;
+        Some((encrypted::unprotect(Some(sinf)).ok()?.0, sinf))
+    });
+    let Some((original, sinf)) = sinf else {
+        return as_it_is();
+    };
+    let end = (sinf.position() - entry.position()) as usize + sinf.remaining().len();
+    let start = (sinf.offset - entry.position()) as usize;
+    let parts = [payload.get(..start), payload.get(end..)];
+    (original, parts.map(Option::unwrap_or_default).concat())
 }
 
 /// Completes an entry, from the first sync sample where the entry leaves something out, and describes the track.

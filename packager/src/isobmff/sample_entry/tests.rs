@@ -378,7 +378,7 @@ fn what_is_not_served_says_why() {
             });
         });
     });
-    let expected = "encrypted (cbcs, KID abababababababababababababababab)";
+    let expected = "encrypted (cbcs, KID abababababababababababababababab): tenc at 134: wants 1 bytes, has 0";
     check(MediaKind::Video, encrypted, expected);
     check(MediaKind::Video, visual(b"encv", |_| ()), "encrypted (unknown scheme)");
 }
