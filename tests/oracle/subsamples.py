@@ -118,11 +118,6 @@ def explain(codec, ours, theirs, after_headers):
     """Why protected ranges differ, or `None`. `after_headers` are our ranges under `cbcs`, which begin right after headers
     (but in VP9)."""
     reason = "the remainder of a block is clear behind, not before"
-    if codec == "HEVC" and len(theirs) > len(after_headers):
-        # Slices of other layers, which we leave clear.
-        end = after_headers[-1][1] if after_headers else 0
-        reason = "layers above the base are protected"
-        theirs = [protected for protected in theirs if protected[0] < end]
     if ours == theirs:
         return reason
     # Version 3.8.0: https://github.com/shaka-project/shaka-packager/issues/1584 and 1599.
@@ -134,6 +129,11 @@ def explain(codec, ours, theirs, after_headers):
     shifted = [(start - by, end - by) for (start, end), by in zip(ours, moved)]
     if len(ours) == len(theirs) == len(moved) and shifted == theirs and all(0 <= by < BLOCK_SIZE for by in moved):
         return reason
+    # Slices of further layers: shaka-packager reads their headers as if they were the base's, we none of them.
+    further = all(
+        mine[0] < other[0] + BLOCK_SIZE and 0 <= mine[1] - other[1] < BLOCK_SIZE for mine, other in zip(ours, theirs))
+    if codec == "HEVC" and len(ours) == len(theirs) > 1 and further:
+        return "layers above the base are protected from behind their NAL unit header on"
     return None
 
 

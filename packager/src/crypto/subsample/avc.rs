@@ -6,6 +6,11 @@ use crate::codec::CodecError;
 use crate::codec::avc::{NalType, ParameterSets, SliceHeader};
 use crate::codec::bits::{annex_b_units, nal_units};
 
+/// `nal_unit_type` of slices of 3D-AVC.
+const DEPTH_SLICE_EXTENSION: u8 = 21;
+/// NAL unit header with the three bytes that further views and layers have (ITU-T H.264 7.3.1).
+const EXTENDED_NAL_HEADER_SIZE_BYTES: usize = 4;
+
 /// Follows the parameter sets of a track.
 #[derive(Debug, Clone)]
 pub(super) struct Scanner {
@@ -21,7 +26,9 @@ impl Scanner {
         Ok(Scanner { nal_length_size, sets })
     }
 
-    /// Slices of auxiliary pictures and of further views or layers (types 19 to 21) stay clear: they are not the video.
+    /// Slices of auxiliary pictures and of further views or layers (types 19 to 21) are protected from behind their NAL
+    /// unit headers on: how long their own headers are is told by parameter sets that no sample entry of ours carries, so
+    /// nobody who decodes what we serve reads them either.
     pub(super) fn scan(&mut self, sample: &[u8], entries: &mut Entries<'_>) -> Result<(), SubsampleError> {
         let mut units = nal_units(sample, self.nal_length_size);
         let mut has_slice = sample.is_empty();
@@ -43,6 +50,10 @@ impl Scanner {
                     has_slice = true;
                     let end = units.offset_bytes();
                     entries.protect(end - nal.len().saturating_sub(header.size_bytes), end)?;
+                }
+                Some(NalType::Auxiliary | NalType::SliceExtension | NalType::Other(DEPTH_SLICE_EXTENSION)) => {
+                    let end = units.offset_bytes();
+                    entries.protect(end - nal.len().saturating_sub(EXTENDED_NAL_HEADER_SIZE_BYTES), end)?;
                 }
                 // Partitions B and C name no parameter set, and without one their headers can not be read.
                 Some(NalType::Partition) => {

@@ -6,6 +6,9 @@ use crate::codec::CodecError;
 use crate::codec::bits::{annex_b_units, nal_units};
 use crate::codec::hevc::{NalType, ParameterSets, SliceSegmentHeader, layer_id};
 
+/// ITU-T H.265 7.3.1.2.
+const NAL_HEADER_SIZE_BYTES: usize = 2;
+
 /// Follows the parameter sets of a track.
 #[derive(Debug, Clone)]
 pub(super) struct Scanner {
@@ -21,7 +24,9 @@ impl Scanner {
         Ok(Scanner { nal_length_size, sets })
     }
 
-    /// Layers above the base and reserved types stay clear: they are not the video.
+    /// Slice segments of layers above the base (a second view, MV-HEVC) are protected from behind their NAL unit headers
+    /// on: how long their own headers are is told by parameter sets that no sample entry of ours carries, so nobody who
+    /// decodes what we serve reads them either. Reserved types stay clear.
     pub(super) fn scan(&mut self, sample: &[u8], entries: &mut Entries<'_>) -> Result<(), SubsampleError> {
         let mut units = nal_units(sample, self.nal_length_size);
         let mut has_slice = sample.is_empty();
@@ -37,6 +42,10 @@ impl Scanner {
             };
             let nal = nal.map_err(&in_unit)?;
             if layer_id(nal) != Some(0) {
+                if let Some(NalType(0..=9 | 16..=21)) = NalType::of(nal) {
+                    let end = units.offset_bytes();
+                    entries.protect(end - nal.len().saturating_sub(NAL_HEADER_SIZE_BYTES), end)?;
+                }
                 continue;
             }
             match NalType::of(nal) {

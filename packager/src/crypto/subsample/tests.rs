@@ -121,6 +121,44 @@ fn samples_of_each_coding() {
 }
 
 #[test]
+fn further_views_are_protected_behind_their_headers() {
+    let check = |codec: Codec, unit: &str, cbcs: &[(u16, u32)], blocks: &[(u16, u32)]| {
+        let (_, config, samples) = SEEDS.iter().find(|seed| seed.0 == codec).expect("there");
+        for (scheme, expected) in [(Cbcs, cbcs), (Cenc, blocks)] {
+            let mut scanner = scanner(codec, &hex(config));
+            let mut sample = hex(samples[0]);
+            let unit = hex(unit);
+            sample.extend((unit.len() as u32 + 40).to_be_bytes());
+            sample.extend(&unit);
+            sample.extend([0x5a; 40]);
+            assert_eq!(entries(&mut scanner, scheme, &sample), expected, "{codec:?} {scheme:?}");
+        }
+    };
+    // Layer 1 of MV-HEVC: a slice segment, then a prefix SEI message, which stays clear.
+    check(Codec::Hevc, "0209", &[(9, 67), (6, 40)], &[(12, 64), (14, 32)]);
+    check(Codec::Hevc, "4e09", &[(9, 67), (46, 0)], &[(12, 64), (46, 0)]);
+    // MVC's slice extension and an auxiliary picture's slice, then a subset SPS.
+    check(
+        Codec::Avc,
+        "74400001",
+        &[(9, 33), (9, 21), (8, 40)],
+        &[(10, 32), (14, 16), (16, 32)],
+    );
+    check(
+        Codec::Avc,
+        "73a0b0c0",
+        &[(9, 33), (9, 21), (8, 40)],
+        &[(10, 32), (14, 16), (16, 32)],
+    );
+    check(
+        Codec::Avc,
+        "6f400001",
+        &[(9, 33), (9, 21), (48, 0)],
+        &[(10, 32), (14, 16), (48, 0)],
+    );
+}
+
+#[test]
 fn sizes_around_a_block() {
     let check = |protected: usize, whole_blocks: &[(u16, u32)], all: &[(u16, u32)]| {
         for scheme in SCHEMES {
