@@ -87,12 +87,24 @@ pub struct ReportFormat {
     pub json: bool,
 }
 
+/// Keys of encrypted sources on the command line.
+#[derive(Debug, Args)]
+pub struct SourceKeyArguments {
+    /// File (mode 0600) with the keys of encrypted sources, a line of KID:KEY in hexadecimal for each; `-` reads them from
+    /// standard input. What they open is taken for clear.
+    #[arg(long, value_name = "FILE")]
+    pub source_keys: Option<PathBuf>,
+}
+
 /// `headwater inspect`
 #[derive(Debug, Args)]
 pub struct InspectArguments {
     /// Media files, text files or ladder folders.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Keys of encrypted sources.
+    #[command(flatten)]
+    pub keys: SourceKeyArguments,
     /// How the report is written.
     #[command(flatten)]
     pub format: ReportFormat,
@@ -111,9 +123,12 @@ pub struct PackageArguments {
     /// ts-sampleaes).
     #[arg(long, value_name = "NAMES", value_parser = form, value_delimiter = ',', default_value = "cmaf,ts")]
     pub form: Vec<Form>,
-    /// Configuration file whose [origin.protection] says where the keys of protected forms are.
+    /// Configuration file whose [origin.protection] says where the keys of protected forms are, and of encrypted sources.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Keys of encrypted sources.
+    #[command(flatten)]
+    pub keys: SourceKeyArguments,
     /// How manifest.mpd names segments.
     #[arg(long, value_enum, default_value = "timeline-number")]
     pub addressing: AddressingName,
@@ -181,6 +196,9 @@ pub struct ImportArguments {
     /// Make no thumbnails and no poster.
     #[arg(long)]
     pub no_thumbnails: bool,
+    /// Keys of encrypted sources.
+    #[command(flatten)]
+    pub keys: SourceKeyArguments,
 }
 
 /// `headwater worker`

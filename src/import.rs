@@ -5,14 +5,15 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::cli::ImportArguments;
-use crate::sources::Named;
+use crate::sources::{self, Named};
 use crate::thumbnails::{self, Wanted};
 
 /// Writes each file's tracks, one a file, into a folder of the library; each folder appears whole or not at all.
 pub fn run(arguments: ImportArguments) -> anyhow::Result<ExitCode> {
+    let keyring = sources::source_keys(&arguments.keys)?;
     for path in &arguments.files {
         let named = Named::find(path, arguments.segment_duration_ms)?;
-        let asset = named.open()?;
+        let asset = named.open(&keyring)?;
         let folder = arguments.output.join(named.entry.title().replace(['/', ' '], "_"));
         let thumbnails = match arguments.no_thumbnails {
             true => Wanted::No,

@@ -12,14 +12,15 @@ use packager::track::{MediaDescription, Track};
 use serde_json::{Map, Value, json};
 
 use crate::cli::InspectArguments;
-use crate::sources::Named;
+use crate::sources::{self, Named};
 
 /// Reports on each file; the exit code is 1 when one can not be played.
 pub fn run(arguments: InspectArguments) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     let mut code = ExitCode::SUCCESS;
+    let keyring = sources::source_keys(&arguments.keys)?;
     for path in &arguments.files {
-        let opened = Named::find(path, 4000).map(|named| named.open());
+        let opened = Named::find(path, 4000).map(|named| named.open(&keyring));
         let report = match opened {
             Ok(Ok(asset)) => {
                 let report = report(&path.to_string_lossy(), &asset);

@@ -20,7 +20,10 @@ use anyhow::{Context, bail, ensure};
 use origin::config::Section;
 use origin::keys::{FileKek, KekProvider};
 use origin::store::Store;
-use packager::crypto::vault::{KeyState, NewKey, TitleKeys, TrackClass, is_name, is_scheme, parse_content_key};
+use packager::crypto::vault::{
+    KeyState, NewKey, SOURCE_CLEAR_SCHEME, SOURCE_SCHEME, TitleKeys, TrackClass, is_name, is_scheme, is_source_scheme,
+    parse_content_key,
+};
 use packager::crypto::wrap::Secret32;
 use packager::crypto::{ContentKey, KeyId};
 use serde_json::json;
@@ -206,7 +209,11 @@ fn parse_key(text: &str) -> anyhow::Result<(KeyId, ContentKey, String, TrackClas
     };
     let key_id = KeyId::parse(key_id).context("KID is not 32 hexadecimal digits")?;
     let key = parse_content_key(key).context("KEY is not 32 hexadecimal digits")?;
-    ensure!(is_scheme(scheme), "SCHEME is not one of {}", scheme_names());
+    ensure!(
+        is_scheme(scheme) || is_source_scheme(scheme),
+        "SCHEME is not one of {}, {SOURCE_SCHEME}, {SOURCE_CLEAR_SCHEME}",
+        scheme_names()
+    );
     let track = TrackClass::from_name(track).context("TRACK is not one of AUDIO, SD, HD, UHD1, UHD2")?;
     Ok((key_id, key, (*scheme).to_owned(), track))
 }

@@ -16,7 +16,7 @@ use packager::presentation::choice::Choice;
 
 use crate::cli::{AddressingName, ChoiceArguments, PackageArguments};
 use crate::config;
-use crate::sources::Named;
+use crate::sources::{self, Named};
 
 /// Bytes of media copied at once.
 const COPY_SIZE_BYTES: u64 = 1 << 20;
@@ -38,6 +38,10 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
         (Some(form), None) => bail!("{} needs keys: name a configuration with --config", form.name()),
         (Some(_), Some(path)) => Some(protector(path)?),
     };
+    let mut keyring = sources::source_keys(&arguments.keys)?;
+    if let Some(protector) = &protector {
+        keyring = keyring.and_vault(protector.key_store());
+    }
     let addressing = match arguments.addressing {
         AddressingName::TimelineNumber => Addressing::TimelineNumber,
         AddressingName::TimelineTime => Addressing::TimelineTime,
@@ -47,7 +51,7 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
     let choice = choice(&arguments.choice)?;
     for path in &arguments.files {
         let named = Named::find(path, arguments.segment_duration_ms)?;
-        let asset = Arc::new(named.open()?);
+        let asset = Arc::new(named.open(&keyring)?);
         let origin = Origin::new(named.config.clone())?;
         let folder = arguments.output.join(&asset.media_id);
         if folder.exists() {

@@ -50,12 +50,26 @@ impl Asset {
                 size_of_val(representation.segments.segments()) + size_of_val(representation.trick_frames.as_slice());
             (content + tables + 512) as u64
         };
-        4096 + self.presentation.representations.iter().map(of).sum::<u64>()
+        let ciphers = self.files.iter().filter_map(|file| file.cipher());
+        let ciphers: usize = ciphers.map(|cipher| cipher.weight_bytes()).sum();
+        4096 + ciphers as u64 + self.presentation.representations.iter().map(of).sum::<u64>()
     }
 
     /// The file that holds a representation's samples.
     pub fn file(&self, representation: &Representation) -> Option<&Arc<SourceFile>> {
         self.files.get(representation.source)
+    }
+
+    /// Whether samples of some source lie encrypted in it.
+    pub fn has_encrypted_source(&self) -> bool {
+        self.files.iter().any(|file| file.cipher().is_some())
+    }
+
+    /// Whether it may be served in the clear: what was encrypted before may not, unless who gave its key says so. Blocking
+    /// where a source is encrypted.
+    pub fn may_be_clear(&self) -> bool {
+        let mut ciphers = self.files.iter().filter_map(|file| file.cipher());
+        ciphers.all(|cipher| cipher.may_be_clear())
     }
 
     /// True when every file it was made of is still what it was.

@@ -259,6 +259,12 @@ impl OpenTitle {
         self.keys.iter().find(|key| key.key_id == key_id)
     }
 
+    /// Whether there is nothing here but keys of encrypted sources that may be served in the clear.
+    pub fn opens_clear_sources_alone(&self) -> bool {
+        let mut keys = self.keys.iter();
+        keys.all(|key| key.scheme == vault::SOURCE_CLEAR_SCHEME)
+    }
+
     /// The active key that a track is encrypted under at `time_ms` of presentation time: the one of the period that began
     /// last.
     pub fn active(&self, scheme: &str, track: TrackClass, time_ms: u64) -> Option<&OpenKey> {

@@ -26,6 +26,7 @@ mod rendered;
 mod respond;
 pub mod route;
 mod server;
+pub mod source_keys;
 pub mod store;
 pub mod stored;
 pub mod thumbnails;
@@ -53,6 +54,7 @@ use crate::paging::Gate;
 use crate::protect::Protector;
 use crate::rendered::RenderedCache;
 use crate::route::VodResource;
+use crate::source_keys::SourceKeyring;
 use crate::store::Store;
 use crate::vod::{Answer, Planned};
 
@@ -121,10 +123,15 @@ impl Origin {
             .map_err(OriginError::Player)?;
         let protector = config.protection.clone().map(Protector::open).transpose();
         let access = config.access.as_ref().map(Access::open).transpose();
+        let protector = protector.map_err(OriginError::Keys)?;
+        // Encrypted sources are opened by keys of the same vault.
+        let keyring = protector.as_ref().map_or_else(SourceKeyring::default, |protector| {
+            SourceKeyring::default().and_vault(protector.key_store())
+        });
         Ok(Arc::new(Origin {
-            protector: protector.map_err(OriginError::Keys)?,
+            protector,
             access: access.map_err(OriginError::Access)?,
-            store: Store::new(config),
+            store: Store::with_keys(config, keyring),
             rendered,
             metrics,
             gate,
@@ -262,6 +269,14 @@ impl Origin {
             None => None,
         };
         let asset = derived.as_ref().unwrap_or(asset);
+        if asset.protected.is_none() && !asset.may_be_clear() {
+            return Err(ServeError::MissingKey {
+                what: format!(
+                    "{}: its source is encrypted, and its key is for protected forms alone",
+                    asset.media_id
+                ),
+            });
+        }
         match vod::plan(asset, resource)? {
             Planned::Ready(answer) => Ok(answer),
             Planned::Render(rendering) => self

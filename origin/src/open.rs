@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use packager::codec::Codec;
 use packager::container::{self, Container};
+use packager::crypto::KeyId;
 use packager::limits::TEXT_SIZE_BYTES_MAX;
 use packager::matroska;
 use packager::presentation::{Content, HlsDescription, NewPresentation, NewRepresentation, Presentation, Role};
@@ -19,6 +20,7 @@ use crate::asset::Asset;
 use crate::config::Config;
 use crate::library::{self, Entry};
 use crate::read::{Fingerprint, SourceFile};
+use crate::source_keys::{KeyTrouble, SourceCipher, SourceKeyring, TitleKeyring};
 use crate::{stored, thumbnails};
 
 /// Why an entry could not be opened.
@@ -35,6 +37,22 @@ pub enum OpenError {
     /// The file was there when the library was scanned, and is not now.
     #[error("no longer in the library")]
     Gone,
+    /// A source is encrypted, and the vault has not the key.
+    #[error("{media}: no key {key_id} for its encrypted source")]
+    MissingKey {
+        /// Media id.
+        media: String,
+        /// The key's name.
+        key_id: KeyId,
+    },
+    /// A source is encrypted, and the vault can not be asked for its keys.
+    #[error("{media}: {reason}")]
+    Keys {
+        /// Media id.
+        media: String,
+        /// Why.
+        reason: String,
+    },
     /// Nothing in it can be served.
     #[error("{reason}")]
     Unplayable {
@@ -87,9 +105,9 @@ pub struct OpenedTrack {
     pub file: Arc<SourceFile>,
 }
 
-/// Opens `entry` of the library. `media_id` names it in URLs.
-pub fn open(config: &Config, media_id: &str, entry: &Entry) -> Result<Asset, OpenError> {
-    let mut assembly = Assembly::new(config);
+/// Opens `entry` of the library. `media_id` names it in URLs; `keyring` has the keys of encrypted sources.
+pub fn open(config: &Config, keyring: &SourceKeyring, media_id: &str, entry: &Entry) -> Result<Asset, OpenError> {
+    let mut assembly = Assembly::new(config, keyring.of(media_id));
     let mut title = entry.title();
     let mut target = config.target;
     let mut hls = HlsDescription::default();
@@ -145,6 +163,13 @@ pub fn open(config: &Config, media_id: &str, entry: &Entry) -> Result<Asset, Ope
             assembly.take_stored(path, opened.tracks, opened.refused)?;
         }
     }
+    // A title with half of its tracks is none: somebody must bring the key.
+    let media = media_id.to_owned();
+    match assembly.keys.trouble().cloned() {
+        Some(KeyTrouble::Missing(key_id)) => return Err(OpenError::MissingKey { media, key_id }),
+        Some(KeyTrouble::Failed(reason)) => return Err(OpenError::Keys { media, reason }),
+        None => {}
+    }
     let new = NewPresentation {
         title,
         tracks: assembly.tracks,
@@ -176,6 +201,7 @@ struct Said {
 
 struct Assembly<'a> {
     config: &'a Config,
+    keys: TitleKeyring,
     tracks: Vec<NewRepresentation>,
     refused: Vec<Refusal>,
     files: Vec<Arc<SourceFile>>,
@@ -183,9 +209,10 @@ struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    fn new(config: &'a Config) -> Assembly<'a> {
+    fn new(config: &'a Config, keys: TitleKeyring) -> Assembly<'a> {
         Assembly {
             config,
+            keys,
             tracks: Vec::new(),
             refused: Vec::new(),
             files: Vec::new(),
@@ -205,7 +232,7 @@ impl<'a> Assembly<'a> {
 
     fn add(&mut self, path: &Path, said: Said) -> Result<(), OpenError> {
         let file = self.open_source(path)?;
-        let opened = open_file(self.config, path, &file)?;
+        let opened = open_file(self.config, &self.keys, path, &file)?;
         let several_files = !self.tracks.is_empty();
         for refusal in opened.refused {
             let what = if several_files {
@@ -271,14 +298,22 @@ impl<'a> Assembly<'a> {
 }
 
 /// Opens one media or text file.
-pub fn open_file(config: &Config, path: &Path, file: &Arc<SourceFile>) -> Result<OpenedFile, OpenError> {
+fn open_file(
+    config: &Config,
+    keys: &TitleKeyring,
+    path: &Path,
+    file: &Arc<SourceFile>,
+) -> Result<OpenedFile, OpenError> {
     let wrong = |error: &dyn std::fmt::Display| OpenError::unplayable(path, error);
     let head_size = file.size().min(container::HEAD_SIZE_BYTES as u64) as usize;
     let head = file.read_at(0, head_size).map_err(|error| wrong(&error))?;
     let container = container::recognise(&head).ok_or_else(|| wrong(&"not a media file that is known here"))?;
-    let opened = match container.index(file.as_ref()) {
+    let opened = match container.index_encrypted(file.as_ref(), keys) {
         container::Indexed::InPlace(tracks) => {
             let tracks = tracks.map_err(|error| wrong(&error))?;
+            if let Some(samples) = &tracks.encryption {
+                file.set_cipher(SourceCipher::new(samples.clone(), keys.clone()));
+            }
             from_tracks(path, file, tracks)
         }
         container::Indexed::Text(coding) => from_text(path, file, coding),

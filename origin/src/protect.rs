@@ -117,7 +117,7 @@ struct Kept {
 /// Makes protected presentations.
 pub struct Protector {
     config: ProtectConfig,
-    keys: KeyStore,
+    keys: Arc<KeyStore>,
     /// By media id, version, form and how HLS names Clear Keys.
     kept: Cache<Key, Arc<Kept>>,
 }
@@ -126,10 +126,15 @@ impl Protector {
     /// Opens the vault.
     pub fn open(config: ProtectConfig) -> Result<Protector, KeyStoreError> {
         Ok(Protector {
-            keys: KeyStore::open(&config.vault, &config.kek)?,
+            keys: Arc::new(KeyStore::open(&config.vault, &config.kek)?),
             kept: Cache::builder().max_capacity(KEPT_COUNT_MAX).build(),
             config,
         })
+    }
+
+    /// The vault.
+    pub fn key_store(&self) -> Arc<KeyStore> {
+        self.keys.clone()
     }
 
     /// What players are told.
@@ -143,6 +148,8 @@ impl Protector {
             what: error.to_string(),
         })?;
         match (title, self.config.titles) {
+            // Keys of its sources alone do not protect a title, and these say that it need not be.
+            (Some(title), Titles::Keyed) if title.opens_clear_sources_alone() => Ok(None),
             (None, Titles::All) => Err(ServeError::MissingKey {
                 what: media_id.to_owned(),
             }),
@@ -200,6 +207,9 @@ impl Protector {
         let Some(title) = self.title(&asset.media_id)? else {
             return match wanted.is_protected() {
                 true => Err(ServeError::NotFound),
+                false if !asset.may_be_clear() => Err(ServeError::MissingKey {
+                    what: format!("{}: its source is encrypted", asset.media_id),
+                }),
                 false => Ok(asset.clone()),
             };
         };

@@ -13,6 +13,7 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
 use crate::arena::Region;
+use crate::source_keys::SourceCipher;
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +47,8 @@ pub struct SourceFile {
     size: u64,
     fingerprint: Fingerprint,
     pub(crate) paging: Paging,
+    /// What its samples are encrypted with, once that is known.
+    cipher: OnceLock<SourceCipher>,
 }
 
 /// What was learnt of a file's place in the page cache.
@@ -87,6 +90,7 @@ impl SourceFile {
             fingerprint: Fingerprint::of(&metadata),
             region: OnceLock::new(),
             paging: Paging::default(),
+            cipher: OnceLock::new(),
             file,
         })
     }
@@ -117,6 +121,16 @@ impl SourceFile {
             offset,
             ReadWriteFlags::NOWAIT,
         )?)
+    }
+
+    /// Says that samples of it are encrypted. What was said first holds.
+    pub(crate) fn set_cipher(&self, cipher: SourceCipher) {
+        self.cipher.get_or_init(|| cipher);
+    }
+
+    /// What its samples are encrypted with; `None` when all are clear. Whoever reads samples must ask.
+    pub(crate) fn cipher(&self) -> Option<&SourceCipher> {
+        self.cipher.get()
     }
 
     /// What the file was when it was opened.

@@ -13,6 +13,7 @@ use crate::error::ServeError;
 use crate::library::{self, Entry, LibraryError};
 use crate::open::{self, OpenError};
 use crate::rendered;
+use crate::source_keys::SourceKeyring;
 use crate::vod::choice::Derivation;
 
 /// A request for an unknown id looks at the folder again, but not more often than this.
@@ -45,6 +46,7 @@ impl Scanned {
 /// The library's presentations.
 pub struct Store {
     config: Config,
+    keyring: SourceKeyring,
     scanned: RwLock<Scanned>,
     scanning: Mutex<()>,
     kept: Cache<String, Arc<Kept>>,
@@ -55,6 +57,11 @@ pub struct Store {
 impl Store {
     /// An empty store over the library of `config`; the first question scans it.
     pub fn new(config: Config) -> Store {
+        Store::with_keys(config, SourceKeyring::default())
+    }
+
+    /// The same with keys for encrypted sources.
+    pub fn with_keys(config: Config, keyring: SourceKeyring) -> Store {
         let kept = Cache::builder()
             .max_capacity(config.index_memory_bytes_max)
             .weigher(|_, kept: &Arc<Kept>| u32::try_from(kept.asset.weight_bytes()).unwrap_or(u32::MAX))
@@ -66,6 +73,7 @@ impl Store {
             .build();
         Store {
             config,
+            keyring,
             derived,
             scanned: RwLock::default(),
             scanning: Mutex::new(()),
@@ -148,7 +156,7 @@ impl Store {
         let entry = self.entry(media_id)?;
         let opened = self.kept.try_get_with(media_id.to_owned(), || {
             let started = Instant::now();
-            let asset = open::open(&self.config, media_id, &entry)?;
+            let asset = open::open(&self.config, &self.keyring, media_id, &entry)?;
             tracing::debug!(
                 media.id = media_id,
                 duration_ms = started.elapsed().as_millis() as u64,
@@ -184,6 +192,12 @@ impl Store {
                 what: error.to_string(),
             },
             OpenError::Gone => ServeError::NotFound,
+            OpenError::MissingKey { .. } => ServeError::MissingKey {
+                what: error.to_string(),
+            },
+            OpenError::Keys { .. } => ServeError::Keys {
+                what: error.to_string(),
+            },
             OpenError::Unplayable { reason } => ServeError::Unplayable {
                 media: media_id.to_owned(),
                 reason: reason.clone(),

@@ -215,7 +215,7 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> StoreError + '_ {
     }
 }
 
-/// Writes `asset` to the new folder `target`, samples as they are.
+/// Writes `asset` to the new folder `target`, samples as they are, or decrypted where its source is encrypted.
 pub fn write(asset: &Asset, target: &Path) -> Result<(), StoreError> {
     write_with(asset, target, |_| Ok(()))
 }
@@ -280,11 +280,16 @@ fn write_representation(
                 .ok_or_else(|| StoreError::Source(format!("{}: no source file", representation.id)))?;
             let mut writer = TrackWriter::create(folder.join(&name), track.index.timescale())?;
             let mut buffer = Vec::new();
-            for sample in track.index.iter() {
+            for (number, sample) in (0u32..).zip(track.index.iter()) {
                 buffer.resize(sample.size as usize, 0);
                 source.read_exact_at(&mut buffer, sample.offset).map_err(|error| {
                     StoreError::Source(format!("{} bytes at {}: {error}", sample.size, sample.offset))
                 })?;
+                if let Some(cipher) = source.cipher() {
+                    cipher
+                        .decrypt(&track.index, number..number + 1, &mut buffer)
+                        .map_err(|error| StoreError::Source(format!("{}: {error}", representation.id)))?;
+                }
                 writer.push(&buffer, sample.duration, sample.composition_offset, sample.sync)?;
             }
             // The index's times are folded already; folding them again must change nothing.

@@ -222,7 +222,9 @@ fn mpd(
     tracks: &TrackChoice,
 ) -> Result<Planned, ServeError> {
     let form = asset.form(Form::Cmaf);
-    if !asset.presentation.playable_in(form) || form.is_protected() && addressing == Addressing::OnDemand {
+    // Ranges of files can be sent as they lie there alone.
+    let as_it_lies = !form.is_protected() && !asset.has_encrypted_source();
+    if !asset.presentation.playable_in(form) || !as_it_lies && addressing == Addressing::OnDemand {
         return Err(ServeError::NotFound);
     }
     let selection = tracks.select(&asset.presentation, form)?;

@@ -123,8 +123,9 @@ pub struct ImportKeysArguments {
     /// The title, as `headwater library` names it.
     #[arg(value_name = "MEDIA_ID")]
     pub media_id: String,
-    /// A key: key id and key in hexadecimal, scheme, and AUDIO, SD, HD, UHD1 or UHD2. Others on this machine can see
-    /// arguments: --key-file is better.
+    /// A key: key id and key in hexadecimal, scheme, and AUDIO, SD, HD, UHD1 or UHD2. Scheme `source` is for a key that
+    /// opens the title's encrypted source, which is then served encrypted anew; `source-clear` lets it be served clear.
+    /// Others on this machine can see arguments: --key-file is better.
     #[arg(long, required_unless_present = "key_file", value_name = "KID:KEY:SCHEME:TRACK")]
     pub key: Vec<SecretText>,
     /// File with a key a line, written like --key.

@@ -93,6 +93,12 @@ fn segment(at: &At, number: u32, name: &str) -> Result<Planned, ServeError> {
     let pieces = match &representation.content {
         RepresentationContent::Samples(track) => {
             let file = at.asset.file(representation).ok_or(ServeError::NotFound)?;
+            if file.cipher().is_some() {
+                let (at, range, name) = (at.clone(), segment.samples.clone(), name.to_owned());
+                return Ok(Planned::Build(Box::new(move || {
+                    decrypted_segment(&at, range, number, &name)
+                })));
+            }
             sample_pieces(
                 &track.index,
                 file,
@@ -148,6 +154,13 @@ fn trick_frame(at: &At, number: u32) -> Result<Planned, ServeError> {
         })));
     }
     let header = fragment::trick_play_header(&track.index, frame, number, position);
+    if file.cipher().is_some() {
+        let (at, range) = (at.clone(), frame.sample_index..frame.sample_index + 1);
+        return Ok(Planned::Build(Box::new(move || {
+            let media = decrypted(&at, at.representation()?, range)?;
+            built(&at, header, media, &format!("iframe-{number}.m4s"))
+        })));
+    }
     let extents = track.index.extents(frame.sample_index..frame.sample_index + 1);
     let media = extents.iter().map(|extent| Piece::File {
         file: file.clone(),
@@ -183,6 +196,21 @@ fn encrypt(
     Ok((auxiliary, Bytes::from(media)))
 }
 
+/// Samples `range` of a representation whose source is encrypted, for a clear form.
+fn decrypted(at: &At, representation: &Representation, range: std::ops::Range<u32>) -> Result<Bytes, ServeError> {
+    let track = representation.track().ok_or(ServeError::NotFound)?;
+    let file = at.asset.file(representation).ok_or(ServeError::NotFound)?;
+    Ok(Bytes::from(super::ts::read_samples(file, &track.index, range)?))
+}
+
+fn decrypted_segment(at: &At, range: std::ops::Range<u32>, number: u32, name: &str) -> Result<Answer, ServeError> {
+    let representation = at.representation()?;
+    let track = representation.track().ok_or(ServeError::NotFound)?;
+    let media = decrypted(at, representation, range.clone())?;
+    let header = fragment::header(&track.index, range, number, on_demand::position(representation, number));
+    built(at, header, media, name)
+}
+
 fn encrypted_segment(at: &At, range: std::ops::Range<u32>, number: u32, name: &str) -> Result<Answer, ServeError> {
     let representation = at.representation()?;
     let track = representation.track().ok_or(ServeError::NotFound)?;
@@ -212,7 +240,7 @@ fn built(at: &At, header: Bytes, media: Bytes, name: &str) -> Result<Answer, Ser
 
 fn on_demand_file(at: At) -> Result<Planned, ServeError> {
     // Its layout would take reading all of its samples.
-    if at.form.is_protected() {
+    if at.form.is_protected() || at.asset.has_encrypted_source() {
         return Err(ServeError::NotFound);
     }
     let layout = on_demand::layout(at.representation()?, text_samples(&at)).map_err(|error| ServeError::Damaged {

@@ -268,7 +268,7 @@ impl<'a> Samples<'a> {
     }
 }
 
-/// The bytes of samples `range`, one after the other.
+/// The bytes of samples `range`, one after the other, decrypted where the source is encrypted.
 pub(super) fn read_samples(
     file: &Arc<SourceFile>,
     index: &TrackIndex,
@@ -282,7 +282,7 @@ pub(super) fn read_samples(
     }
     let mut buffer = vec![0; size as usize];
     let mut rest = buffer.as_mut_slice();
-    for extent in index.extents(range) {
+    for extent in index.extents(range.clone()) {
         let Some((now, later)) = rest.split_at_mut_checked(extent.size as usize) else {
             return Err(ServeError::Damaged {
                 what: "extents exceed the samples".into(),
@@ -293,6 +293,9 @@ pub(super) fn read_samples(
                 what: format!("{} bytes at {}: {error}", now.len(), extent.offset),
             })?;
         rest = later;
+    }
+    if let Some(cipher) = file.cipher() {
+        cipher.decrypt(index, range, &mut buffer)?;
     }
     Ok(buffer)
 }

@@ -288,6 +288,17 @@ pub fn is_scheme(scheme: &str) -> bool {
     Form::ALL.into_iter().any(|form| form.key_scheme() == Some(scheme))
 }
 
+/// What a key is for that opens an encrypted source; what it opens is served encrypted alone.
+pub const SOURCE_SCHEME: &str = "source";
+
+/// The same, where what the key opens may be served in the clear too.
+pub const SOURCE_CLEAR_SCHEME: &str = "source-clear";
+
+/// Whether keys of `scheme` open encrypted sources. They encrypt nothing and no player gets them.
+pub fn is_source_scheme(scheme: &str) -> bool {
+    scheme == SOURCE_SCHEME || scheme == SOURCE_CLEAR_SCHEME
+}
+
 /// The vault's first file, `vault.json`: tenants' keys, wrapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaultHead {

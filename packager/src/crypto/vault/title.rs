@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    KeyState, TrackClass, VaultError, check_format, from_hex, is_name, is_scheme, parse_json, to_hex, write_json,
+    KeyState, TrackClass, VaultError, check_format, from_hex, is_name, is_scheme, is_source_scheme, parse_json, to_hex,
+    write_json,
 };
 use crate::crypto::wrap::{KeyUse, SEALED_SIZE, Secret32, open, seal};
 use crate::crypto::{ContentKey, KeyId};
@@ -310,14 +311,16 @@ impl TitleKeys {
                 count_max: limits::TITLE_KEY_COUNT_MAX,
             });
         }
-        if !is_scheme(&row.scheme) {
+        if !is_scheme(&row.scheme) && !is_source_scheme(&row.scheme) {
             return Err(VaultError::Name { what: "scheme" });
         }
         if self.key(row.key_id).is_some() {
             return Err(VaultError::KeyIdTaken { key_id: row.key_id });
         }
         let active = self.find(&row.scheme, row.track, row.period);
-        if let Some(active) = active.filter(|_| row.state == KeyState::Active) {
+        // A source may have as many as it likes: they are told apart by name.
+        let is_alone = row.state == KeyState::Active && !is_source_scheme(&row.scheme);
+        if let Some(active) = active.filter(|_| is_alone) {
             return Err(VaultError::UseTaken {
                 scheme: row.scheme.clone(),
                 track: row.track,
