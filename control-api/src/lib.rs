@@ -2,3 +2,4 @@
 #![forbid(unsafe_code)]
 
 pub mod key_exchange;
+pub mod outbound;
