@@ -13,7 +13,7 @@ pub mod delivery;
 mod http;
 mod signalling;
 pub mod speke;
-mod xml;
+pub(crate) mod xml;
 
 pub use contract::{Contract, Key, KeySet, KeySource, KeySourceError, TrackType, Wanted, WantedKey};
 pub use credentials::{Client, ClientSecret, Credentials};

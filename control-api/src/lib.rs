@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod key_exchange;
+pub mod license;
 pub mod outbound;

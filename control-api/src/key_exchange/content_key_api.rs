@@ -17,7 +17,7 @@ use rsa::pss::{Signature, VerifyingKey};
 use rsa::signature::Verifier;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::delivery::encrypt_cbc;
 use super::{Contract, Key, KeySet, KeySourceError, TrackType, Wanted, WantedKey};
@@ -36,7 +36,7 @@ const CONTENT_ID_SIZE_BYTES_MAX: usize = 256;
 const TRACK_TYPES: [&str; 5] = ["AUDIO", "SD", "HD", "UHD1", "UHD2"];
 
 /// Base64 with or without padding.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
+pub(crate) const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -415,13 +415,23 @@ impl ContentKeyRequest {
     /// The request's bytes in an envelope that `signer` signed. `None` when it can not sign.
     pub fn sign(&self, signer: &Signer) -> Option<Vec<u8>> {
         let message = serde_json::to_vec(self).ok()?;
-        let envelope = Envelope {
-            request: STANDARD.encode(&message),
-            signature: STANDARD.encode(signer.key.sign(&message)?),
-            signer: signer.name.clone(),
-        };
-        serde_json::to_vec(&envelope).ok()
+        sign_envelope(&message, &signer.name, &signer.key).map(|body| body.to_vec())
     }
+}
+
+/// `message` in an envelope that `signer` signed, as licence requests are sent too. `None` when `key` can not sign.
+pub(crate) fn sign_envelope(message: &[u8], signer: &str, key: &SigningKey) -> Option<Zeroizing<Vec<u8>>> {
+    let signature = STANDARD.encode(key.sign(message)?);
+    let mut envelope = Envelope {
+        request: STANDARD.encode(message),
+        signature,
+        signer: signer.to_owned(),
+    };
+    // Room for everything: growing would leave copies of keys behind.
+    let mut out = Zeroizing::new(Vec::with_capacity(envelope.request.len() + signer.len() * 6 + 256));
+    let written = serde_json::to_writer(&mut *out, &envelope);
+    envelope.request.zeroize();
+    written.ok().map(|()| out)
 }
 
 /// A content id as text: itself where it is text, `hex-` and its digits where it is not or could be taken for that.
