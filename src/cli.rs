@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use packager::form::Form;
 
 pub use self::keys::{
-    CreateArguments, ImportKeysArguments, KeysArguments, KeysCommand, ListArguments, RotateArguments, StateArguments,
-    VaultArguments,
+    CreateArguments, ImportKeysArguments, KeysArguments, KeysCommand, ListArguments, RotateArguments,
+    RotateKeysArguments, StateArguments, VaultArguments,
 };
 #[cfg(feature = "control")]
 pub use self::keys::{ExportKeysArguments, ImportCpixArguments, ServeKeysArguments};
@@ -129,6 +129,9 @@ pub struct PackageArguments {
     /// Keys of encrypted sources.
     #[command(flatten)]
     pub keys: SourceKeyArguments,
+    /// Seconds of the beginning that protected forms leave clear, 0 to 600 [default: what the configuration says].
+    #[arg(long, value_name = "SECONDS", requires = "config")]
+    pub clear_lead: Option<u32>,
     /// How manifest.mpd names segments.
     #[arg(long, value_enum, default_value = "timeline-number")]
     pub addressing: AddressingName,

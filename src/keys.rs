@@ -6,6 +6,7 @@ mod cpix;
 mod credentials;
 mod disk;
 mod list;
+mod rotate;
 #[cfg(feature = "control")]
 mod serve;
 #[cfg(feature = "control")]
@@ -44,7 +45,8 @@ pub fn run(arguments: KeysArguments) -> anyhow::Result<ExitCode> {
         KeysCommand::Create(arguments) => create(&arguments)?,
         KeysCommand::List(arguments) => list::run(&arguments)?,
         KeysCommand::Import(arguments) => import(&arguments)?,
-        KeysCommand::RotateKek(arguments) => rotate(&arguments)?,
+        KeysCommand::Rotate(arguments) => rotate::run(&arguments)?,
+        KeysCommand::RotateKek(arguments) => rotate_kek(&arguments)?,
         KeysCommand::FinishRotation(arguments) => finish_rotation(&arguments)?,
         KeysCommand::Retire(arguments) => set_state(&arguments, KeyState::Retired)?,
         KeysCommand::Revoke(arguments) => set_state(&arguments, KeyState::Revoked)?,
@@ -218,7 +220,7 @@ fn parse_key(text: &str) -> anyhow::Result<(KeyId, ContentKey, String, TrackClas
     Ok((key_id, key, (*scheme).to_owned(), track))
 }
 
-fn rotate(arguments: &RotateArguments) -> anyhow::Result<()> {
+fn rotate_kek(arguments: &RotateArguments) -> anyhow::Result<()> {
     let vault = Vault::open(&arguments.vault.vault)?;
     let (old, new) = (kek_of(&arguments.vault), FileKek::new(&arguments.new_kek));
     let mut head = vault.head()?;

@@ -36,7 +36,7 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
     let protector = match (forms.iter().find(|form| form.is_protected()), &arguments.config) {
         (None, _) => None,
         (Some(form), None) => bail!("{} needs keys: name a configuration with --config", form.name()),
-        (Some(_), Some(path)) => Some(protector(path)?),
+        (Some(_), Some(path)) => Some(protector(path, arguments.clear_lead)?),
     };
     let mut keyring = sources::source_keys(&arguments.keys)?;
     if let Some(protector) = &protector {
@@ -107,9 +107,10 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The keys that the configuration at `path` names.
-fn protector(path: &Path) -> anyhow::Result<Protector> {
+fn protector(path: &Path, clear_lead_s: Option<u32>) -> anyhow::Result<Protector> {
     let section = config::read(path)?.origin.protection;
-    let section = section.with_context(|| format!("{}: there is no [origin.protection]", path.display()))?;
+    let mut section = section.with_context(|| format!("{}: there is no [origin.protection]", path.display()))?;
+    section.clear_lead_s = clear_lead_s.unwrap_or(section.clear_lead_s);
     let config = section
         .check()
         .map_err(|(key, reason)| anyhow::anyhow!("{}: {key}: {reason}", path.display()))?;

@@ -305,6 +305,11 @@ impl Policy {
             .is_none_or(|schemes| schemes.contains(scheme_of(form)))
     }
 
+    /// Start and end of the part that may be had, in milliseconds; `None` for all.
+    pub fn window(&self) -> Option<(u64, Option<u64>)> {
+        self.window
+    }
+
     /// `choice` of a presentation of `duration_ms` cut down to what may be had.
     pub fn narrow(&self, choice: &mut Choice, duration_ms: u64) {
         if let Some(height_max) = self.height_max {

@@ -61,6 +61,9 @@ pub struct Section {
 /// Where a playlist's key is, seen from the playlist.
 const KEY_URL: &str = "../../key/{kid}";
 
+/// Longest clear lead: what is longer is no beginning.
+const CLEAR_LEAD_S_MAX: u32 = 600;
+
 /// `[origin.protection]` as written by people.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,6 +81,9 @@ pub struct ProtectionSection {
     /// `aes128` or `sampleaes`: the same for MPEG-TS.
     #[serde(default)]
     pub ts: Option<String>,
+    /// Seconds of every title's beginning that are left clear, so that it starts without waiting for keys.
+    #[serde(default)]
+    pub clear_lead_s: u32,
     /// DRM systems that are on, each a table of its own.
     #[serde(default)]
     pub systems: DrmSystems,
@@ -106,6 +112,10 @@ impl ProtectionSection {
             Some("sampleaes") => Form::TsSampleAes,
             Some(other) => return Err(("protection.ts", format!("\"{other}\" is neither aes128 nor sampleaes"))),
         };
+        if self.clear_lead_s > CLEAR_LEAD_S_MAX {
+            let reason = format!("{} is more than {CLEAR_LEAD_S_MAX}", self.clear_lead_s);
+            return Err(("protection.clear_lead_s", reason));
+        }
         let mut systems = self.systems;
         if let Some(clear_key) = &mut systems.clear_key {
             // Behind the same grant as the playlist.
@@ -121,6 +131,7 @@ impl ProtectionSection {
             scheme,
             ts,
             systems,
+            clear_lead_ms: u64::from(self.clear_lead_s) * 1_000,
         })
     }
 }

@@ -3,6 +3,7 @@
 //! A vault is a folder with `vault.json` and `titles/{media id}.json` ([`packager::crypto::vault`]); `headwater keys`
 //! writes it. What opens it comes from a [`KekProvider`]: a file here, a key service elsewhere.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -266,12 +267,35 @@ impl OpenTitle {
     }
 
     /// The active key that a track is encrypted under at `time_ms` of presentation time: the one of the period that began
-    /// last.
+    /// last. Of periods that do not say where they begin, as encryptors elsewhere have them, the first is the beginning's
+    /// and the others are for licences alone.
     pub fn active(&self, scheme: &str, track: TrackClass, time_ms: u64) -> Option<&OpenKey> {
-        self.keys(scheme)
-            .filter(|key| key.encrypts() && key.track == track)
+        let order = |key: &OpenKey| match key.starts_ms {
+            Some(starts_ms) => (starts_ms, 1, key.period),
+            None => (0, 0, u64::MAX - key.period),
+        };
+        self.encrypting(scheme, track)
             .filter(|key| key.starts_ms.unwrap_or(0) <= time_ms)
-            .max_by_key(|key| (key.starts_ms.unwrap_or(0), key.period))
+            .max_by_key(|key| order(key))
+    }
+
+    /// Where key periods of these classes of tracks begin, in milliseconds of presentation time, ascending; zero is one.
+    pub fn starts_ms(&self, scheme: &str, tracks: impl Iterator<Item = TrackClass>) -> BTreeSet<u64> {
+        let starts = tracks.flat_map(|track| self.encrypting(scheme, track).filter_map(|key| key.starts_ms));
+        starts.chain([0]).collect()
+    }
+
+    /// Where another key of the same use takes over from `key`; `None` where none does.
+    pub fn ends_ms(&self, key: &OpenKey) -> Option<u64> {
+        let later = self
+            .encrypting(&key.scheme, key.track)
+            .filter_map(|other| other.starts_ms);
+        later.filter(|starts_ms| *starts_ms > key.starts_ms.unwrap_or(0)).min()
+    }
+
+    fn encrypting(&self, scheme: &str, track: TrackClass) -> impl Iterator<Item = &OpenKey> {
+        self.keys(scheme)
+            .filter(move |key| key.encrypts() && key.track == track)
     }
 }
 

@@ -11,13 +11,15 @@ use moka::sync::Cache;
 use packager::codec::MediaKind;
 use packager::crypto::playready::SignalledKey;
 use packager::crypto::signal::{ClearKeyTag, DrmSystems};
-use packager::crypto::vault::TrackClass;
+use packager::crypto::vault::{OpenKey, TrackClass};
 use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
 use packager::form::{Form, SegmentFormat};
 use packager::isobmff::protection::FragmentCipher;
-use packager::presentation::Representation;
 use packager::presentation::choice::TrackChoice;
-use packager::protection::{Protection, ProtectionError};
+use packager::presentation::clip;
+use packager::presentation::{Presentation, Representation};
+use packager::protection::{KeySchedule, NewKeyPeriod, Protection, ProtectionError, TrackProtection};
+use packager::time::Rounding;
 use sha2::{Digest, Sha256};
 
 use crate::access::Policy;
@@ -57,14 +59,16 @@ pub struct ProtectConfig {
     pub ts: Form,
     /// What players are told.
     pub systems: DrmSystems,
+    /// How much of every title's beginning is left clear, in milliseconds; zero for nothing.
+    pub clear_lead_ms: u64,
 }
 
 /// What an asset is encrypted with.
 pub struct Protected {
     /// Everything but the keys.
     pub protection: Protection,
-    /// Keys by representation. They have no `Debug`.
-    keys: BTreeMap<String, ContentKey>,
+    /// Keys by their names. They have no `Debug`.
+    keys: BTreeMap<KeyId, ContentKey>,
 }
 
 impl std::fmt::Debug for Protected {
@@ -76,29 +80,32 @@ impl std::fmt::Debug for Protected {
 }
 
 impl Protected {
-    /// The key of a representation.
-    pub fn key(&self, representation: &Representation) -> Result<&ContentKey, ServeError> {
-        self.keys.get(&representation.id).ok_or_else(|| ServeError::MissingKey {
-            what: representation.id.clone(),
+    /// The key that `track` says.
+    pub fn key(&self, track: &TrackProtection) -> Result<&ContentKey, ServeError> {
+        self.keys.get(&track.key_id).ok_or_else(|| ServeError::MissingKey {
+            what: track.key_id.to_string(),
         })
     }
 
-    /// What encrypts fragments of `representation`.
-    pub fn fragment_cipher(&self, representation: &Representation) -> Result<FragmentCipher, ServeError> {
+    /// What encrypts fragments of `representation` where they are protected as `protection` says.
+    pub fn fragment_cipher(
+        &self,
+        representation: &Representation,
+        protection: &TrackProtection,
+    ) -> Result<FragmentCipher, ServeError> {
         let track = representation.track().ok_or(ServeError::NotFound)?;
-        let encryption = self.protection.track(representation).and_then(|track| track.encryption);
-        let encryption = encryption.ok_or(ServeError::NotFound)?;
-        FragmentCipher::new(&track.description, &encryption, self.key(representation)?).map_err(|error| {
+        let encryption = protection.encryption.ok_or(ServeError::NotFound)?;
+        FragmentCipher::new(&track.description, &encryption, self.key(protection)?).map_err(|error| {
             ServeError::Damaged {
                 what: format!("{}: {error}", representation.id),
             }
         })
     }
 
-    /// The same for a part of the presentation, whose version names the part too.
-    pub fn of_part(&self, version: &str) -> Protected {
+    /// The same for a part of the presentation, which begins `begins_ms` behind its beginning.
+    pub fn of_part(&self, part: &Presentation, begins_ms: u64) -> Protected {
         Protected {
-            protection: self.protection.of_part(version),
+            protection: self.protection.of_part(part, begins_ms),
             keys: self.keys.clone(),
         }
     }
@@ -241,7 +248,7 @@ impl Protector {
         if let Some(clear_key) = &mut systems.clear_key {
             clear_key.cbcs_tag = tag;
         }
-        let made = Arc::new(protected(asset, form, title, &systems)?);
+        let made = Arc::new(protected(asset, form, title, &systems, self.config.clear_lead_ms)?);
         let kept = Kept {
             asset: made.clone(),
             title: title.clone(),
@@ -252,7 +259,7 @@ impl Protector {
     }
 
     /// The key `key_id` of `media_id`, for those who may have it: keys of MPEG-TS, and where Clear Key is on all others.
-    /// Of those none whose form or tracks `policy` does not open. Blocking.
+    /// Of those none whose form, tracks or times `policy` does not open. Blocking.
     pub fn license(&self, asset: &Asset, key_id: KeyId, policy: &Policy) -> Result<Option<ContentKey>, ServeError> {
         let Some(title) = self.title(&asset.media_id)? else {
             return Ok(None);
@@ -262,6 +269,9 @@ impl Protector {
             if let (true, Some(scheme)) = (allowed, form.key_scheme())
                 && let Some(found) = title.keys(scheme).find(|key| key.key_id == key_id)
             {
+                if !opens_at(asset, form, &title, found, policy) {
+                    return Ok(None);
+                }
                 // What a manifest hides, a key does not open either.
                 if policy.tracks() == TrackChoice::default() {
                     return Ok(Some(found.key.clone()));
@@ -274,6 +284,20 @@ impl Protector {
         }
         Ok(None)
     }
+}
+
+/// Whether something of the part that `policy` opens is under `key`.
+fn opens_at(asset: &Asset, form: Form, title: &OpenTitle, key: &OpenKey, policy: &Policy) -> bool {
+    let Some((start_ms, end_ms)) = policy.window() else {
+        return true;
+    };
+    let begins = clip::beginning(&asset.presentation, start_ms, form).to_millis(Rounding::Floor);
+    let begins_late_enough = end_ms.is_none_or(|end_ms| key.starts_ms.unwrap_or(0) < end_ms);
+    // A period ends with the segment that its last instant lies in.
+    let ends_late_enough = title
+        .ends_ms(key)
+        .is_none_or(|ends_ms| i64::try_from(ends_ms).is_ok_and(|ends_ms| ends_ms > begins));
+    begins_late_enough && ends_late_enough
 }
 
 fn key(asset: &Asset, form: Form, tag: ClearKeyTag) -> Key {
@@ -300,8 +324,15 @@ pub fn class_of(representation: &Representation) -> Option<TrackClass> {
     }
 }
 
-/// `asset` in a protected form. Its version covers the keys' names: other keys, other URLs.
-pub fn protected(asset: &Asset, form: Form, title: &OpenTitle, systems: &DrmSystems) -> Result<Asset, ServeError> {
+/// `asset` in a protected form, its first `clear_lead_ms` left clear. Its version covers the names of the keys of all
+/// periods, and where they begin: other keys, other URLs.
+pub fn protected(
+    asset: &Asset,
+    form: Form,
+    title: &OpenTitle,
+    systems: &DrmSystems,
+    clear_lead_ms: u64,
+) -> Result<Asset, ServeError> {
     let scheme = form.key_scheme().ok_or(ServeError::NotFound)?;
     let mut presentation = asset.presentation.clone();
     let mut hash = Sha256::new();
@@ -312,18 +343,44 @@ pub fn protected(asset: &Asset, form: Form, title: &OpenTitle, systems: &DrmSyst
         presentation.version,
         form.name()
     ));
+    let classes: Vec<(String, TrackClass)> = presentation
+        .representations
+        .iter()
+        .filter_map(|representation| Some((representation.id.clone(), class_of(representation)?)))
+        .collect();
     let mut keys = BTreeMap::new();
-    let mut signalled = BTreeMap::new();
-    for representation in &presentation.representations {
-        let Some(class) = class_of(representation) else {
-            continue;
-        };
-        // One key for all of the title: that of its beginning.
-        if let Some(found) = title.active(scheme, class, 0) {
-            hash.update(format!("{} {}\n", representation.id, found.key_id));
-            keys.insert(representation.id.clone(), found.key.clone());
-            signalled.insert(representation.id.clone(), SignalledKey::new(found.key_id, &found.key));
+    let mut periods: Vec<NewKeyPeriod> = Vec::new();
+    for starts_ms in title.starts_ms(scheme, classes.iter().map(|(_, class)| *class)) {
+        let mut signalled: BTreeMap<String, SignalledKey> = BTreeMap::new();
+        for (id, class) in &classes {
+            if let Some(found) = title.active(scheme, *class, starts_ms) {
+                keys.insert(found.key_id, found.key.clone());
+                signalled.insert(id.clone(), SignalledKey::new(found.key_id, &found.key));
+            }
         }
+        let names =
+            |keys: &BTreeMap<String, SignalledKey>| -> Vec<KeyId> { keys.values().map(|key| key.key_id).collect() };
+        if periods
+            .last()
+            .is_some_and(|last| names(&last.keys) == names(&signalled))
+        {
+            continue;
+        }
+        if starts_ms > 0 {
+            hash.update(format!("from {starts_ms}\n"));
+        }
+        for (id, _) in &classes {
+            if let Some(key) = signalled.get(id) {
+                hash.update(format!("{id} {}\n", key.key_id));
+            }
+        }
+        periods.push(NewKeyPeriod {
+            starts_ms,
+            keys: signalled,
+        });
+    }
+    if clear_lead_ms > 0 {
+        hash.update(format!("clear {clear_lead_ms}\n"));
     }
     presentation.version = hash
         .finalize()
@@ -331,15 +388,14 @@ pub fn protected(asset: &Asset, form: Form, title: &OpenTitle, systems: &DrmSyst
         .take(8)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let protection = Protection::new(&presentation, form, systems, |representation| {
-        signalled.get(&representation.id).copied()
-    });
+    let schedule = KeySchedule { periods, clear_lead_ms };
+    let protection = Protection::new(&presentation, form, systems, &schedule);
     let protection = protection.map_err(|error| match error {
         ProtectionError::MissingKey { .. } => ServeError::MissingKey {
             what: format!("{}: {error}", asset.media_id),
         },
         ProtectionError::Clear(_) => ServeError::NotFound,
-        ProtectionError::Signal(_) => ServeError::Keys {
+        ProtectionError::PeriodCount(_) | ProtectionError::Signal(_) => ServeError::Keys {
             what: format!("{}: {error}", asset.media_id),
         },
     })?;

@@ -107,6 +107,8 @@ pub enum RepresentationFile {
     TrickPlaylist,
     /// `init.mp4`
     Init,
+    /// `init-{period}.mp4`: the header of a later key period, counted from 1.
+    PeriodInit { period: u32 },
     /// `{number}.{ext}`
     Segment { number: u32, extension: Extension },
     /// `t{time}.m4s`: the segment that starts at `time` ticks.
@@ -333,6 +335,10 @@ fn representation_file(file: &str) -> Option<RepresentationFile> {
     }
     let (stem, extension) = file.split_once('.')?;
     let media = Extension::from_name(extension);
+    if let Some(period) = stem.strip_prefix("init-") {
+        let period = decimal(period)?;
+        return (extension == "mp4").then_some(RepresentationFile::PeriodInit { period });
+    }
     if let Some(number) = stem.strip_prefix("iframe-") {
         return Some(RepresentationFile::TrickFrame {
             number: decimal(number)?,

@@ -313,7 +313,7 @@ fn vod_label(resource: &VodResource) -> &'static str {
         VodResource::Thumbs | VodResource::Poster => "image",
         VodResource::File { file, .. } => match file {
             RepresentationFile::MediaPlaylist | RepresentationFile::TrickPlaylist => "media_playlist",
-            RepresentationFile::Init => "init",
+            RepresentationFile::Init | RepresentationFile::PeriodInit { .. } => "init",
             RepresentationFile::Image { .. } => "image",
             _ => "segment",
         },

@@ -15,15 +15,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use packager::codec::MediaKind;
 use packager::form::{Form, SegmentFormat};
-use packager::isobmff::protection::TrackEncryption;
 use packager::presentation::choice::{Selection, TrackChoice};
 use packager::presentation::{Content as RepresentationContent, Representation};
+use packager::protection::{SegmentList, TrackProtection};
 use packager::{dash, hls};
 use sha2::{Digest, Sha256};
 
 use crate::asset::Asset;
 use crate::content::Content;
 use crate::error::ServeError;
+use crate::protect::Protected;
 use crate::route::{Addressing, RepresentationFile, TextCoding, VodResource};
 
 /// How long caches may keep an answer.
@@ -87,8 +88,8 @@ pub enum RenderKey {
     MediaPlaylist(Form, String),
     /// I-frame playlist of a representation.
     TrickPlaylist(Form, String),
-    /// CMAF header of a representation.
-    Init(String),
+    /// CMAF header of a representation, for segments of a key period.
+    Init(String, usize),
     /// Whole WebVTT file of a representation.
     WholeText(Form, String),
     /// Where thumbnails are on their sheets.
@@ -170,10 +171,18 @@ impl At {
             .ok_or(ServeError::NotFound)
     }
 
-    /// How samples of `representation` are encrypted in fragments; `None` where they are clear.
-    fn encryption(&self, representation: &Representation) -> Option<TrackEncryption> {
-        let protected = self.asset.protected.as_ref()?;
-        protected.protection.track(representation)?.encryption
+    /// How segment `number` of `list` is protected, and what has the keys; `None` where it is clear.
+    fn protection(&self, list: SegmentList, number: u32) -> Result<Option<(&Protected, &TrackProtection)>, ServeError> {
+        let Some(protected) = &self.asset.protected else {
+            return Ok(None);
+        };
+        let track = protected
+            .protection
+            .track_at(self.representation()?, list, number)
+            .map_err(|error| ServeError::MissingKey {
+                what: format!("{}: {error}", self.asset.media_id),
+            })?;
+        Ok(track.map(|track| (protected.as_ref(), track)))
     }
 
     /// The validator of one of its files: everything that decides the bytes is in the name.

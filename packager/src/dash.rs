@@ -2,5 +2,6 @@
 
 mod images;
 pub mod mpd;
+mod sets;
 mod timeline;
 mod xml;

@@ -16,7 +16,7 @@ mod trak;
 pub(crate) use brand::visual_config;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 use std::fmt;
 

@@ -74,8 +74,11 @@ pub const GRANT_LIST_COUNT_MAX: usize = 16;
 /// Bytes of the name of a grant's key: `kid`.
 pub const GRANT_KEY_NAME_SIZE_BYTES_MAX: usize = 32;
 
-/// Keys that one title's signalling names: audio and five classes of pictures, for ten rotations.
+/// Keys that one period's signalling names: audio and four classes of pictures, with room for keys of others.
 pub const SIGNALLED_KEY_COUNT_MAX: usize = 64;
+
+/// Key periods of one title: a ten-hour film with other keys every three minutes.
+pub const KEY_PERIOD_COUNT_MAX: usize = 256;
 
 /// `pssh` boxes read in a row.
 pub const PSSH_COUNT_MAX: usize = 64;

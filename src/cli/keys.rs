@@ -28,6 +28,8 @@ pub enum KeysCommand {
     List(ListArguments),
     /// Take in keys that were made elsewhere.
     Import(ImportKeysArguments),
+    /// Draw other keys for titles from some instant on (key periods). Players learn of all of them at the start.
+    Rotate(RotateKeysArguments),
     /// Put the vault under another key encryption key. Content keys stay as they are.
     RotateKek(RotateArguments),
     /// End the time in which `rotate-kek --keep-old` lets both key encryption keys open the vault.
@@ -92,6 +94,40 @@ pub struct CreateArguments {
     /// Whose titles they are; a new name gets a key of its own.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub tenant: String,
+    /// How the report is written.
+    #[command(flatten)]
+    pub format: ReportFormat,
+}
+
+/// `headwater keys rotate`
+#[derive(Debug, Args)]
+pub struct RotateKeysArguments {
+    /// The vault.
+    #[command(flatten)]
+    pub vault: VaultArguments,
+    /// Titles that have keys, as `headwater library` names them.
+    #[arg(required = true, value_name = "MEDIA_ID")]
+    pub media_ids: Vec<String>,
+    /// When other keys are to hold, in seconds of presentation time; they do from the next segment on.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_delimiter = ',',
+        required_unless_present = "every"
+    )]
+    pub at: Vec<u64>,
+    /// Other keys each time so many seconds have passed.
+    #[arg(long, value_name = "SECONDS")]
+    pub every: Option<u64>,
+    /// Where that ends, in seconds.
+    #[arg(long, value_name = "SECONDS", requires = "every")]
+    pub until: Option<u64>,
+    /// Library that says how long titles are: that ends where they do.
+    #[arg(long, value_name = "DIR", requires = "every", conflicts_with = "until")]
+    pub library: Option<PathBuf>,
+    /// What the keys encrypt for: cbcs, cenc, cens, cbc1, aes128, sampleaes [default: what the first period's are for].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub scheme: Vec<String>,
     /// How the report is written.
     #[command(flatten)]
     pub format: ReportFormat,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use packager::form::Form;
 use packager::presentation::choice::{Choice, ChoiceError, MediaChoice};
 use packager::presentation::clip;
+use packager::time::Rounding;
 
 use crate::asset::Asset;
 use crate::error::ServeError;
@@ -87,10 +88,12 @@ impl Derivation {
     /// Makes it. Looks at every sample of the clip.
     pub fn make(&self, asset: &Asset) -> Result<Arc<Asset>, ServeError> {
         let presentation = clip::derive(&asset.presentation, &self.choice, self.form)?;
+        let begins = clip::beginning(&asset.presentation, self.choice.start_ms, self.form);
+        let begins_ms = begins.to_millis(Rounding::Nearest).max(0).unsigned_abs();
         let protected = asset
             .protected
             .as_ref()
-            .map(|protected| protected.of_part(&presentation.version));
+            .map(|protected| protected.of_part(&presentation, begins_ms));
         Ok(Arc::new(Asset {
             media_id: asset.media_id.clone(),
             presentation,

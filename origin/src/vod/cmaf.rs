@@ -10,6 +10,7 @@ use packager::isobmff::init::{self, InitFacts};
 use packager::isobmff::on_demand::{self, OnDemandLayout, TextSamples};
 use packager::isobmff::protection::SampleAuxiliary;
 use packager::presentation::{Content as RepresentationContent, Representation};
+use packager::protection::SegmentList;
 use packager::segment::{Segment, TrickFrame};
 
 use super::{Answer, At, CachePolicy, Planned, RenderKey, rendering};
@@ -20,27 +21,8 @@ use crate::route::{RepresentationFile, TextCoding};
 
 pub(super) fn plan(at: At, file: RepresentationFile) -> Result<Planned, ServeError> {
     match file {
-        RepresentationFile::Init => {
-            let key = RenderKey::Init(format!(
-                "{}{}",
-                at.id,
-                if at.text == TextCoding::Stpp { "-stpp" } else { "" }
-            ));
-            let content_type = content_type(at.representation()?.kind());
-            Ok(rendering(key, content_type, false, move || {
-                let representation = at.representation()?;
-                let encryption = at.encryption(representation);
-                match (encryption, representation.track(), &at.asset.protected) {
-                    (Some(encryption), Some(track), Some(protected)) => Ok(init::protected_header(
-                        &track.description,
-                        InitFacts::of(&track.index),
-                        &encryption,
-                        protected.protection.pssh(),
-                    )),
-                    _ => Ok(on_demand::header(representation, text_samples(&at))),
-                }
-            }))
-        }
+        RepresentationFile::Init => header(at, None),
+        RepresentationFile::PeriodInit { period } => header(at, Some(period)),
         RepresentationFile::Segment { number, .. } => segment(&at, number, &format!("{number}.m4s")),
         RepresentationFile::SegmentAt { time } => {
             let number = at
@@ -54,6 +36,45 @@ pub(super) fn plan(at: At, file: RepresentationFile) -> Result<Planned, ServeErr
         RepresentationFile::OnDemand => on_demand_file(at),
         _ => Err(ServeError::NotFound),
     }
+}
+
+/// The header of the first key period, or of the one that `number` counts from 1.
+fn header(at: At, number: Option<u32>) -> Result<Planned, ServeError> {
+    let representation = at.representation()?;
+    let headers = match &at.asset.protected {
+        Some(protected) => protected.protection.headers(representation),
+        None => vec![0],
+    };
+    let period = match number {
+        None => headers.first().copied(),
+        // A header has one name.
+        Some(number) => headers
+            .into_iter()
+            .skip(1)
+            .find(|period| u32::try_from(*period).is_ok_and(|period| period.checked_add(1) == Some(number))),
+    };
+    let period = period.ok_or(ServeError::NotFound)?;
+    let text = if at.text == TextCoding::Stpp { "-stpp" } else { "" };
+    let key = RenderKey::Init(format!("{}{text}", at.id), period);
+    let content_type = content_type(representation.kind());
+    Ok(rendering(key, content_type, false, move || {
+        let representation = at.representation()?;
+        let period = at
+            .asset
+            .protected
+            .as_ref()
+            .map(|protected| protected.protection.period(period));
+        let track = period.and_then(|period| Some((period, period.track(representation)?.encryption?)));
+        match (track, representation.track()) {
+            (Some((period, encryption)), Some(track)) => Ok(init::protected_header(
+                &track.description,
+                InitFacts::of(&track.index),
+                &encryption,
+                period.pssh(),
+            )),
+            _ => Ok(on_demand::header(representation, text_samples(&at))),
+        }
+    }))
 }
 
 fn content_type(kind: MediaKind) -> &'static str {
@@ -84,7 +105,7 @@ fn answer(at: &At, content: Content, name: &str) -> Result<Planned, ServeError> 
 fn segment(at: &At, number: u32, name: &str) -> Result<Planned, ServeError> {
     let representation = at.representation()?;
     let segment = representation.segments.get(number).ok_or(ServeError::NotFound)?;
-    if at.encryption(representation).is_some() {
+    if at.protection(SegmentList::Media, number)?.is_some() {
         let (at, range, name) = (at.clone(), segment.samples.clone(), name.to_owned());
         return Ok(Planned::Build(Box::new(move || {
             encrypted_segment(&at, range, number, &name)
@@ -147,7 +168,7 @@ fn trick_frame(at: &At, number: u32) -> Result<Planned, ServeError> {
     } else {
         SegmentPosition::Inner
     };
-    if at.encryption(representation).is_some() {
+    if at.protection(SegmentList::Trick, number)?.is_some() {
         let (at, frame) = (at.clone(), *frame);
         return Ok(Planned::Build(Box::new(move || {
             encrypted_frame(&at, &frame, number, position)
@@ -177,16 +198,19 @@ struct OnDemand {
     layout: OnDemandLayout,
 }
 
-/// Samples `range` of a representation, encrypted, and what their fragment's header has to say of that.
+/// Samples `range` of a representation, encrypted as those of segment `number` of `list`, and what their fragment's header
+/// has to say of that.
 fn encrypt(
     at: &At,
     representation: &Representation,
+    list: SegmentList,
+    number: u32,
     range: std::ops::Range<u32>,
 ) -> Result<(SampleAuxiliary, Bytes), ServeError> {
     let track = representation.track().ok_or(ServeError::NotFound)?;
     let file = at.asset.file(representation).ok_or(ServeError::NotFound)?;
-    let protected = at.asset.protected.as_ref().ok_or(ServeError::NotFound)?;
-    let cipher = protected.fragment_cipher(representation)?;
+    let (protected, protection) = at.protection(list, number)?.ok_or(ServeError::NotFound)?;
+    let cipher = protected.fragment_cipher(representation, protection)?;
     let mut media = super::ts::read_samples(file, &track.index, range.clone())?;
     let auxiliary = cipher
         .encrypt(&track.index, range, representation.first_source_sample, &mut media)
@@ -214,7 +238,7 @@ fn decrypted_segment(at: &At, range: std::ops::Range<u32>, number: u32, name: &s
 fn encrypted_segment(at: &At, range: std::ops::Range<u32>, number: u32, name: &str) -> Result<Answer, ServeError> {
     let representation = at.representation()?;
     let track = representation.track().ok_or(ServeError::NotFound)?;
-    let (auxiliary, media) = encrypt(at, representation, range.clone())?;
+    let (auxiliary, media) = encrypt(at, representation, SegmentList::Media, number, range.clone())?;
     let position = on_demand::position(representation, number);
     let header = fragment::protected_header(&track.index, range, number, position, &auxiliary);
     built(at, header, media, name)
@@ -223,7 +247,13 @@ fn encrypted_segment(at: &At, range: std::ops::Range<u32>, number: u32, name: &s
 fn encrypted_frame(at: &At, frame: &TrickFrame, number: u32, position: SegmentPosition) -> Result<Answer, ServeError> {
     let representation = at.representation()?;
     let track = representation.track().ok_or(ServeError::NotFound)?;
-    let (auxiliary, media) = encrypt(at, representation, frame.sample_index..frame.sample_index + 1)?;
+    let (auxiliary, media) = encrypt(
+        at,
+        representation,
+        SegmentList::Trick,
+        number,
+        frame.sample_index..frame.sample_index + 1,
+    )?;
     let header = fragment::protected_trick_play_header(&track.index, frame, number, position, &auxiliary);
     built(at, header, media, &format!("iframe-{number}.m4s"))
 }

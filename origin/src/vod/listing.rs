@@ -130,6 +130,11 @@ fn list_representation(
     add("index.m3u8".into(), RepresentationFile::MediaPlaylist);
     if form.format() == SegmentFormat::Cmaf {
         add("init.mp4".into(), RepresentationFile::Init);
+        let protection = asset.protected.as_ref().map(|protected| &protected.protection);
+        for header in protection.iter().flat_map(|it| it.headers(representation)).skip(1) {
+            let period = u32::try_from(header + 1).unwrap_or(u32::MAX);
+            add(format!("init-{period}.mp4"), RepresentationFile::PeriodInit { period });
+        }
     }
     for (segment, number) in representation.segments.segments().iter().zip(1u32..) {
         match kind {

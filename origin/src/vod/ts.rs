@@ -57,7 +57,7 @@ pub(super) fn trick_frame(at: At, number: u32) -> Result<Planned, ServeError> {
             number: u64::from(number),
             tracks: &tracks,
         };
-        let bytes = muxed(&at, representation, SegmentList::Trick, number, &segment)?;
+        let bytes = muxed(&at, SegmentList::Trick, number, &segment)?;
         Ok(answer(&at, bytes, "video/mp2t", &format!("iframe-{number}.ts")))
     })))
 }
@@ -104,49 +104,32 @@ fn video_segment(at: &At, number: u32, range: Range<u32>) -> Result<Answer, Serv
         number: u64::from(number),
         tracks: &tracks,
     };
-    let bytes = muxed(at, representation, SegmentList::Media, number, &segment)?;
+    let bytes = muxed(at, SegmentList::Media, number, &segment)?;
     Ok(answer(at, bytes, "video/mp2t", &format!("{number}.ts")))
 }
 
 /// A segment as the asset's form has it: clear, its samples encrypted, or all of it.
-fn muxed(
-    at: &At,
-    representation: &Representation,
-    list: SegmentList,
-    number: u32,
-    segment: &mux::Segment<'_>,
-) -> Result<Vec<u8>, ServeError> {
-    match sample_cipher(at, representation)? {
+fn muxed(at: &At, list: SegmentList, number: u32, segment: &mux::Segment<'_>) -> Result<Vec<u8>, ServeError> {
+    match sample_cipher(at, list, number)? {
         Some(cipher) => segment.write_encrypted(&cipher).map_err(damaged(at)),
-        None => whole(at, representation, list, number, segment.write().map_err(damaged(at))?),
+        None => whole(at, list, number, segment.write().map_err(damaged(at))?),
     }
 }
 
 /// What encrypts samples in SAMPLE-AES.
-fn sample_cipher(at: &At, representation: &Representation) -> Result<Option<SampleAes>, ServeError> {
-    let Some(protected) = at.asset.protected.as_ref().filter(|_| at.form == Form::TsSampleAes) else {
-        return Ok(None);
-    };
-    let track = protected.protection.track(representation).ok_or(ServeError::NotFound)?;
-    Ok(Some(SampleAes::new(
-        protected.key(representation)?,
-        track.seed.constant(),
-    )))
+fn sample_cipher(at: &At, list: SegmentList, number: u32) -> Result<Option<SampleAes>, ServeError> {
+    let protection = at.protection(list, number)?.filter(|_| at.form == Form::TsSampleAes);
+    protection
+        .map(|(protected, track)| Ok(SampleAes::new(protected.key(track)?, track.seed.constant())))
+        .transpose()
 }
 
 /// `clear`, encrypted as a whole where the form is AES-128.
-fn whole(
-    at: &At,
-    representation: &Representation,
-    list: SegmentList,
-    number: u32,
-    clear: Vec<u8>,
-) -> Result<Vec<u8>, ServeError> {
-    let Some(protected) = at.asset.protected.as_ref().filter(|_| at.form == Form::TsAes128) else {
+fn whole(at: &At, list: SegmentList, number: u32, clear: Vec<u8>) -> Result<Vec<u8>, ServeError> {
+    let Some((protected, track)) = at.protection(list, number)?.filter(|_| at.form == Form::TsAes128) else {
         return Ok(clear);
     };
-    let track = protected.protection.track(representation).ok_or(ServeError::NotFound)?;
-    let mut cipher = Aes128Segment::new(protected.key(representation)?, track.segment_iv(list, number));
+    let mut cipher = Aes128Segment::new(protected.key(track)?, track.segment_iv(list, number));
     let mut out = Vec::with_capacity(clear.len() + 16);
     cipher.update(&clear, &mut out);
     cipher.finish(&mut out);
@@ -186,11 +169,11 @@ fn audio_segment(at: &At, number: u32, range: Range<u32>) -> Result<Answer, Serv
         .map_or(TIME_BASE_90K, |times| times.presentation_90k);
     let payloads: Vec<&[u8]> = samples.payloads().collect();
     let description = &samples.track.description;
-    let bytes = match sample_cipher(at, representation)? {
+    let bytes = match sample_cipher(at, SegmentList::Media, number)? {
         Some(cipher) => packed_audio::segment_encrypted(description, first, &payloads, &cipher).map_err(damaged(at))?,
         None => {
             let clear = packed_audio::segment(description, first, &payloads).map_err(damaged(at))?;
-            whole(at, representation, SegmentList::Media, number, clear)?
+            whole(at, SegmentList::Media, number, clear)?
         }
     };
     let extension = packed_audio::extension(representation.codec()).unwrap_or("aac");

@@ -15,30 +15,18 @@ pub fn render(representation: &Representation, form: Form) -> Vec<u8> {
 
 /// The same of a protected presentation, in the form of `protection`, with EXT-X-KEY tags.
 pub fn render_protected(representation: &Representation, protection: &Protection) -> Vec<u8> {
-    write(representation, protection.form(), protection.track(representation))
+    write(representation, protection.form(), Some(protection))
 }
 
-fn write(representation: &Representation, form: Form, protection: Option<&TrackProtection>) -> Vec<u8> {
+fn write(representation: &Representation, form: Form, protection: Option<&Protection>) -> Vec<u8> {
     let table = &representation.segments;
     let rows = table.segments().iter().map(|segment| (segment.start, segment.end()));
     let mut out = Vec::with_capacity(256 + table.segments().len() * 32);
-    let map = form.format() == SegmentFormat::Cmaf && representation.kind() != MediaKind::Text;
-    push_head(
-        &mut out,
-        target_duration(rows.clone(), table.timescale()),
-        map,
-        IFramesOnly::No,
-    );
-    let keys = Keys::new(protection, form, SegmentList::Media);
-    keys.push_head(&mut out);
-    push_segments(
-        &mut out,
-        rows,
-        table.timescale(),
-        b"",
-        segment_extension(representation, form),
-        keys,
-    );
+    let duration = target_duration(rows.clone(), table.timescale());
+    push_head(&mut out, duration, IFramesOnly::No);
+    let changes = Changes::new(representation, form, protection, SegmentList::Media);
+    let extension = segment_extension(representation, form);
+    push_segments(&mut out, rows, table.timescale(), b"", extension, changes);
     out
 }
 
@@ -49,63 +37,96 @@ pub fn render_trick(representation: &Representation, form: Form) -> Vec<u8> {
 
 /// The same of a protected presentation, in the form of `protection`.
 pub fn render_protected_trick(representation: &Representation, protection: &Protection) -> Vec<u8> {
-    write_trick(representation, protection.form(), protection.track(representation))
+    write_trick(representation, protection.form(), Some(protection))
 }
 
-fn write_trick(representation: &Representation, form: Form, protection: Option<&TrackProtection>) -> Vec<u8> {
+fn write_trick(representation: &Representation, form: Form, protection: Option<&Protection>) -> Vec<u8> {
     let frames = &representation.trick_frames;
     let scale = representation.segments.timescale();
     let rows = frames.iter().map(|frame| (frame.start, frame.start + frame.duration));
     let mut out = Vec::with_capacity(256 + frames.len() * 40);
-    push_head(
-        &mut out,
-        target_duration(rows.clone(), scale),
-        form.format() == SegmentFormat::Cmaf,
-        IFramesOnly::Yes,
-    );
-    let keys = Keys::new(protection, form, SegmentList::Trick);
-    keys.push_head(&mut out);
-    push_segments(
-        &mut out,
-        rows,
-        scale,
-        b"iframe-",
-        segment_extension(representation, form),
-        keys,
-    );
+    push_head(&mut out, target_duration(rows.clone(), scale), IFramesOnly::Yes);
+    let changes = Changes::new(representation, form, protection, SegmentList::Trick);
+    let extension = segment_extension(representation, form);
+    push_segments(&mut out, rows, scale, b"iframe-", extension, changes);
     out
 }
 
-/// The EXT-X-KEY tags of a playlist: at its head, or in front of each segment that is encrypted as a whole, so that each
-/// has an initialisation vector of its own.
-#[derive(Clone, Copy)]
-struct Keys<'a> {
-    protection: Option<&'a TrackProtection>,
+/// What stands in front of segments: the CMAF header that serves them, and the EXT-X-KEY tags of the key they are under.
+///
+/// Where the key changes there are new tags and another header, whose `tenc` names the new key, and no
+/// EXT-X-DISCONTINUITY: timeline, tracks and encoding go on (RFC 8216bis 4.4.4.3), and hls.js and shaka-player append
+/// the header wherever EXT-X-MAP changes, while a discontinuity would make both set up their buffers anew.
+struct Changes<'a> {
+    representation: &'a Representation,
+    form: Form,
+    protection: Option<&'a Protection>,
     list: SegmentList,
-    each: bool,
+    has_header: bool,
+    /// By falling number: the segments in front of which the key changes, and the key periods that begin there.
+    pending: Vec<(u32, usize)>,
+    /// Under which key the segments at hand are.
+    track: Option<&'a TrackProtection>,
 }
 
-impl<'a> Keys<'a> {
-    fn new(protection: Option<&'a TrackProtection>, form: Form, list: SegmentList) -> Keys<'a> {
-        Keys {
+impl<'a> Changes<'a> {
+    fn new(
+        representation: &'a Representation,
+        form: Form,
+        protection: Option<&'a Protection>,
+        list: SegmentList,
+    ) -> Changes<'a> {
+        let mut pending: Vec<(u32, usize)> = Vec::new();
+        for period in 0..protection.map_or(1, Protection::period_count) {
+            let segments = protection.map_or(1..2, |protection| protection.segments(representation, list, period));
+            let header = |period| protection.map_or(0, |protection| protection.header_period(representation, period));
+            let goes_on = pending.last().is_some_and(|(_, last)| header(*last) == header(period));
+            if !segments.is_empty() && !goes_on {
+                pending.push((segments.start, period));
+            }
+        }
+        pending.reverse();
+        Changes {
+            representation,
+            form,
             protection,
             list,
-            each: form == Form::TsAes128,
+            has_header: form.format() == SegmentFormat::Cmaf && representation.kind() != MediaKind::Text,
+            pending,
+            track: None,
         }
     }
 
-    fn push_head(&self, out: &mut Vec<u8>) {
-        if let Some(protection) = self.protection.filter(|_| !self.each) {
-            write_key_tags(out, KeyTagName::Key, protection.tags());
+    fn push(&mut self, out: &mut Vec<u8>, number: u64) {
+        if let Some((_, period)) = self.pending.pop_if(|(first, _)| u64::from(*first) <= number) {
+            self.push_change(out, period);
         }
-    }
-
-    fn push_segment(&self, out: &mut Vec<u8>, number: u64) {
-        if let Some(protection) = self.protection.filter(|_| self.each) {
+        // Segments that are encrypted as a whole have an initialisation vector each.
+        if let Some(track) = self.track.filter(|_| self.form == Form::TsAes128) {
             // A playlist has fewer segments than 31 bits count.
-            protection
-                .segment_tag(self.list, number as u32)
-                .write(out, KeyTagName::Key);
+            track.segment_tag(self.list, number as u32).write(out, KeyTagName::Key);
+        }
+    }
+
+    fn push_change(&mut self, out: &mut Vec<u8>, period: usize) {
+        let period_of = self.protection.map(|protection| protection.period(period));
+        self.track = period_of.and_then(|period| period.track(self.representation));
+        match self.track {
+            Some(track) => write_key_tags(out, KeyTagName::Key, track.tags()),
+            // A playlist is clear until a tag says otherwise; what is to come says it for all to see.
+            None if period_of.is_some_and(|period| period.is_clear())
+                && self.representation.kind() != MediaKind::Text =>
+            {
+                out.extend_from_slice(b"#EXT-X-KEY:METHOD=NONE\n");
+            }
+            None => {}
+        }
+        if self.has_header {
+            let name = self.protection;
+            let name = name.map(|protection| protection.header_name(self.representation, period));
+            out.extend_from_slice(b"#EXT-X-MAP:URI=\"");
+            out.extend_from_slice(name.as_deref().unwrap_or("init.mp4").as_bytes());
+            out.extend_from_slice(b"\"\n");
         }
     }
 }
@@ -117,7 +138,7 @@ enum IFramesOnly {
     No,
 }
 
-fn push_head(out: &mut Vec<u8>, target_duration: u64, map: bool, iframes_only: IFramesOnly) {
+fn push_head(out: &mut Vec<u8>, target_duration: u64, iframes_only: IFramesOnly) {
     out.extend_from_slice(b"#EXTM3U\n#EXT-X-VERSION:");
     push_number(out, VERSION.into());
     out.extend_from_slice(b"\n#EXT-X-TARGETDURATION:");
@@ -125,9 +146,6 @@ fn push_head(out: &mut Vec<u8>, target_duration: u64, map: bool, iframes_only: I
     out.extend_from_slice(b"\n#EXT-X-MEDIA-SEQUENCE:1\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-INDEPENDENT-SEGMENTS\n");
     if iframes_only == IFramesOnly::Yes {
         out.extend_from_slice(b"#EXT-X-I-FRAMES-ONLY\n");
-    }
-    if map {
-        out.extend_from_slice(b"#EXT-X-MAP:URI=\"init.mp4\"\n");
     }
 }
 
@@ -137,10 +155,10 @@ fn push_segments(
     scale: Timescale,
     prefix: &[u8],
     extension: &str,
-    keys: Keys<'_>,
+    mut changes: Changes<'_>,
 ) {
     for ((start, end), number) in rows.zip(1u64..) {
-        keys.push_segment(out, number);
+        changes.push(out, number);
         out.extend_from_slice(b"#EXTINF:");
         push_seconds(out, micros(end, scale) - micros(start, scale));
         out.extend_from_slice(b",\n");

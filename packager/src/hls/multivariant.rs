@@ -4,7 +4,7 @@ use super::{
     VERSION, VERSION_WITH_DEFINE, VERSION_WITH_QUERY_PARAMETER, images, muxed_audio, push_number, push_quoted,
 };
 use crate::codec::{Codec, VideoRange};
-use crate::crypto::signal::{KeyTag, KeyTagName, write_key_tags};
+use crate::crypto::signal::KeyTagName;
 use crate::form::{Form, SegmentFormat};
 use crate::presentation::{Define, HlsDescription, Presentation, Representation, Role};
 use crate::protection::Protection;
@@ -40,19 +40,21 @@ impl AudioGroup<'_> {
 /// The multivariant playlist of `presentation` in `form`. `base` is what leads from this playlist to the folder of the
 /// form's representations, with a trailing slash: `v0123456789abcdef/cmaf/`.
 pub fn render(presentation: &Presentation, form: Form, base: &str) -> Vec<u8> {
-    write(presentation, form, base, &[])
+    write(presentation, form, base, None)
 }
 
 /// The same of a protected presentation, in the form of `protection`, with EXT-X-SESSION-KEY tags.
 pub fn render_protected(presentation: &Presentation, protection: &Protection, base: &str) -> Vec<u8> {
-    write(presentation, protection.form(), base, protection.session_tags())
+    write(presentation, protection.form(), base, Some(protection))
 }
 
-fn write(presentation: &Presentation, form: Form, base: &str, session_tags: &[KeyTag]) -> Vec<u8> {
+fn write(presentation: &Presentation, form: Form, base: &str, protection: Option<&Protection>) -> Vec<u8> {
     let mut out = Vec::with_capacity(4096);
     let hls = &presentation.hls;
     push_head(&mut out, presentation, hls);
-    write_key_tags(&mut out, KeyTagName::SessionKey, session_tags);
+    for tag in protection.map(Protection::session_tags).unwrap_or_default() {
+        tag.write(&mut out, KeyTagName::SessionKey);
+    }
     let muxed = muxed_audio(presentation, form);
     let videos: Vec<&Representation> = presentation.video_sets(form).into_iter().flatten().collect();
     let groups = audio_groups(presentation, form, muxed);

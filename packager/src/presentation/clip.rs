@@ -44,13 +44,9 @@ const SHARED_TOLERANCE_US: i64 = 4_000;
 /// The end is exact for sound and text. Video ends with the last picture before the end, and with those that are
 /// needed so that no picture is missing in between: a few more where pictures are reordered.
 pub fn derive(presentation: &Presentation, choice: &MediaChoice, form: Form) -> Result<Presentation, ChoiceError> {
-    let start = MediaTime::from_millis(i64::try_from(choice.start_ms).unwrap_or(i64::MAX));
     let end_ms = choice.end_ms.map(|end_ms| i64::try_from(end_ms).unwrap_or(i64::MAX));
     let window = Window {
-        start: match form.format() {
-            SegmentFormat::Ts => key_frame_before(presentation, form, start).unwrap_or(start),
-            SegmentFormat::Cmaf => start,
-        },
+        start: beginning(presentation, choice.start_ms, form),
         end: end_ms.map(MediaTime::from_millis),
         tolerance_us: match form.format() {
             SegmentFormat::Ts => SHARED_TOLERANCE_US,
@@ -112,6 +108,15 @@ pub fn derive(presentation: &Presentation, choice: &MediaChoice, form: Form) -> 
         // Sheets show the whole film at its own times.
         images: presentation.images.clone().filter(|_| !is_clipped),
     })
+}
+
+/// Where the time zero of a clip from `start_ms` in `form` lies on the timeline of `presentation`.
+pub fn beginning(presentation: &Presentation, start_ms: u64, form: Form) -> MediaTime {
+    let start = MediaTime::from_millis(i64::try_from(start_ms).unwrap_or(i64::MAX));
+    match form.format() {
+        SegmentFormat::Ts => key_frame_before(presentation, form, start).unwrap_or(start),
+        SegmentFormat::Cmaf => start,
+    }
 }
 
 fn micros(micros: i64, scale: Timescale) -> i64 {
