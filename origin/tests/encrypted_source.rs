@@ -115,6 +115,7 @@ impl House {
             scheme: ProtectionScheme::Cbcs,
             ts: Form::TsAes128,
             systems: DrmSystems::default(),
+            clear_lead_ms: 0,
         };
         let protector = Protector::open(config).unwrap();
         let section = Section {
