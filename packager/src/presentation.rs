@@ -6,6 +6,7 @@ pub mod clip;
 mod cut;
 mod description;
 mod span;
+pub mod variant;
 
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_128;

@@ -215,6 +215,20 @@ impl Protection {
         Cut::of(presentation, self.form, &starts, self.clear_lead_ms, begins_ms, key_of)
     }
 
+    /// The same for the other watermark variant of the representations `ids` of version `version`: their samples must not
+    /// meet the counters of the first. Headers and playlists stay as they are, for both variants share them.
+    pub fn of_other_variant(&self, version: &str, ids: &[String]) -> Protection {
+        let mut other = self.clone();
+        for (id, track) in other.tracks.iter_mut().filter(|(id, _)| ids.contains(id)) {
+            if let Some(encryption) = track.encryption.as_mut().filter(|encryption| encryption.iv_size() > 0) {
+                // No representation has such an id.
+                let id = format!("{id}~b");
+                encryption.seed = IvSeed::new(version, &id, self.form.name(), track.key_id);
+            }
+        }
+        other
+    }
+
     /// The form.
     pub fn form(&self) -> Form {
         self.form

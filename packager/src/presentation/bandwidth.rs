@@ -49,6 +49,20 @@ impl Bandwidths {
         }
     }
 
+    /// The greater of each.
+    pub(super) fn greatest(&self, other: &Bandwidths) -> Bandwidths {
+        let greatest = |one: Bandwidth, other: Bandwidth| Bandwidth {
+            peak_bps: one.peak_bps.max(other.peak_bps),
+            average_bps: one.average_bps.max(other.average_bps),
+        };
+        Bandwidths {
+            cmaf: greatest(self.cmaf, other.cmaf),
+            ts: greatest(self.ts, other.ts),
+            trick: self.trick.zip(other.trick).map(|(one, other)| greatest(one, other)),
+            protection_bps: self.protection_bps.max(other.protection_bps),
+        }
+    }
+
     pub(super) fn measure(content: &Content, cut: &Cut, trick_frames: &[TrickFrame]) -> Bandwidths {
         let table = &cut.table;
         let in_form = |format| {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::variant::Variant;
+
 /// Purpose of a track: the values of the DASH role scheme (ISO/IEC 23009-1 5.8.5.5) that players act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -148,6 +150,9 @@ pub struct LadderTrack {
     /// Chosen when the viewer has no preference.
     #[serde(default)]
     pub default: bool,
+    /// One of two watermark variants of the same track: the first file of `a` and the first of `b` are a pair, and so on.
+    #[serde(default)]
+    pub variant: Option<Variant>,
 }
 
 impl LadderTrack {
