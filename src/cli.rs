@@ -279,6 +279,9 @@ pub struct GrantTerms {
     /// Whose title it is.
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
+    /// Watermark pattern in hexadecimal digits: a bit for each segment, over and over; 0 is variant a, 1 is variant b.
+    #[arg(long, value_name = "HEX")]
+    pub watermark: Option<String>,
     /// How it is written.
     #[command(flatten)]
     pub format: ReportFormat,

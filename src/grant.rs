@@ -73,8 +73,21 @@ fn grant_of(terms: &GrantTerms, media_id: &str, now: u64) -> anyhow::Result<Gran
         not_before: terms.not_before.map(later).transpose()?,
         height_max: terms.height_max,
         schemes: (!schemes.is_empty()).then_some(schemes),
+        watermark: terms.watermark.as_deref().map(parse_pattern).transpose()?,
         ..Grant::new(&format!("/vod/{media_id}/"), later(terms.expires)?)
     })
+}
+
+/// A watermark pattern of at least one byte.
+fn parse_pattern(text: &str) -> anyhow::Result<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| Some((digit(*high)? * 16 + digit(*low)?) as u8));
+    let bytes = bytes.collect::<Option<Vec<u8>>>();
+    let bytes = bytes.filter(|bytes| rest.is_empty() && !bytes.is_empty());
+    bytes.context("a watermark pattern is an even number of hexadecimal digits")
 }
 
 /// Seconds of `90s`, `15m`, `12h` or `7d`.
@@ -159,7 +172,7 @@ mod tests {
 
         let parse = |line: &str| crate::cli::Cli::try_parse_from(line.split(' ')).map(|cli| cli.command);
         let line = "headwater grant f1 --key-file k --expires 2h --not-before 1m --height-max 720 --scheme cbcs,clear \
-                    --issuer me --session s1 --tenant acme";
+                    --issuer me --session s1 --tenant acme --watermark 5A0f";
         let Ok(crate::cli::Command::Grant(arguments)) = parse(line) else {
             panic!("{line}");
         };
@@ -183,6 +196,10 @@ mod tests {
             ["cbcs", "clear"]
         );
         assert_eq!(grant.uri[0].value, "/vod/f1/");
+        assert_eq!(grant.watermark.as_deref(), Some(&[0x5a, 0x0f][..]));
+        for wrong in ["", "5", "5g", "0x5a"] {
+            assert!(parse_pattern(wrong).is_err(), "{wrong}");
+        }
         let Ok(crate::cli::Command::Grant(arguments)) = parse("headwater grant new-key k") else {
             panic!("new-key");
         };

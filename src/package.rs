@@ -52,6 +52,12 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
     for path in &arguments.files {
         let named = Named::find(path, arguments.segment_duration_ms)?;
         let asset = Arc::new(named.open(&keyring)?);
+        if asset.variants.is_some() {
+            bail!(
+                "{}: watermark variants are chosen for each viewer, not ahead of time",
+                path.display()
+            );
+        }
         let origin = Origin::new(named.config.clone())?;
         let folder = arguments.output.join(&asset.media_id);
         if folder.exists() {

@@ -41,6 +41,8 @@ pub struct Policy {
     schemes: Option<BTreeSet<&'static str>>,
     /// Start and end of the part that it opens, in milliseconds.
     window: Option<(u64, Option<u64>)>,
+    /// Which watermark variants the viewer gets.
+    watermark: Option<Vec<u8>>,
 }
 
 /// The grant that came with a request, taken out of it.
@@ -216,6 +218,7 @@ impl Access {
                 .schemes
                 .map(|schemes| schemes.into_iter().map(GrantScheme::name).collect()),
             window: grant.window.map(|TimeWindow { start_ms, end_ms }| (start_ms, end_ms)),
+            watermark: grant.watermark,
         })
     }
 
@@ -293,6 +296,11 @@ fn scheme_of(form: Form) -> &'static str {
 }
 
 impl Policy {
+    /// Which watermark variants the viewer gets ([`packager::presentation::variant`]).
+    pub fn watermark(&self) -> Option<&[u8]> {
+        self.watermark.as_deref()
+    }
+
     /// Everything may be had.
     pub fn is_open(&self) -> bool {
         *self == Policy::default()
@@ -416,6 +424,7 @@ mod tests {
             height_max: Some(720),
             schemes: None,
             window: Some((10_000, Some(60_000))),
+            watermark: None,
         };
         let check = |given: (u64, Option<u64>, Option<u32>), expected: (u64, Option<u64>, Option<u32>)| {
             let mut choice = Choice::default();

@@ -4,11 +4,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use packager::form::Form;
+use packager::presentation::variant::Variant;
 use packager::presentation::{Content, Presentation, Representation};
 
 use crate::protect::Protected;
 use crate::read::{Fingerprint, SourceFile};
 use crate::thumbnails::ThumbnailFolder;
+
+/// The second of two watermark variants.
+#[derive(Clone, Debug)]
+pub struct Variants {
+    /// The title with the samples of variant `b`. It has no variants itself.
+    pub other: Arc<Asset>,
+    /// Representations whose samples differ.
+    pub ids: Vec<String>,
+}
 
 /// A presentation ready to be served. Immutable: when a source changes, a new asset replaces it.
 #[derive(Debug)]
@@ -23,6 +33,10 @@ pub struct Asset {
     pub thumbnails: Option<ThumbnailFolder>,
     /// What its media is encrypted with; `None` for a clear one.
     pub protected: Option<Arc<Protected>>,
+    /// The other variant of a watermarked title; manifests and headers are those of this one.
+    pub variants: Option<Variants>,
+    /// Which variant this is; `None` for a title without.
+    pub variant: Option<Variant>,
     /// Paths that decided what the presentation is, and what they were when it was opened.
     pub made_of: Vec<(PathBuf, Fingerprint)>,
 }
@@ -52,7 +66,11 @@ impl Asset {
         };
         let ciphers = self.files.iter().filter_map(|file| file.cipher());
         let ciphers: usize = ciphers.map(|cipher| cipher.weight_bytes()).sum();
-        4096 + ciphers as u64 + self.presentation.representations.iter().map(of).sum::<u64>()
+        let other = self
+            .variants
+            .as_ref()
+            .map_or(0, |variants| variants.other.weight_bytes());
+        4096 + other + ciphers as u64 + self.presentation.representations.iter().map(of).sum::<u64>()
     }
 
     /// The file that holds a representation's samples.
@@ -63,6 +81,11 @@ impl Asset {
     /// Whether samples of some source lie encrypted in it.
     pub fn has_encrypted_source(&self) -> bool {
         self.files.iter().any(|file| file.cipher().is_some())
+    }
+
+    /// Whether ranges of its files can be sent as they lie there, by one URL for everybody.
+    pub fn is_served_as_it_lies(&self) -> bool {
+        self.protected.is_none() && self.variants.is_none() && !self.has_encrypted_source()
     }
 
     /// Whether it may be served in the clear: what was encrypted before may not, unless who gave its key says so. Blocking

@@ -226,6 +226,7 @@ impl Origin {
                 return Err(ServeError::NotFound);
             }
         }
+        let asset = &vod::variant::choose(asset, &resource, policy.watermark())?;
         match vod::plan(asset, resource)? {
             Planned::Ready(answer) => Ok(answer),
             Planned::Render(rendering) => {

@@ -1,6 +1,7 @@
 //! Opens a library entry: finds out what its files are, indexes them where they lie or stores them anew, and puts the
 //! tracks together. Blocking; knows no HTTP.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use packager::container::{self, Container};
 use packager::crypto::KeyId;
 use packager::limits::TEXT_SIZE_BYTES_MAX;
 use packager::matroska;
+use packager::presentation::variant::{self, Variant};
 use packager::presentation::{Content, HlsDescription, NewPresentation, NewRepresentation, Presentation, Role};
 use packager::segment::SegmentTarget;
 use packager::source::{ReadAt, Refusal, SourceTracks};
@@ -16,7 +18,7 @@ use packager::text::{self, TextSample, TextTrack};
 use packager::time::Rounding;
 use packager::track::{MediaDescription, Track};
 
-use crate::asset::Asset;
+use crate::asset::{Asset, Variants};
 use crate::config::Config;
 use crate::library::{self, Entry};
 use crate::read::{Fingerprint, SourceFile};
@@ -112,6 +114,7 @@ pub fn open(config: &Config, keyring: &SourceKeyring, media_id: &str, entry: &En
     let mut target = config.target;
     let mut hls = HlsDescription::default();
     let mut thumbnails = None;
+    let mut ladder = Vec::new();
     match entry {
         Entry::File { path, sidecars } => {
             assembly.add(path, Said::default())?;
@@ -145,6 +148,7 @@ pub fn open(config: &Config, keyring: &SourceKeyring, media_id: &str, entry: &En
             title = description.title.clone().unwrap_or(title);
             hls = description.hls.clone();
             for track in &description.tracks {
+                let before = assembly.tracks.len();
                 let said = Said {
                     language: track.language.clone(),
                     label: track.label.clone(),
@@ -152,6 +156,7 @@ pub fn open(config: &Config, keyring: &SourceKeyring, media_id: &str, entry: &En
                     default: track.default,
                 };
                 assembly.add(&path.with_file_name(&track.file), said)?;
+                ladder.push((track.variant, before..assembly.tracks.len()));
             }
         }
         Entry::Stored { path } => {
@@ -170,6 +175,21 @@ pub fn open(config: &Config, keyring: &SourceKeyring, media_id: &str, entry: &En
         Some(KeyTrouble::Failed(reason)) => return Err(OpenError::Keys { media, reason }),
         None => {}
     }
+    let wrong = |error: &dyn std::fmt::Display| OpenError::unplayable(entry.path(), error);
+    let other = match variant_tracks(&ladder, &assembly.tracks).map_err(|error| wrong(&error))? {
+        None => None,
+        Some((tracks, other)) => {
+            assembly.tracks = tracks;
+            let other = NewPresentation {
+                title: title.clone(),
+                tracks: other,
+                refused: Vec::new(),
+                target,
+                hls: hls.clone(),
+            };
+            Some(Presentation::assemble(other).map_err(|error| wrong(&error))?)
+        }
+    };
     let new = NewPresentation {
         title,
         tracks: assembly.tracks,
@@ -177,17 +197,73 @@ pub fn open(config: &Config, keyring: &SourceKeyring, media_id: &str, entry: &En
         target,
         hls,
     };
-    let mut presentation = Presentation::assemble(new).map_err(|error| OpenError::unplayable(entry.path(), error))?;
+    let mut presentation = Presentation::assemble(new).map_err(|error| wrong(&error))?;
+    let variants = match other {
+        None => None,
+        Some(mut other) => {
+            variant::pair(&mut presentation, &mut other).map_err(|error| wrong(&error))?;
+            let pairs = presentation.representations.iter().zip(&other.representations);
+            let ids = pairs
+                .filter(|(one, other)| one.source != other.source)
+                .map(|(one, _)| one.id.clone());
+            Some(Variants {
+                ids: ids.collect(),
+                other: Arc::new(Asset {
+                    protected: None,
+                    variants: None,
+                    variant: Some(Variant::B),
+                    media_id: media_id.to_owned(),
+                    presentation: other,
+                    files: assembly.files.clone(),
+                    thumbnails: None,
+                    made_of: Vec::new(),
+                }),
+            })
+        }
+    };
     let thumbnails = thumbnails
         .and_then(|folder| thumbnails::attach(&config.library, folder, &mut presentation, &mut assembly.made_of));
     Ok(Asset {
         protected: None,
+        variant: variants.as_ref().map(|_| Variant::A),
+        variants,
         media_id: media_id.to_owned(),
         presentation,
         files: assembly.files,
         thumbnails,
         made_of: assembly.made_of,
     })
+}
+
+/// Tracks of one variant, and of the other.
+type VariantTracks = (Vec<NewRepresentation>, Vec<NewRepresentation>);
+
+/// The tracks of each of two watermark variants, in the order of variant `a`; `None` where the ladder has none. `ladder`
+/// says which of `tracks` each of its files brought.
+fn variant_tracks(
+    ladder: &[(Option<Variant>, Range<usize>)],
+    tracks: &[NewRepresentation],
+) -> Result<Option<VariantTracks>, String> {
+    let of = |wanted: Variant| ladder.iter().filter(move |(variant, _)| *variant == Some(wanted));
+    let (count, other_count) = (of(Variant::A).count(), of(Variant::B).count());
+    if count != other_count {
+        return Err(format!("{count} files of variant a, {other_count} of variant b"));
+    }
+    if count == 0 {
+        return Ok(None);
+    }
+    let brought = |range: &Range<usize>| tracks.get(range.clone()).unwrap_or_default().iter().cloned();
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    let mut partners = of(Variant::B);
+    for (variant, range) in ladder {
+        match variant {
+            None => other.extend(brought(range)),
+            Some(Variant::A) => other.extend(partners.next().into_iter().flat_map(|(_, range)| brought(range))),
+            Some(Variant::B) => continue,
+        }
+        one.extend(brought(range));
+    }
+    Ok(Some((one, other)))
 }
 
 /// What a description says of a file's tracks, over what the file says itself.

@@ -23,7 +23,7 @@ use packager::time::Rounding;
 use sha2::{Digest, Sha256};
 
 use crate::access::Policy;
-use crate::asset::Asset;
+use crate::asset::{Asset, Variants};
 use crate::error::ServeError;
 use crate::keys::{KeyStore, KeyStoreError, OpenTitle};
 use crate::route::VodResource;
@@ -399,8 +399,30 @@ pub fn protected(
             what: format!("{}: {error}", asset.media_id),
         },
     })?;
+    let variants = asset.variants.as_ref().map(|variants| {
+        let mut other = variants.other.presentation.clone();
+        other.version.clone_from(&presentation.version);
+        Variants {
+            other: Arc::new(Asset {
+                media_id: asset.media_id.clone(),
+                files: variants.other.files.clone(),
+                thumbnails: None,
+                made_of: Vec::new(),
+                protected: Some(Arc::new(Protected {
+                    protection: protection.of_other_variant(&other.version, &variants.ids),
+                    keys: keys.clone(),
+                })),
+                presentation: other,
+                variants: None,
+                variant: variants.other.variant,
+            }),
+            ids: variants.ids.clone(),
+        }
+    });
     Ok(Asset {
         media_id: asset.media_id.clone(),
+        variants,
+        variant: asset.variant,
         presentation,
         files: asset.files.clone(),
         thumbnails: asset.thumbnails.clone(),

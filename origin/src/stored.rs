@@ -226,6 +226,9 @@ pub fn write_with(
     target: &Path,
     add: impl FnOnce(&Path) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
+    if asset.variants.is_some() {
+        return Err(StoreError::Source("watermark variants have no stored form".into()));
+    }
     let staging = Staging::beside(target)?;
     let mut tracks = Vec::new();
     for representation in &asset.presentation.representations {

@@ -9,6 +9,7 @@ mod cmaf;
 mod images;
 pub mod listing;
 mod ts;
+pub mod variant;
 
 use std::sync::Arc;
 
@@ -188,8 +189,13 @@ impl At {
     /// The validator of one of its files: everything that decides the bytes is in the name.
     fn etag(&self, file: &str) -> String {
         let text = if self.text == TextCoding::Stpp { "-stpp" } else { "" };
+        // Variants have one URL and different bytes; which it is is not for the eye.
+        let variant = self.asset.variant.map_or(String::new(), |variant| {
+            let named = format!("{variant:?} {} {file}", self.asset.presentation.version);
+            format!("-{}", etag_of(named.as_bytes()))
+        });
         format!(
-            "{}-{}-{}{text}-{file}",
+            "{}-{}-{}{text}-{file}{variant}",
             self.asset.presentation.version,
             self.form.name(),
             self.id
@@ -231,9 +237,7 @@ fn mpd(
     tracks: &TrackChoice,
 ) -> Result<Planned, ServeError> {
     let form = asset.form(Form::Cmaf);
-    // Ranges of files can be sent as they lie there alone.
-    let as_it_lies = !form.is_protected() && !asset.has_encrypted_source();
-    if !asset.presentation.playable_in(form) || !as_it_lies && addressing == Addressing::OnDemand {
+    if !asset.presentation.playable_in(form) || addressing == Addressing::OnDemand && !asset.is_served_as_it_lies() {
         return Err(ServeError::NotFound);
     }
     let selection = tracks.select(&asset.presentation, form)?;

@@ -75,6 +75,10 @@ pub fn derivation(asset: &Asset, resource: &VodResource) -> Result<Option<Deriva
             }
         }
     };
+    // Other segments would mix what a pattern tells apart.
+    if asset.variants.is_some() && !choice.is_default() {
+        return Err(ServeError::NotFound);
+    }
     Ok((!choice.is_default()).then_some(Derivation { choice, form }))
 }
 
@@ -101,6 +105,8 @@ impl Derivation {
             files: asset.files.clone(),
             made_of: asset.made_of.clone(),
             thumbnails: asset.thumbnails.clone(),
+            variants: None,
+            variant: None,
         }))
     }
 }

@@ -269,8 +269,8 @@ fn built(at: &At, header: Bytes, media: Bytes, name: &str) -> Result<Answer, Ser
 }
 
 fn on_demand_file(at: At) -> Result<Planned, ServeError> {
-    // Its layout would take reading all of its samples.
-    if at.form.is_protected() || at.asset.has_encrypted_source() {
+    // Its layout would take reading all of its samples, or differ among viewers.
+    if at.form.is_protected() || !at.asset.is_served_as_it_lies() {
         return Err(ServeError::NotFound);
     }
     let layout = on_demand::layout(at.representation()?, text_samples(&at)).map_err(|error| ServeError::Damaged {

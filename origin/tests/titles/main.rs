@@ -1,14 +1,15 @@
-//! A title whose source lies encrypted: served under keys of its own, in the clear only where its key says so, and not at
-//! all without its key.
+//! Titles from the library to the bytes of segments, without a socket: encrypted sources, watermark variants.
 //!
 //! `HEADWATER_MEDIA` names the folder of test media.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod encrypted_source;
+mod variants;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use origin::asset::Asset;
@@ -22,17 +23,13 @@ use origin::source_keys::SourceKeyring;
 use origin::store::Store;
 use origin::vod::{self, Planned};
 use packager::crypto::signal::DrmSystems;
-use packager::crypto::vault::{self, KeyState, NewKey, TitleKeys, TrackClass, VaultHead};
+use packager::crypto::vault::{self, NewKey, TitleKeys, TrackClass, VaultHead};
 use packager::crypto::wrap::Secret32;
 use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
 use packager::form::Form;
 use packager::isobmff::movie;
 use packager::source::ReadAt;
 
-const FILM: &str = "sets/enc-wpt-cenc/wpt__video_512x288_h264-360k_enc_dashinit.mp4";
-const CLEAR: &str = "sets/enc-wpt-cenc/wpt__video_512x288_h264-360k_clear_dashinit.mp4";
-const SOURCE_KID: &str = "ad13f9ea2be698b875f504a8e3ccea64";
-const SOURCE_KEY: &str = "be7df8a3667a6a8fd564d0ed81339a95";
 const OWN_KID: KeyId = KeyId([0x77; 16]);
 const OWN_KEY: [u8; 16] = [0x31; 16];
 
@@ -44,10 +41,9 @@ fn sixteen(text: &str) -> [u8; 16] {
     KeyId::parse(text).unwrap().0
 }
 
-/// A library of one film, and a vault.
+/// A library, and a vault.
 struct House {
     folder: PathBuf,
-    original: PathBuf,
     titles: Titles,
 }
 
@@ -58,26 +54,17 @@ impl Drop for House {
 }
 
 impl House {
-    fn new(name: &str, titles: Titles) -> Option<House> {
-        let Some(media) = std::env::var_os("HEADWATER_MEDIA").map(PathBuf::from) else {
-            eprintln!("SKIPPED {name}: HEADWATER_MEDIA is not set");
-            return None;
-        };
-        let folder = std::env::temp_dir().join(format!("headwater-encrypted-{name}-{}", std::process::id()));
+    fn new(name: &str, titles: Titles) -> House {
+        let folder = std::env::temp_dir().join(format!("headwater-titles-{name}-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("library")).unwrap();
         std::fs::create_dir_all(folder.join(TITLES_NAME)).unwrap();
-        std::fs::copy(media.join(FILM), folder.join("library/film.mp4")).unwrap();
-        let house = House {
-            folder,
-            original: media.join(CLEAR),
-            titles,
-        };
+        let house = House { folder, titles };
         let kek = Secret32::new([7; 32]);
         let mut head = VaultHead::new(&vault::kek_id(&kek)).unwrap();
         head.wrap_tenant(&kek, "acme", &tenant_key()).unwrap();
         house.put(HEAD_NAME, &head.to_json());
         house.put("kek", &vault::kek_text(&kek));
-        Some(house)
+        house
     }
 
     fn put(&self, name: &str, text: &str) {
@@ -131,16 +118,28 @@ fn id_of(store: &Store) -> String {
     store.entries().unwrap().keys().next().unwrap().clone()
 }
 
-/// What the origin answers to `path` below `/vod/{id}/` of the clear `asset`.
-fn get(protector: &Protector, asset: &Arc<Asset>, path: &str) -> Result<Vec<u8>, ServeError> {
+/// What the origin answers to `path` below `/vod/{id}/` of the clear `asset`, for a grant with `pattern`.
+fn get(
+    protector: &Protector,
+    asset: &Arc<Asset>,
+    path: &str,
+    pattern: Option<&[u8]>,
+) -> Result<(Vec<u8>, String), ServeError> {
     let url = format!("/vod/{}/{path}", asset.media_id);
-    let Some(Route::Vod { resource, .. }) = route::parse(&url, None) else {
+    let (url, query) = url
+        .split_once('?')
+        .map_or((url.as_str(), None), |(url, query)| (url, Some(query)));
+    let Some(Route::Vod { resource, .. }) = route::parse(url, query) else {
         return Err(ServeError::NotFound);
     };
     let asset = protector.protect(asset, &resource)?;
+    if vod::choice::derivation(&asset, &resource)?.is_some() {
+        return Err(ServeError::NotFound);
+    }
+    let asset = vod::variant::choose(&asset, &resource, pattern)?;
     let answer = match vod::plan(&asset, resource)? {
         Planned::Ready(answer) => answer,
-        Planned::Render(rendering) => return Ok((rendering.render)()?.to_vec()),
+        Planned::Render(rendering) => return Ok(((rendering.render)()?.to_vec(), String::new())),
         Planned::Build(build) => build()?,
     };
     let size = answer.content.size();
@@ -148,18 +147,43 @@ fn get(protector: &Protector, asset: &Arc<Asset>, path: &str) -> Result<Vec<u8>,
     for piece in answer.content.range(0..size) {
         match piece {
             Piece::Memory(memory) => bytes.extend_from_slice(&memory),
-            Piece::File { .. } => panic!("{path}: bytes of the encrypted source as they lie"),
+            Piece::File { file, offset, size } => {
+                assert!(
+                    !asset.has_encrypted_source(),
+                    "{path}: bytes of an encrypted source as they lie"
+                );
+                let at = bytes.len();
+                bytes.resize(at + size as usize, 0);
+                file.read_exact_at(&mut bytes[at..], offset).unwrap();
+            }
         }
     }
-    Ok(bytes)
+    Ok((bytes, answer.etag))
 }
 
-/// Header and all segments of the only track as one file.
-fn whole(protector: &Protector, asset: &Arc<Asset>, version: &str, form: &str) -> Result<Bytes, ServeError> {
+fn text(protector: &Protector, asset: &Arc<Asset>, path: &str) -> String {
+    String::from_utf8(get(protector, asset, path, None).unwrap().0).unwrap()
+}
+
+/// The version that the multivariant playlist leads to.
+fn version(protector: &Protector, asset: &Arc<Asset>) -> String {
+    let master = text(protector, asset, "master.m3u8");
+    let (_, rest) = master.split_once("\nv").unwrap();
+    rest.split('/').next().unwrap().to_owned()
+}
+
+/// Header and all segments of the first picture track as one file.
+fn whole(
+    protector: &Protector,
+    asset: &Arc<Asset>,
+    version: &str,
+    form: &str,
+    pattern: Option<&[u8]>,
+) -> Result<Bytes, ServeError> {
     let base = format!("v{version}/{form}/v1");
-    let mut file = get(protector, asset, &format!("{base}/init.mp4"))?;
+    let mut file = get(protector, asset, &format!("{base}/init.mp4"), pattern)?.0;
     for number in 1..=asset.presentation.representations[0].segments.segments().len() {
-        file.extend(get(protector, asset, &format!("{base}/{number}.m4s"))?);
+        file.extend(get(protector, asset, &format!("{base}/{number}.m4s"), pattern)?.0);
     }
     Ok(Bytes::from(file))
 }
@@ -181,103 +205,4 @@ fn samples(file: &Bytes, keys: &BTreeMap<KeyId, ContentKey>) -> Vec<Vec<u8>> {
 
 fn load(path: &Path) -> Bytes {
     Bytes::from(std::fs::read(path).unwrap())
-}
-
-#[test]
-fn an_encrypted_source_is_served_under_other_keys_alone() {
-    let Some(house) = House::new("other-keys", Titles::Keyed) else {
-        return;
-    };
-    let (store, protector) = house.open();
-    let id = id_of(&store);
-    // Without the key the title can not be opened, and somebody must look.
-    let error = store.open(&id).unwrap_err();
-    assert!(matches!(&error, ServeError::MissingKey { .. }), "{error}");
-    assert!(error.to_string().contains("ad13f9ea-2be6"), "{error}");
-
-    let source = (sixteen(SOURCE_KID), sixteen(SOURCE_KEY), "source");
-    let mut title = house.keys(&id, &[source, (OWN_KID.0, OWN_KEY, "cbcs")]);
-    let (store, protector) = {
-        drop((store, protector));
-        house.open()
-    };
-    let asset = store.open(&id).unwrap();
-    assert!(asset.has_encrypted_source() && !asset.may_be_clear());
-    let clear_version = asset.presentation.version.clone();
-    // Nothing clear, and nothing under the source's key.
-    for path in ["master.m3u8", "manifest.mpd"] {
-        let text = String::from_utf8(get(&protector, &asset, path).unwrap()).unwrap();
-        assert!(
-            text.contains("cmaf-cbcs/") && !text.contains("/cmaf/"),
-            "{path}: {text}"
-        );
-    }
-    for form in ["cmaf", "ts", "cmaf-cenc"] {
-        let error = whole(&protector, &asset, &clear_version, form).unwrap_err();
-        assert!(
-            matches!(error, ServeError::NotFound | ServeError::MissingKey { .. }),
-            "{form}: {error}"
-        );
-    }
-    let master = String::from_utf8(get(&protector, &asset, "master.m3u8").unwrap()).unwrap();
-    let (_, rest) = master.split_once("v").and_then(|_| master.split_once("\nv")).unwrap();
-    let version = rest.split('/').next().unwrap().to_owned();
-    let served = whole(&protector, &asset, &version, "cmaf-cbcs").unwrap();
-    let keys = BTreeMap::from([(OWN_KID, ContentKey::new(OWN_KEY))]);
-    let original = samples(&load(&house.original), &BTreeMap::new());
-    assert_eq!(samples(&served, &keys), original);
-
-    // A source key that was revoked opens nothing from the next look at the vault on.
-    title.set_state(KeyId(sixteen(SOURCE_KID)), KeyState::Revoked).unwrap();
-    house.put(&format!("{TITLES_NAME}/{id}.json"), &title.to_json());
-    let begun = Instant::now();
-    let error = loop {
-        match get(&protector, &asset, &format!("v{version}/cmaf-cbcs/v1/1.m4s")) {
-            Err(error) => break error,
-            Ok(_) => assert!(begun.elapsed() < Duration::from_secs(30), "the revoked key still opens"),
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    };
-    assert!(matches!(&error, ServeError::MissingKey { .. }), "{error}");
-}
-
-#[test]
-fn a_source_may_be_served_clear_where_its_key_says_so() {
-    let Some(house) = House::new("clear", Titles::Keyed) else {
-        return;
-    };
-    let id = id_of(&house.open().0);
-    house.keys(&id, &[(sixteen(SOURCE_KID), sixteen(SOURCE_KEY), "source-clear")]);
-    let (store, protector) = house.open();
-    let asset = store.open(&id).unwrap();
-    assert!(asset.may_be_clear());
-    let served = whole(&protector, &asset, &asset.presentation.version, "cmaf").unwrap();
-    let none = BTreeMap::new();
-    assert_eq!(samples(&served, &none), samples(&load(&house.original), &none));
-    let frame = get(
-        &protector,
-        &asset,
-        &format!("v{}/cmaf/v1/iframe-1.m4s", asset.presentation.version),
-    )
-    .unwrap();
-    assert!(frame.windows(4).any(|name| name == b"mdat"));
-    let segment = get(
-        &protector,
-        &asset,
-        &format!("v{}/ts/v1/1.ts", asset.presentation.version),
-    )
-    .unwrap();
-    assert_eq!(segment.first(), Some(&0x47));
-}
-
-#[test]
-fn a_key_that_does_not_open_is_a_named_refusal() {
-    let Some(house) = House::new("wrong", Titles::All) else {
-        return;
-    };
-    let id = id_of(&house.open().0);
-    house.keys(&id, &[([1; 16], sixteen(SOURCE_KEY), "source")]);
-    let (store, _) = house.open();
-    let error = store.open(&id).unwrap_err();
-    assert!(matches!(&error, ServeError::MissingKey { .. }), "{error}");
 }
