@@ -178,6 +178,10 @@ def decrypt(sample, seal, scheme, key):
         return decrypt_counter(sample, seal, key)
     if scheme.kind == "cbcs":
         return decrypt_pattern(sample, seal, scheme, key)
+    if scheme.kind == "cens":
+        return decrypt_counter_pattern(sample, seal, scheme, key)
+    if scheme.kind == "cbc1":
+        return decrypt_chain(sample, seal, key)
     raise Malformed(f"scheme {scheme.kind}")
 
 
@@ -193,6 +197,32 @@ def decrypt_counter(sample, seal, key):
     for part in seal.ranges:
         out[part.start : part.end] = unlock.update(bytes(out[part.start : part.end]))
     return bytes(out), seal.count
+
+
+def decrypt_counter_pattern(sample, seal, scheme, key):
+    """AES-CTR over whole blocks of a pattern; one key stream goes through all encrypted blocks of a sample."""
+    counter = seal.iv.ljust(BLOCK, b"\0")
+    unlock = Cipher(algorithms.AES(key), modes.CTR(counter)).decryptor()
+    return over_blocks(sample, seal, scheme.crypt_blocks, scheme.skip_blocks, lambda: unlock)
+
+
+def decrypt_chain(sample, seal, key):
+    """AES-CBC, one chain through all protected ranges of a sample; what is no whole block at its end is clear."""
+    unlock = Cipher(algorithms.AES(key), modes.CBC(seal.iv)).decryptor()
+    return over_blocks(sample, seal, 0, 0, lambda: unlock)
+
+
+def over_blocks(sample, seal, crypt, skip, unlock_of):
+    """Whole blocks of each protected range, as the pattern has them, undone in order."""
+    out, total = bytearray(sample), 0
+    for part in seal.ranges:
+        unlock = unlock_of()
+        for number, start in enumerate(range(part.start, part.end - BLOCK + 1, BLOCK)):
+            if crypt + skip and number % (crypt + skip) >= crypt:
+                continue
+            out[start : start + BLOCK] = unlock.update(bytes(out[start : start + BLOCK]))
+            total += BLOCK
+    return bytes(out), total
 
 
 def decrypt_pattern(sample, seal, scheme, key):

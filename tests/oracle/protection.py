@@ -21,10 +21,12 @@ import commonencryption
 import isobmff
 import manifest
 import outsiders
+import packaged
 import packets
 import sampleaes
 import sealed
 import trespass
+import twin
 from report import Report
 
 OTHER_FOLDERS = ("xmltv",)
@@ -99,6 +101,7 @@ class Run:
         self.ends = (clear, protected, second)
         self.outside = outsiders.Outsiders(self.report, self.scratch, packager, self.count)
         self.packets = packets.Packets(self.report, self.scratch, packager, self.count)
+        self.twins = twin.Twins(self.report, self.scratch, packager, self.count, self.whole)
         try:
             self.begun = time.monotonic()
             with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
@@ -124,6 +127,11 @@ class Run:
         for scheme in (*CMAF_SCHEMES, *TS_SCHEMES):
             with self.report.step(f"{row['path']} {scheme}", "is checked to the end"):
                 Title(self, row, keys, token, scheme).check()
+        with self.report.step(f"{row['path']} packaged", "is checked to the end"):
+            packaged.check(self, row)
+
+    def damaged(self, source):
+        return (self.site.library / DAMAGED_FOLDER) in source.parents
 
 
 class Title:
@@ -286,8 +294,11 @@ class Title:
             whole_clear = outsiders.indexed(clear_init, header, clear_parts)
             whole_sealed = outsiders.indexed(sealed_init, header, sealed_parts)
             self.run.outside.check_cmaf(self.row["path"], self.scheme, representation, scheme, key, whole_clear, whole_sealed)
-            self.run.packets.check_cmaf(f"{self.row['path']} {self.scheme} {representation}", scheme, key, whole_clear,
-                                        whole_sealed)
+            subject = f"{self.row['path']} {self.scheme} {representation}"
+            self.run.packets.check_cmaf(subject, header, scheme, key, clear_parts, whole_sealed)
+            begin = leading(self.chosen(names))
+            self.run.twins.check(subject, header, scheme, key, outsiders.indexed(clear_init, header, clear_parts[:begin]),
+                                 sealed_parts[:begin])
 
     def check_fragment(self, subject, header, scheme, key, clear, protected):
         clear_segment = isobmff.read_segment(clear, header)
@@ -405,6 +416,12 @@ class Title:
 
     def check_requests(self, url, whole):
         trespass.check_slices(self, url, whole)
+
+
+def leading(files):
+    """How many of the segments chosen are the first of all, without a gap."""
+    numbers = [int(file.split(".")[0]) for file in files if not file.startswith("iframe-")]
+    return next((at for at, number in enumerate(numbers) if number != numbers[0] + at), len(numbers))
 
 
 def sample(rows):

@@ -15,6 +15,7 @@ import served
 SCHEMES = ("cbcs", "cenc", "aes128", "sampleaes")
 CLASSES = ("AUDIO", "SD", "HD", "UHD1", "UHD2")
 TIMEOUT_S = 120
+MEDIA_SIZE_MIN = 1 << 15
 # Titles whose keys are planted, so that all that follows is looked through for them.
 PLANTED_COUNT = 2
 
@@ -45,7 +46,9 @@ class Watcher(served.Origin):
 
     def ask(self, path, method="GET", **headers):
         answer = super().ask(path, method, **headers)
-        if not re.search(r"/key/|/license/", path):
+        # Media of other titles than those with planted keys is passed over: it is most of what is answered.
+        is_near = len(answer.body) < MEDIA_SIZE_MIN or any(media_id in path for media_id in self.site.planted)
+        if is_near and not re.search(r"/key/|/license/", path):
             self.site.look_through(path, answer.body + str(answer.headers).encode())
         return answer
 
@@ -58,7 +61,7 @@ class Site:
         self.vault, self.kek = scratch / "vault", scratch / "vault.kek"
         self.grant_key, self.foreign_key = scratch / "grant.key", scratch / "foreign.key"
         self.revoked = scratch / "revoked"
-        self.needles, self.leaks, self.all_keys = [], [], {}
+        self.needles, self.leaks, self.all_keys, self.planted = [], [], {}, []
         self.bodies = 0
         self.lock = threading.Lock()
 
@@ -97,11 +100,8 @@ class Site:
         drawn = [media_id for media_id in media_ids if media_id not in set(planted)]
         if drawn:
             self.run("keys", "create", self.vault, *drawn, "--kek", self.kek)
-        listed = self.run("keys", "list", self.vault, "--kek", self.kek, "--show-secrets", "--json")
-        for line in listed.splitlines():
-            row = json.loads(line)
-            key, key_id = bytes.fromhex(row["key"]), bytes.fromhex(row["key_id"].replace("-", ""))
-            self.all_keys.setdefault(row["id"], {})[row["scheme"], key_id] = key
+        for row in self.listed():
+            self.all_keys.setdefault(row["id"], {}).update(opened(row))
         # The names that are looked for: all keys would make a run long, and a leak is one of the program, not of a key.
         for media_id in planted:
             for key in self.all_keys[media_id].values():
@@ -110,6 +110,17 @@ class Site:
 
     def has_needle(self, data):
         return any(needle in data for needle in self.needles)
+
+    def listed(self, *media_id):
+        said = self.run("keys", "list", self.vault, *media_id, "--kek", self.kek, "--show-secrets", "--json")
+        return [json.loads(line) for line in said.splitlines()]
+
+    def list_keys(self, media_id):
+        """Keys of a title that came later, by scheme and key id."""
+        found = {}
+        for row in self.listed(media_id):
+            found.update(opened(row))
+        return found
 
     def keys(self, media_id):
         return self.all_keys[media_id]
@@ -150,6 +161,11 @@ revoked = "{self.revoked}"
                 self.leaks.append(where)
 
 
+def opened(row):
+    """A listed key by its scheme and id."""
+    return {(row["scheme"], bytes.fromhex(row["key_id"].replace("-", ""))): bytes.fromhex(row["key"])}
+
+
 def shapes(key):
     """The ways a key may be written."""
     swapped = key[3::-1] + key[5:3:-1] + key[7:5:-1] + key[8:]
@@ -160,8 +176,14 @@ def shapes(key):
     other = swapped.hex()
     dashed = f"{other[:8]}-{other[8:12]}-{other[12:16]}-{other[16:20]}-{other[20:]}"
     said = [key, swapped, plain, web, base64.b64encode(swapped).rstrip(b"="), base64.urlsafe_b64encode(swapped).rstrip(b"=")]
-    for word in (text, guid, other, dashed):
+    pairs = [[raw[at : at + 1].hex() for at in range(16)] for raw in (key, swapped)]
+    words = [text, guid, other, dashed, *(between.join(one) for one in pairs for between in (":", " ", "%", "\\x", "\\u00"))]
+    for word in words:
         said += [word.encode(), word.upper().encode()]
+    # Lists of numbers, and text of a character for each byte as JSON escapes it.
+    for raw in (key, swapped):
+        said += [between.join(map(str, raw)).encode() for between in (",", ", ")]
+        said += [json.dumps(raw.decode("latin-1"))[1:-1].encode(), raw.decode("latin-1").encode()]
     return said
 
 
