@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use packager::crypto::ProtectionScheme;
+use packager::crypto::output::OutputRules;
 use packager::crypto::signal::DrmSystems;
 use packager::form::Form;
+use packager::isobmff::protection::KeyNaming;
 use packager::segment::SegmentTarget;
 
 use crate::access::AccessConfig;
@@ -84,6 +86,12 @@ pub struct ProtectionSection {
     /// Seconds of every title's beginning that are left clear, so that it starts without waiting for keys.
     #[serde(default)]
     pub clear_lead_s: u32,
+    /// Every fragment of CMAF names its key in a sample group too.
+    #[serde(default)]
+    pub sample_groups: bool,
+    /// What devices have to guarantee, a table for each class of tracks.
+    #[serde(default)]
+    pub output: OutputRules,
     /// DRM systems that are on, each a table of its own.
     #[serde(default)]
     pub systems: DrmSystems,
@@ -116,6 +124,9 @@ impl ProtectionSection {
             let reason = format!("{} is more than {CLEAR_LEAD_S_MAX}", self.clear_lead_s);
             return Err(("protection.clear_lead_s", reason));
         }
+        self.output
+            .check()
+            .map_err(|reason| ("protection.output", reason.to_owned()))?;
         let mut systems = self.systems;
         if let Some(clear_key) = &mut systems.clear_key {
             // Behind the same grant as the playlist.
@@ -132,6 +143,11 @@ impl ProtectionSection {
             ts,
             systems,
             clear_lead_ms: u64::from(self.clear_lead_s) * 1_000,
+            naming: match self.sample_groups {
+                true => KeyNaming::Fragments,
+                false => KeyNaming::Header,
+            },
+            outputs: self.output,
         })
     }
 }

@@ -8,17 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
-use packager::codec::MediaKind;
+use packager::crypto::output::OutputRules;
 use packager::crypto::playready::SignalledKey;
 use packager::crypto::signal::{ClearKeyTag, DrmSystems};
 use packager::crypto::vault::{OpenKey, TrackClass};
 use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
 use packager::form::{Form, SegmentFormat};
-use packager::isobmff::protection::FragmentCipher;
+use packager::isobmff::protection::{FragmentCipher, KeyNaming};
 use packager::presentation::choice::TrackChoice;
 use packager::presentation::clip;
 use packager::presentation::{Presentation, Representation};
-use packager::protection::{KeySchedule, NewKeyPeriod, Protection, ProtectionError, TrackProtection};
+use packager::protection::{KeySchedule, NewKeyPeriod, Protection, ProtectionError, TrackProtection, class_of};
 use packager::time::Rounding;
 use sha2::{Digest, Sha256};
 
@@ -61,6 +61,10 @@ pub struct ProtectConfig {
     pub systems: DrmSystems,
     /// How much of every title's beginning is left clear, in milliseconds; zero for nothing.
     pub clear_lead_ms: u64,
+    /// Where fragments of CMAF have their key named.
+    pub naming: KeyNaming,
+    /// What devices have to guarantee.
+    pub outputs: OutputRules,
 }
 
 /// What an asset is encrypted with.
@@ -244,11 +248,11 @@ impl Protector {
             *kept.checked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             return Ok(kept.asset.clone());
         }
-        let mut systems = self.config.systems.clone();
-        if let Some(clear_key) = &mut systems.clear_key {
+        let mut config = self.config.clone();
+        if let Some(clear_key) = &mut config.systems.clear_key {
             clear_key.cbcs_tag = tag;
         }
-        let made = Arc::new(protected(asset, form, title, &systems, self.config.clear_lead_ms)?);
+        let made = Arc::new(protected(asset, form, title, &config)?);
         let kept = Kept {
             asset: made.clone(),
             title: title.clone(),
@@ -312,32 +316,14 @@ fn is_of(resource: &VodResource, asset: &Asset) -> bool {
     }
 }
 
-/// Which key a representation is under.
-pub fn class_of(representation: &Representation) -> Option<TrackClass> {
-    match representation.kind() {
-        MediaKind::Audio => Some(TrackClass::Audio),
-        MediaKind::Video => {
-            let video = representation.video()?;
-            Some(TrackClass::of_picture(video.width, video.height))
-        }
-        MediaKind::Text => None,
-    }
-}
-
-/// `asset` in a protected form, its first `clear_lead_ms` left clear. Its version covers the names of the keys of all
-/// periods, and where they begin: other keys, other URLs.
-pub fn protected(
-    asset: &Asset,
-    form: Form,
-    title: &OpenTitle,
-    systems: &DrmSystems,
-    clear_lead_ms: u64,
-) -> Result<Asset, ServeError> {
+/// `asset` in a protected form. Its version covers the names of the keys of all periods, where they begin, and what else
+/// decides bytes: other keys, other URLs.
+pub fn protected(asset: &Asset, form: Form, title: &OpenTitle, config: &ProtectConfig) -> Result<Asset, ServeError> {
     let scheme = form.key_scheme().ok_or(ServeError::NotFound)?;
     let mut presentation = asset.presentation.clone();
     let mut hash = Sha256::new();
     // Playlists differ by it.
-    let tag = systems.clear_key.as_ref().map(|clear_key| clear_key.cbcs_tag);
+    let tag = config.systems.clear_key.as_ref().map(|clear_key| clear_key.cbcs_tag);
     hash.update(format!(
         "headwater protected 1\n{}\n{}\n{tag:?}\n",
         presentation.version,
@@ -379,8 +365,11 @@ pub fn protected(
             keys: signalled,
         });
     }
-    if clear_lead_ms > 0 {
-        hash.update(format!("clear {clear_lead_ms}\n"));
+    if config.clear_lead_ms > 0 {
+        hash.update(format!("clear {}\n", config.clear_lead_ms));
+    }
+    if config.naming == KeyNaming::Fragments {
+        hash.update("groups\n");
     }
     presentation.version = hash
         .finalize()
@@ -388,8 +377,12 @@ pub fn protected(
         .take(8)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let schedule = KeySchedule { periods, clear_lead_ms };
-    let protection = Protection::new(&presentation, form, systems, &schedule);
+    let schedule = KeySchedule {
+        periods,
+        clear_lead_ms: config.clear_lead_ms,
+        naming: config.naming,
+    };
+    let protection = Protection::new(&presentation, form, &config.systems, &schedule);
     let protection = protection.map_err(|error| match error {
         ProtectionError::MissingKey { .. } => ServeError::MissingKey {
             what: format!("{}: {error}", asset.media_id),
@@ -399,6 +392,7 @@ pub fn protected(
             what: format!("{}: {error}", asset.media_id),
         },
     })?;
+    let protection = protection.with_outputs(config.outputs.clone());
     let variants = asset.variants.as_ref().map(|variants| {
         let mut other = variants.other.presentation.clone();
         other.version.clone_from(&presentation.version);

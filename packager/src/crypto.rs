@@ -8,6 +8,7 @@ pub mod cenc;
 mod chains;
 pub mod clear_key;
 pub mod fairplay;
+pub mod output;
 pub mod playready;
 pub mod pssh;
 pub mod sample_aes;

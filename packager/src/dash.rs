@@ -3,5 +3,6 @@
 mod images;
 pub mod mpd;
 mod sets;
+mod span;
 mod timeline;
 mod xml;

@@ -80,6 +80,9 @@ pub const SIGNALLED_KEY_COUNT_MAX: usize = 64;
 /// Key periods of one title: a ten-hour film with other keys every three minutes.
 pub const KEY_PERIOD_COUNT_MAX: usize = 256;
 
+/// Entries of ALLOWED-CPC for one class of tracks: a few for each DRM system.
+pub const OUTPUT_RULE_COUNT_MAX: usize = 32;
+
 /// `pssh` boxes read in a row.
 pub const PSSH_COUNT_MAX: usize = 64;
 

@@ -13,11 +13,13 @@ use bytes::Bytes;
 
 use self::periods::{Cut, Spans};
 use crate::codec::MediaKind;
+use crate::crypto::output::{OutputRule, OutputRules};
 use crate::crypto::playready::SignalledKey;
 use crate::crypto::signal::{ContentProtection, DrmSystems, KeyTag, SignalError};
+use crate::crypto::vault::TrackClass;
 use crate::crypto::{IvSeed, KeyId, ProtectionScheme};
 use crate::form::{Form, SegmentFormat};
-use crate::isobmff::protection::TrackEncryption;
+use crate::isobmff::protection::{KeyNaming, TrackEncryption};
 use crate::limits::KEY_PERIOD_COUNT_MAX;
 use crate::presentation::{Presentation, Representation};
 use crate::time::MediaTime;
@@ -47,6 +49,18 @@ pub enum ProtectionError {
     Signal(#[from] SignalError),
 }
 
+/// Which class of keys a representation is under; `None` for text.
+pub fn class_of(representation: &Representation) -> Option<TrackClass> {
+    match representation.kind() {
+        MediaKind::Audio => Some(TrackClass::Audio),
+        MediaKind::Video => {
+            let video = representation.video()?;
+            Some(TrackClass::of_picture(video.width, video.height))
+        }
+        MediaKind::Text => None,
+    }
+}
+
 /// From when on which keys are to hold.
 #[derive(Clone, Debug)]
 pub struct NewKeyPeriod {
@@ -65,6 +79,8 @@ pub struct KeySchedule {
     /// The beginning that is left clear, in milliseconds; zero for none. A presentation that has no boundary behind it has
     /// no clear beginning: nothing is ever left clear as a whole.
     pub clear_lead_ms: u64,
+    /// Where fragments of CMAF have their key named.
+    pub naming: KeyNaming,
 }
 
 /// How one representation is protected in one key period.
@@ -160,6 +176,7 @@ pub struct Protection {
     form: Form,
     sets: Vec<KeySet>,
     clear_lead_ms: u64,
+    outputs: OutputRules,
     /// Which of the sets hold from which boundary on.
     cut: Cut,
 }
@@ -182,16 +199,28 @@ impl Protection {
         }
         let sets = schedule.periods.iter();
         let sets = sets
-            .map(|period| key_set(presentation, form, systems, period))
+            .map(|period| key_set(presentation, form, systems, schedule.naming, period))
             .collect::<Result<Vec<KeySet>, ProtectionError>>()?;
         let mut protection = Protection {
             form,
             sets,
             clear_lead_ms: schedule.clear_lead_ms,
+            outputs: OutputRules::default(),
             cut: Cut::default(),
         };
         protection.cut = protection.cut_of(presentation, 0);
         Ok(protection)
+    }
+
+    /// The same with rules for what devices have to guarantee, which manifests tell.
+    pub fn with_outputs(mut self, outputs: OutputRules) -> Protection {
+        self.outputs = outputs;
+        self
+    }
+
+    /// What a device has to guarantee for `representation`.
+    pub fn output(&self, representation: &Representation) -> Option<&OutputRule> {
+        self.outputs.of(class_of(representation)?)
     }
 
     /// The same for a part of the presentation, whose version names the part too and whose time zero is `begins_ms` of the
@@ -369,6 +398,7 @@ fn key_set(
     presentation: &Presentation,
     form: Form,
     systems: &DrmSystems,
+    naming: KeyNaming,
     period: &NewKeyPeriod,
 ) -> Result<KeySet, ProtectionError> {
     let carried = [MediaKind::Video, MediaKind::Audio]
@@ -396,7 +426,7 @@ fn key_set(
         pssh: Vec::new(),
     };
     for (representation, key) in keys {
-        let track = protect(presentation, form, systems, representation, key, &all)?;
+        let track = protect(presentation, form, systems, naming, representation, key, &all)?;
         set.tracks.insert(representation.id.clone(), track);
     }
     if let Form::CmafProtected(scheme) = form {
@@ -413,6 +443,7 @@ fn protect(
     presentation: &Presentation,
     form: Form,
     systems: &DrmSystems,
+    naming: KeyNaming,
     representation: &Representation,
     key: SignalledKey,
     all: &[SignalledKey],
@@ -437,6 +468,7 @@ fn protect(
                 pattern: scheme.pattern(is_video),
                 key_id: key.key_id,
                 seed,
+                naming,
             };
             track.encryption = Some(encryption);
             // HLS has names for two of the four (RFC 8216bis 4.4.4.4).

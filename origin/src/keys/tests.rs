@@ -180,3 +180,52 @@ fn errors_tell_what_is_wrong() {
         .unwrap();
     assert!(matches!(nowhere, KeyStoreError::Io { .. }), "{nowhere}");
 }
+
+/// What a title's keys of one use are at some times, and where periods begin and end.
+#[test]
+fn periods_begin_where_they_say() {
+    let sample = Sample::new();
+    let mut title = TitleKeys::new("acme", "film-1").unwrap();
+    // (number, period, start): those without a start come from encryptors elsewhere.
+    for (number, period, starts_ms) in [
+        (1, 3, None),
+        (2, 2, None),
+        (3, 9, None),
+        (4, 1, Some(7_000)),
+        (5, 4, Some(5_000)),
+    ] {
+        let new = NewKey {
+            key_id: KeyId([number; 16]),
+            key: &ContentKey::new([number; 16]),
+            scheme: "cenc",
+            track: TrackClass::Audio,
+            period,
+            starts_ms,
+            created: 0,
+            nonce: [number; 12],
+        };
+        title.seal_new(&tenant_key(), &new).unwrap();
+    }
+    sample.put_title("film-1", &title);
+    let title = sample.open().unwrap().title("film-1").unwrap().unwrap();
+    let active = |time_ms| title.active("cenc", TrackClass::Audio, time_ms).unwrap();
+    for (time_ms, number, ends_ms) in [
+        (0, 2, Some(5_000)),
+        (4_999, 2, Some(5_000)),
+        (5_000, 5, Some(7_000)),
+        (6_999, 5, Some(7_000)),
+        (u64::MAX, 4, None),
+    ] {
+        let key = active(time_ms);
+        assert_eq!((key.key_id.0[0], title.ends_ms(key)), (number, ends_ms), "{time_ms}");
+    }
+    let starts = |scheme, track| {
+        title
+            .starts_ms(scheme, [track].into_iter())
+            .into_iter()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(starts("cenc", TrackClass::Audio), [0, 5_000, 7_000]);
+    assert_eq!(starts("cenc", TrackClass::Hd), [0]);
+    assert_eq!(starts("cbcs", TrackClass::Audio), [0]);
+}

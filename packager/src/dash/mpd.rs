@@ -4,7 +4,8 @@
 //! `S@d` is the segment table's own number: what an MPD says is exactly what `tfdt` and edit list add up to.
 
 use super::images;
-use super::sets::{Sets, Span};
+use super::sets::Sets;
+use super::span::Span;
 use super::xml::XmlWriter;
 use crate::crypto::signal::NAMESPACES;
 use crate::presentation::Presentation;

@@ -1,8 +1,7 @@
 //! The AdaptationSets of one Period, and what is in them.
 
-use std::ops::Range;
-
 use super::mpd::{Addressing, Options, TextCoding};
+use super::span::Span;
 use super::timeline;
 use super::xml::{StartTag, XmlWriter};
 use crate::codec::{Codec, MediaKind};
@@ -11,8 +10,7 @@ use crate::form::Form;
 use crate::isobmff::on_demand;
 use crate::presentation::{Bandwidth, Presentation, Representation, Role};
 use crate::protection::{Protection, SegmentList, TrackProtection};
-use crate::segment::Segment;
-use crate::time::{MediaTime, Rounding, Timescale};
+use crate::time::Timescale;
 use crate::track::AudioDescription;
 
 const ROLE: &str = "urn:mpeg:dash:role:2011";
@@ -20,63 +18,8 @@ const SET_SWITCHING: &str = "urn:mpeg:dash:adaptation-set-switching:2016";
 /// Names the Period that an AdaptationSet goes on from without a seam (ISO/IEC 23009-1 5.3.2.4).
 const PERIOD_CONTINUITY: &str = "urn:mpeg:dash:period-continuity:2015";
 
-/// What of a presentation a Period shows.
-#[derive(Clone, Copy)]
-pub(super) struct Span<'a> {
-    pub(super) protection: Option<&'a Protection>,
-    /// Which of its key periods, 0-based.
-    pub(super) period: usize,
-    /// Where it begins on the presentation's timeline.
-    pub(super) start: MediaTime,
-    /// Where the next begins.
-    pub(super) end: MediaTime,
-    /// The presentation has no other Period.
-    pub(super) is_only: bool,
-}
-
-impl Span<'_> {
-    /// `Period@id`
-    pub(super) fn id(&self) -> String {
-        (self.period + 1).to_string()
-    }
-
-    /// Numbers of the segments that lie in it.
-    fn numbers(&self, rep: &Representation, list: SegmentList) -> Range<u32> {
-        match self.protection {
-            Some(protection) => protection.segments(rep, list, self.period),
-            None => {
-                let count = match list {
-                    SegmentList::Media => rep.segments.segments().len(),
-                    SegmentList::Trick => rep.trick_frames.len(),
-                };
-                1..u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1)
-            }
-        }
-    }
-
-    /// Its start in ticks of `scale`: what is to be taken from media times (`@presentationTimeOffset`).
-    fn offset(&self, scale: Timescale) -> u64 {
-        u64::try_from(self.start.to_scale(scale, Rounding::Nearest)).unwrap_or(0)
-    }
-
-    /// Name of the CMAF header of a representation.
-    fn header_name(&self, rep: &Representation) -> String {
-        match self.protection {
-            Some(protection) => protection.header_name(rep, self.period),
-            None => "init.mp4".into(),
-        }
-    }
-
-    /// Whether `rep` goes on from the Period before. Its header must be the same (5.3.2.4): so what is under another key
-    /// does not, though its timeline does.
-    fn goes_on(&self, rep: &Representation) -> bool {
-        let (Some(protection), Some(before)) = (self.protection, self.period.checked_sub(1)) else {
-            return false;
-        };
-        let header = |period| protection.header_period(rep, period);
-        header(before) == header(self.period) && !protection.segments(rep, SegmentList::Media, before).is_empty()
-    }
-}
+/// The lowest version of HDCP that a device has to ask of its display (ISO/IEC 23009-1 5.8.5.14).
+const HDCP: &str = "urn:mpeg:dash:output-protection:hdcp:2020";
 
 /// Writes AdaptationSets and numbers them.
 pub(super) struct Sets<'a> {
@@ -167,6 +110,12 @@ impl<'a> Sets<'a> {
                     attributes(w.element(child.name), &child.attributes).text(&child.text);
                 }
             });
+        }
+        // The rule goes with the class of keys, so one of the set speaks for all.
+        let rule = set.first().filter(|first| self.track(first).is_some());
+        let rule = rule.and_then(|first| self.span.protection?.output(first));
+        if let Some(version) = rule.and_then(|rule| rule.hdcp_level?.version_min()) {
+            descriptor(w, "OutputProtection", HDCP, version);
         }
     }
 
@@ -303,7 +252,7 @@ impl<'a> Sets<'a> {
                     rep,
                 );
                 let numbers = self.span.numbers(rep, SegmentList::Trick);
-                let frames = rep.trick_frames.get(indexes(&numbers)).unwrap_or_default();
+                let frames = self.span.frames(rep);
                 tag.attribute("maxPlayoutRate", "16").children(|w| {
                     let header = self.span.header_name(rep);
                     self.open_template(w, rep)
@@ -436,7 +385,7 @@ impl<'a> Sets<'a> {
             return None;
         }
         let offset = self.span.offset(rep.segments.timescale());
-        let segments = self.segments(rep).iter();
+        let segments = self.span.segments(rep).iter();
         let rows: Vec<_> = segments
             .map(|segment| (segment.start.saturating_sub(offset), segment.duration))
             .collect();
@@ -446,12 +395,6 @@ impl<'a> Sets<'a> {
     /// Whether one duration will do in all of an AdaptationSet, which has to keep to one way of addressing.
     fn is_even(&self, set: &[&Representation]) -> bool {
         set.iter().all(|rep| self.nominal_duration(rep).is_some())
-    }
-
-    /// The segments of this Period.
-    fn segments<'r>(&self, rep: &'r Representation) -> &'r [Segment] {
-        let numbers = self.span.numbers(rep, SegmentList::Media);
-        rep.segments.segments().get(indexes(&numbers)).unwrap_or_default()
     }
 
     /// A SegmentTemplate with the scale of its times, and where on their line the Period begins.
@@ -466,7 +409,8 @@ impl<'a> Sets<'a> {
 
     fn write_segment_template(&self, w: &mut XmlWriter, rep: &Representation, id: &str, even: bool) {
         let rows = || {
-            self.segments(rep)
+            self.span
+                .segments(rep)
                 .iter()
                 .map(|segment| (segment.start, segment.duration))
         };
@@ -510,12 +454,6 @@ impl<'a> Sets<'a> {
                     .empty()
             });
     }
-}
-
-/// Positions of what is numbered from 1.
-fn indexes(numbers: &Range<u32>) -> Range<usize> {
-    let index = |number: u32| number.saturating_sub(1) as usize;
-    index(numbers.start)..index(numbers.end)
 }
 
 fn attributes<'t>(tag: StartTag<'t>, pairs: &[(&'static str, String)]) -> StartTag<'t> {

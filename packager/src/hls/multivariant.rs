@@ -68,7 +68,12 @@ fn write(presentation: &Presentation, form: Form, base: &str, protection: Option
         push_subtitle_rendition(&mut out, text, base);
         has_text = true;
     }
-    let playlist = Playlist { form, base, has_text };
+    let playlist = Playlist {
+        form,
+        base,
+        has_text,
+        protection,
+    };
     if videos.is_empty() {
         for group in &groups {
             playlist.push_audio_variant(&mut out, group);
@@ -89,7 +94,7 @@ fn write(presentation: &Presentation, form: Form, base: &str, protection: Option
         }
     }
     for video in &videos {
-        push_trick_stream(&mut out, video, form, base);
+        playlist.push_trick_stream(&mut out, video);
     }
     if let Some(track) = presentation.images() {
         images::push_stream(&mut out, track, base);
@@ -304,9 +309,26 @@ struct Playlist<'a> {
     form: Form,
     base: &'a str,
     has_text: bool,
+    protection: Option<&'a Protection>,
 }
 
 impl Playlist<'_> {
+    /// What a device has to guarantee (RFC 8216bis 4.4.6.2): HDCP-LEVEL, ALLOWED-CPC.
+    fn push_output(&self, out: &mut Vec<u8>, representation: &Representation) {
+        let rule = self.protection.and_then(|protection| protection.output(representation));
+        let Some(rule) = rule else { return };
+        if let Some(level) = rule.hdcp_level {
+            out.extend_from_slice(b",HDCP-LEVEL=");
+            out.extend_from_slice(level.name().as_bytes());
+        }
+        // It speaks of key systems; MPEG-TS has none.
+        if !rule.allowed_cpc.is_empty() && self.form.format() == SegmentFormat::Cmaf {
+            let entries: Vec<&str> = rule.allowed_cpc.iter().map(|entry| entry.as_str()).collect();
+            out.extend_from_slice(b",ALLOWED-CPC=");
+            push_quoted(out, &entries.join(","));
+        }
+    }
+
     fn push_variant_tail(&self, out: &mut Vec<u8>, id: &str) {
         if self.has_text {
             out.extend_from_slice(b",SUBTITLES=\"subtitles\"");
@@ -327,6 +349,7 @@ impl Playlist<'_> {
         push_bandwidth(out, group.peak_bps(self.form), group.average_bps(self.form));
         out.extend_from_slice(b",CODECS=");
         push_quoted(out, group.rfc6381());
+        self.push_output(out, chosen);
         out.extend_from_slice(b",AUDIO=");
         push_quoted(out, &group.id);
         self.push_variant_tail(out, &chosen.id);
@@ -358,6 +381,7 @@ impl Playlist<'_> {
             push_number(out, millihertz / 1_000);
             out.extend_from_slice(format!(".{:03}", millihertz % 1_000).as_bytes());
         }
+        self.push_output(out, video);
         out.extend_from_slice(b",STABLE-VARIANT-ID=");
         match sound {
             Sound::Group(group) => {
@@ -368,6 +392,23 @@ impl Playlist<'_> {
             Sound::Silent | Sound::Muxed(_) => push_quoted(out, &video.id),
         }
         self.push_variant_tail(out, &video.id);
+    }
+
+    fn push_trick_stream(&self, out: &mut Vec<u8>, video: &Representation) {
+        let Some(bandwidth) = video.trick_bandwidth() else {
+            return;
+        };
+        out.extend_from_slice(b"#EXT-X-I-FRAME-STREAM-INF:");
+        push_bandwidth(out, bandwidth.peak_bps, bandwidth.average_bps);
+        out.extend_from_slice(b",CODECS=");
+        push_quoted(out, video.rfc6381());
+        push_video_attributes(out, video, self.form);
+        self.push_output(out, video);
+        out.extend_from_slice(b",STABLE-VARIANT-ID=");
+        push_quoted(out, &format!("{}-iframes", video.id));
+        out.extend_from_slice(b",URI=\"");
+        push_uri(out, self.base, &video.id, "iframes.m3u8");
+        out.extend_from_slice(b"\"\n");
     }
 }
 
@@ -394,20 +435,4 @@ fn push_video_attributes(out: &mut Vec<u8>, video: &Representation, form: Form) 
         VideoRange::Hlg => b"HLG",
         VideoRange::Pq => b"PQ",
     });
-}
-
-fn push_trick_stream(out: &mut Vec<u8>, video: &Representation, form: Form, base: &str) {
-    let Some(bandwidth) = video.trick_bandwidth() else {
-        return;
-    };
-    out.extend_from_slice(b"#EXT-X-I-FRAME-STREAM-INF:");
-    push_bandwidth(out, bandwidth.peak_bps, bandwidth.average_bps);
-    out.extend_from_slice(b",CODECS=");
-    push_quoted(out, video.rfc6381());
-    push_video_attributes(out, video, form);
-    out.extend_from_slice(b",STABLE-VARIANT-ID=");
-    push_quoted(out, &format!("{}-iframes", video.id));
-    out.extend_from_slice(b",URI=\"");
-    push_uri(out, base, &video.id, "iframes.m3u8");
-    out.extend_from_slice(b"\"\n");
 }

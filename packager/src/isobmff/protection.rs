@@ -23,6 +23,18 @@ pub struct TrackEncryption {
     pub key_id: KeyId,
     /// Where initialisation vectors come from.
     pub seed: IvSeed,
+    /// Who is told the key.
+    pub naming: KeyNaming,
+}
+
+/// Where the key of a fragment is named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyNaming {
+    /// In the header alone, which each key has its own of: weak devices stumble over sample groups.
+    #[default]
+    Header,
+    /// In each fragment too, by a sample group (`seig`), for players that keep a header over several keys.
+    Fragments,
 }
 
 impl TrackEncryption {
@@ -50,23 +62,37 @@ impl TrackEncryption {
         }
     }
 
+    fn has_pattern(&self) -> bool {
+        matches!(self.scheme, ProtectionScheme::Cens | ProtectionScheme::Cbcs)
+    }
+
     /// ISO/IEC 23001-7:2023 8.2 (`tenc`): version 1 where there is room for a pattern.
     fn write_tenc(&self, w: &mut BoxWriter) {
-        let has_pattern = matches!(self.scheme, ProtectionScheme::Cens | ProtectionScheme::Cbcs);
-        w.write_full_box(b"tenc", u8::from(has_pattern), 0, |w| {
-            w.u8(0);
-            w.u8(match has_pattern {
-                true => self.pattern.crypt << 4 | self.pattern.skip & 0x0f,
-                false => 0,
-            });
-            w.u8(1); // default_isProtected
-            w.u8(self.iv_size() as u8);
-            w.bytes(&self.key_id.0);
-            if self.iv_size() == 0 {
-                w.u8(16);
-                w.bytes(&self.seed.constant());
-            }
+        w.write_full_box(b"tenc", u8::from(self.has_pattern()), 0, |w| self.write_parameters(w));
+    }
+
+    /// What `tenc` and the sample group `seig` say alike (8.2, 6): so the pattern of the one is always that of the other.
+    fn write_parameters(&self, w: &mut BoxWriter) {
+        w.u8(0);
+        w.u8(match self.has_pattern() {
+            true => self.pattern.crypt << 4 | self.pattern.skip & 0x0f,
+            false => 0,
         });
+        w.u8(1); // isProtected
+        w.u8(self.iv_size() as u8);
+        w.bytes(&self.key_id.0);
+        if self.iv_size() == 0 {
+            w.u8(16);
+            w.bytes(&self.seed.constant());
+        }
+    }
+
+    /// Bytes of [`TrackEncryption::write_parameters`].
+    fn parameters_size(&self) -> usize {
+        match self.iv_size() {
+            0 => 20 + 1 + 16,
+            _ => 20,
+        }
     }
 
     /// ISO/IEC 14496-12:2022 8.12.1 (`sinf`).
@@ -107,6 +133,8 @@ pub struct SampleAuxiliary {
     counts: Vec<u16>,
     subsamples: Vec<Subsample>,
     sample_count: u32,
+    /// What the sample group says, where there is one.
+    group: Option<TrackEncryption>,
 }
 
 /// Bytes of a `senc` row's subsample: BytesOfClearData and BytesOfProtectedData.
@@ -118,6 +146,7 @@ impl SampleAuxiliary {
     pub fn new(encryption: &TrackEncryption) -> SampleAuxiliary {
         SampleAuxiliary {
             iv_size: encryption.iv_size(),
+            group: Some(*encryption).filter(|encryption| encryption.naming == KeyNaming::Fragments),
             ..SampleAuxiliary::default()
         }
     }
@@ -170,28 +199,58 @@ impl SampleAuxiliary {
 
     const SAIO_SIZE: usize = FULL_BOX_HEADER_SIZE + 8;
 
-    /// Bytes of `saiz`, `saio` and `senc` together.
+    /// Bytes of `sgpd`, `sbgp`, `saiz`, `saio` and `senc` together, as far as they are there.
     pub fn size(&self) -> usize {
         if self.is_empty() {
-            return 0;
+            return self.group_size();
         }
-        self.saiz_size() + SampleAuxiliary::SAIO_SIZE + self.senc_size()
+        self.group_size() + self.saiz_size() + SampleAuxiliary::SAIO_SIZE + self.senc_size()
     }
 
-    /// Writes the three boxes; the first of them starts `offset` bytes behind the start of the `moof`. Rows fit the eight
-    /// bits that `saiz` has for their size: [`ProtectionScheme::subsample_count_max`].
+    /// Writes the boxes; the first of them starts `offset` bytes behind the start of the `moof`. Rows fit the eight bits
+    /// that `saiz` has for their size: [`ProtectionScheme::subsample_count_max`].
     pub fn write(&self, w: &mut BoxWriter, offset: usize) {
+        self.write_group(w);
         if self.is_empty() {
             return;
         }
         self.write_saiz(w);
-        let first_row = offset + self.saiz_size() + SampleAuxiliary::SAIO_SIZE + FULL_BOX_HEADER_SIZE + 4;
+        let first_row =
+            offset + self.group_size() + self.saiz_size() + SampleAuxiliary::SAIO_SIZE + FULL_BOX_HEADER_SIZE + 4;
         w.write_full_box(b"saio", 0, 0, |w| {
             w.u32(1);
             // Fits: a fragment's header has far less than 4 GiB.
             w.u32(first_row as u32);
         });
         self.write_senc(w);
+    }
+
+    fn group_size(&self) -> usize {
+        let of = |group: &TrackEncryption| {
+            let description = FULL_BOX_HEADER_SIZE + 12 + group.parameters_size();
+            let samples = FULL_BOX_HEADER_SIZE + 16;
+            description + samples
+        };
+        self.group.as_ref().map_or(0, of)
+    }
+
+    /// ISO/IEC 14496-12:2022 8.9.3 (`sgpd`), 8.9.2 (`sbgp`): all samples are in one group, which the fragment describes
+    /// itself (8.9.4).
+    fn write_group(&self, w: &mut BoxWriter) {
+        const FIRST_OF_FRAGMENT: u32 = 0x1_0001;
+        let Some(group) = &self.group else { return };
+        w.write_full_box(b"sgpd", 1, 0, |w| {
+            w.bytes(b"seig");
+            w.u32(group.parameters_size() as u32);
+            w.u32(1);
+            group.write_parameters(w);
+        });
+        w.write_full_box(b"sbgp", 0, 0, |w| {
+            w.bytes(b"seig");
+            w.u32(1);
+            w.u32(self.sample_count);
+            w.u32(FIRST_OF_FRAGMENT);
+        });
     }
 
     /// ISO/IEC 14496-12:2022 8.7.8 (`saiz`).

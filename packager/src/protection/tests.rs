@@ -100,6 +100,7 @@ fn schedule(presentation: &Presentation, starts_ms: &[u64], clear_lead_ms: u64) 
     KeySchedule {
         periods: periods.collect(),
         clear_lead_ms,
+        naming: KeyNaming::Header,
     }
 }
 
@@ -478,4 +479,86 @@ proptest! {
         }
         prop_assert!(count > 20);
     }
+}
+
+/// Where a box lies in `bytes`, looked for by its name.
+fn payload<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
+    let at = bytes.windows(4).position(|four| four == name)?;
+    let size = u32::from_be_bytes(bytes[at - 4..at].try_into().unwrap()) as usize;
+    Some(&bytes[at + 4..at - 4 + size])
+}
+
+#[test]
+fn fragments_name_their_key_where_that_is_asked_for() {
+    use crate::isobmff::fragment::{self, SegmentPosition};
+    use crate::isobmff::init::{InitFacts, protected_header};
+    use crate::isobmff::protection::FragmentCipher;
+    let film = presentation(vec![audio(40)]);
+    let rep = film.representation("a1").unwrap();
+    let track = rep.track().unwrap();
+    let check = |form, naming, sizes: Option<usize>| {
+        let schedule = KeySchedule {
+            naming,
+            ..schedule(&film, &[0, 8_000], 0)
+        };
+        let made = Protection::new(&film, form, &systems(), &schedule).unwrap();
+        let encryption = made.period(1).track(rep).unwrap().encryption.unwrap();
+        let key = crate::crypto::ContentKey::new([7; 16]);
+        let cipher = FragmentCipher::new(&track.description, &encryption, &key).unwrap();
+        let range = rep.segments.get(3).unwrap().samples.clone();
+        let mut media = vec![5; track.index.size_bytes(range.clone()) as usize];
+        let auxiliary = cipher.encrypt(&track.index, range.clone(), 0, &mut media).unwrap();
+        let header = fragment::protected_header(&track.index, range.clone(), 3, SegmentPosition::Inner, &auxiliary);
+        let group = payload(&header, b"sgpd");
+        assert_eq!(group.map(<[u8]>::len), sizes, "{form:?} {naming:?}");
+        // The row of the first sample is where `saio` says, from the start of the `moof`.
+        let moof = header.windows(4).position(|four| four == b"moof").unwrap() - 4;
+        if let Some(saio) = payload(&header, b"saio") {
+            let offset = u32::from_be_bytes(saio[8..12].try_into().unwrap()) as usize;
+            assert_eq!(
+                header[moof + offset..moof + offset + 8],
+                encryption.iv(range.start)[..8]
+            );
+        }
+        let Some(group) = group else { return };
+        let init = protected_header(&track.description, InitFacts::of(&track.index), &encryption, &[]);
+        // B19: what the group says is what `tenc` says, pattern and all.
+        assert_eq!(group[16..], payload(&init, b"tenc").unwrap()[4..]);
+        let samples = payload(&header, b"sbgp").unwrap();
+        assert_eq!(samples[4..8], *b"seig");
+        let count = (range.end - range.start).to_be_bytes();
+        assert_eq!((&samples[12..16], &samples[16..20]), (&count[..], &[0, 1, 0, 1][..]));
+    };
+    check(CENC, KeyNaming::Header, None);
+    check(CENC, KeyNaming::Fragments, Some(16 + 20));
+    check(CBCS, KeyNaming::Header, None);
+    check(CBCS, KeyNaming::Fragments, Some(16 + 37));
+}
+
+#[test]
+fn output_rules_stand_in_manifests() {
+    let film = presentation(vec![video(720, 8, 50), video(360, 8, 50), audio(8)]);
+    let rules: OutputRules = serde_json::from_str(
+        r#"{"HD": {"hdcp_level": "TYPE-1", "allowed_cpc": ["com.example:HW", "com.other:A/B"]}, "SD": {"hdcp_level": "NONE"}}"#,
+    )
+    .unwrap();
+    let variants = |form| {
+        let made = protection(&film, form, &[0], 0).with_outputs(rules.clone());
+        let text = String::from_utf8(multivariant::render_protected(&film, &made, "")).unwrap();
+        let lines = text.lines().filter(|line| line.contains("STREAM-INF"));
+        let ends = lines.map(|line| {
+            let (_, rest) = line.split_once(",HDCP-LEVEL=").unwrap();
+            rest.split(",STABLE").next().unwrap().to_owned()
+        });
+        ends.collect::<Vec<_>>()
+    };
+    let hd = "TYPE-1,ALLOWED-CPC=\"com.example:HW,com.other:A/B\"";
+    assert_eq!(variants(CBCS), [hd, "NONE", hd, "NONE"]);
+    assert_eq!(variants(Form::TsAes128), ["TYPE-1", "NONE", "TYPE-1", "NONE"]);
+    let made = protection(&film, CBCS, &[0], 4_000).with_outputs(rules.clone());
+    let xml = String::from_utf8(mpd::render_protected(&film, "", &mpd::Options::default(), &made)).unwrap();
+    // Of the second Period, the pictures of the larger video and its frames.
+    assert_eq!(attributes(&xml, "OutputProtection", "value"), ["2.2"; 2]);
+    let part = xml.split("<Period ").nth(1).unwrap();
+    assert!(!part.contains("OutputProtection"));
 }
