@@ -412,3 +412,42 @@ fn a_grant_is_made_with_a_key_of_its_own() {
     folder.set_mode("g.key", 0o644);
     folder.refused("grant film-1 --key-file g.key", "chmod 600");
 }
+
+#[test]
+fn keys_are_rotated_from_an_instant_on() {
+    let folder = Folder::new("rotate");
+    folder.done("keys init v");
+    folder.refused("keys rotate v film-1 --at 600", "has no keys");
+    folder.done("keys create v film-1 --scheme cbcs,cenc");
+    let out = folder.done("keys rotate v film-1 --at 600,1200");
+    assert_eq!(out, "film-1: 3 key periods, 20 keys created, 0 kept\n");
+    // Run again it changes nothing; another instant gets another number, wherever it lies.
+    let out = folder.done("keys rotate v film-1 --at 1200 --at 900 --json");
+    assert_eq!(out, "{\"created\":10,\"id\":\"film-1\",\"kept\":10,\"periods\":4}\n");
+    let listed = rows(&folder.done("keys list v film-1 --json"));
+    let period = |starts_ms: Option<u64>| -> Vec<u64> {
+        let found = listed
+            .iter()
+            .filter(|row| row.get("starts_ms").and_then(|at| at.as_u64()) == starts_ms);
+        found.map(|row| row["period"].as_u64().unwrap()).collect()
+    };
+    for (starts_ms, number) in [(None, 0), (Some(600_000), 1), (Some(1_200_000), 2), (Some(900_000), 3)] {
+        assert_eq!(period(starts_ms), [number; 10], "{starts_ms:?}");
+    }
+    let distinct: std::collections::BTreeSet<_> = listed.iter().map(|row| row["key_id"].to_string()).collect();
+    assert_eq!(distinct.len(), 40);
+
+    folder.done("keys create v film-2 --scheme aes128,cbcs");
+    let out = folder.done("keys rotate v film-2 --every 10 --until 31 --scheme aes128");
+    assert_eq!(out, "film-2: 4 key periods, 15 keys created, 0 kept\n");
+    folder.done("keys create v film-3 --scheme aes128");
+    // A period that would begin at the end is none.
+    let out = folder.done("keys rotate v film-3 --every 10 --until 30");
+    assert_eq!(out, "film-3: 3 key periods, 10 keys created, 0 kept\n");
+    folder.refused("keys rotate v film-3 --every 10", "--every needs --until or --library");
+    folder.refused("keys rotate v film-3 --every 1 --until 1000", "a title can have 256");
+    folder.refused("keys rotate v film-3 --every 0 --until 9", "begins at 0 by itself");
+    folder.refused("keys rotate v film-3 --at 0", "begins at 0 by itself");
+    folder.refused("keys rotate v film-3 --at 9 --scheme none", "a scheme is one of");
+    folder.refused("keys rotate v film-3", "--at");
+}

@@ -14,12 +14,13 @@ class MediaPlaylist:
     target_duration: int
     durations: list  # EXTINF as written, exact decimals
     uris: list
-    map_uri: str | None
+    map_uri: str | None  # the last one
     ended: bool
+    headers: list = field(default_factory=list)  # the one that is in force at each segment
 
 
 def read_media_playlist(text):
-    target, durations, uris, map_uri, ended = None, [], [], None, False
+    target, durations, uris, map_uri, ended, headers = None, [], [], None, False, []
     for line in text.splitlines():
         if line.startswith("#EXT-X-TARGETDURATION:"):
             target = int(line.split(":", 1)[1])
@@ -31,7 +32,8 @@ def read_media_playlist(text):
             ended = True
         elif line and not line.startswith("#"):
             uris.append(line)
-    return MediaPlaylist(target, durations, uris, map_uri, ended)
+            headers.append(map_uri)
+    return MediaPlaylist(target, durations, uris, map_uri, ended, headers)
 
 
 def uris_of_multivariant(text):
@@ -132,5 +134,5 @@ def links(path, text):
         uris = uris_of_multivariant(text)
     else:
         playlist = read_media_playlist(text)
-        uris = [playlist.map_uri, *playlist.uris]
+        uris = [*playlist.headers, playlist.map_uri, *playlist.uris]
     return [posixpath.normpath(posixpath.join(posixpath.dirname(path), uri)) for uri in uris if uri]

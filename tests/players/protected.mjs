@@ -22,6 +22,9 @@ const CASES = [
 const ACTIONS = ['borders', 'seek', 'quality', 'audio', 'pictures'];
 const PAGES = ['every form plays', 'form selector', 'embed', 'embed in a foreign page'];
 
+// What comes to the end of a key period: playing on over it, and jumping to and fro between periods.
+const PERIOD_ACTIONS = ['borders', 'seek', 'audio', 'pictures'];
+
 // Players spend most of a case waiting for the clock.
 const AT_ONCE = 4;
 const KEY_PATH = /\/(license\/clearkey|key\/[0-9a-f-]{36})$/;
@@ -55,6 +58,52 @@ export async function protectedTitle({browser, harness, base, media, grant, refu
   const agreement = agree(results);
   report(agreement);
   return [...results, agreement];
+}
+
+/**
+ * Plays a title whose keys change on the way, or that begins in the clear, in every form that `players` know. Never throws.
+ * Some segment borders that are played over and times that are jumped to lie in other key periods.
+ */
+export async function periods({browser, harness, base, media, grant, players, report}) {
+  const address = (path) => `${base}/vod/${media}/~${grant}/${path}`;
+  const license = address('license/clearkey');
+  const jobs = CASES.filter(([player]) => players.includes(player)).map(([player, form, path]) => async () => {
+    const result = await play({browser, harness, base, media, player, form, only: PERIOD_ACTIONS, url: address(path), license});
+    return {...result, player: `${player}, periods`};
+  });
+  jobs.push(() => several({address}));
+  const results = await atOnce(AT_ONCE, jobs, report);
+  const agreement = agree(results);
+  report(agreement);
+  return [...results, agreement];
+}
+
+/** The title has several key periods where the players are sent to. */
+async function several({address}) {
+  const began_ms = performance.now();
+  const step = {name: 'several', ok: true, detail: ''};
+  try {
+    const counts = [];
+    for (const [, form, path] of CASES) {
+      const text = await (await fetch(address(path))).text();
+      if (form.startsWith('dash')) {
+        counts.push([form, text.split('<Period ').length - 1]);
+        continue;
+      }
+      const link = text.split(/\r?\n/).find((line) => line && !line.startsWith('#'));
+      const playlist = await (await fetch(new URL(link, address(path)))).text();
+      const keys = [...playlist.matchAll(/#EXT-X-KEY:METHOD=(?:NONE|[^,]+,URI="([^"]+)")/g)].map(([, uri]) => uri ?? 'none');
+      counts.push([form, new Set(keys).size]);
+    }
+    const single = counts.find(([, count]) => count < 2);
+    if (single) throw new Error(`${single[0]} has ${single[1]} key periods`);
+    step.detail = [...new Set(counts.map(([form, count]) => `${form} ${count}`))].join(', ');
+  } catch (error) {
+    step.ok = false;
+    step.detail = firstLine(error);
+  }
+  step.took_s = (performance.now() - began_ms) / 1000;
+  return {player: 'key periods', form: 'of all forms', ok: step.ok, took_s: step.took_s, steps: [step], facts: {}};
 }
 
 /** What is deciphered is the picture: ciphers and containers that have nothing in common show the same. */

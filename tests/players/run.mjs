@@ -7,6 +7,7 @@
 //                [--players LIST] [--shots FOLDER] [--json out.json]
 //   node run.mjs firefox --base http://127.0.0.1:8080 --media ID --grant TOKEN --refused TOKEN[,TOKEN]
 //                [--players LIST] [--json out.json]
+//   node run.mjs periods --base http://127.0.0.1:8080 --media ID --grant TOKEN [--players LIST] [--json out.json]
 //   node run.mjs --self-test [--shots FOLDER]
 //
 // Leaves with 0 if everything passed, 1 if something failed, 2 if it was called wrongly.
@@ -18,7 +19,7 @@ import {launch} from './browser.mjs';
 import * as firefox from './firefox.mjs';
 import {FORMS, LIBRARIES, play, plays} from './play.mjs';
 import {pages} from './pages.mjs';
-import {protectedTitle} from './protected.mjs';
+import {periods, protectedTitle} from './protected.mjs';
 import * as reference from './reference.mjs';
 import * as harness from './server.mjs';
 
@@ -39,9 +40,10 @@ const OPTIONS = {
 async function main() {
   const {values, positionals} = parseArgs({options: OPTIONS, allowPositionals: true});
   const mode = values['self-test'] ? 'self-test' : positionals[0] ?? 'matrix';
-  const run = {'self-test': selfTest, 'matrix': matrix, 'page': page, 'protected': guarded, 'firefox': guardedInFirefox}[mode];
+  const run = {'self-test': selfTest, 'matrix': matrix, 'page': page, 'protected': guarded, 'firefox': guardedInFirefox, 'periods': rotated}[mode];
   if (!run || positionals.length > 1) usage(`no mode ${positionals.join(' ')}`);
   if (mode !== 'self-test' && !(values.base && values.media)) usage('--base and --media are needed');
+  if (mode === 'periods' && !values.grant) usage('--grant is needed');
   if (['protected', 'firefox'].includes(mode) && !(values.grant && values.refused)) usage('--grant and --refused are needed');
   const options = {
     ...values,
@@ -69,7 +71,7 @@ function listed(name, text, known) {
 }
 
 function usage(reason) {
-  console.error(`${reason}\nusage: node run.mjs [page] --base URL --media ID [--players LIST] [--forms LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs protected|firefox --base URL --media ID --grant TOKEN --refused TOKEN[,TOKEN] [--players LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs --self-test`);
+  console.error(`${reason}\nusage: node run.mjs [page] --base URL --media ID [--players LIST] [--forms LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs protected|firefox --base URL --media ID --grant TOKEN --refused TOKEN[,TOKEN] [--players LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs periods --base URL --media ID --grant TOKEN [--players LIST] [--json FILE]\n       node run.mjs --self-test`);
   process.exit(2);
 }
 
@@ -115,6 +117,18 @@ async function guardedInFirefox(options, origin) {
   const browser = await firefox.launch({executable: options.firefox});
   try {
     const results = await firefox.title({...options, browser, harness: origin, report});
+    conclude(results);
+    return results;
+  } finally {
+    await browser.close();
+  }
+}
+
+/** A title under several keys, one after the other. */
+async function rotated({chromium, ...options}, origin) {
+  const browser = await launch({executable: chromium});
+  try {
+    const results = await periods({...options, browser, harness: origin, report});
     conclude(results);
     return results;
   } finally {
