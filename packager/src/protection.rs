@@ -248,7 +248,8 @@ impl Protection {
     /// meet the counters of the first. Headers and playlists stay as they are, for both variants share them.
     pub fn of_other_variant(&self, version: &str, ids: &[String]) -> Protection {
         let mut other = self.clone();
-        for (id, track) in other.tracks.iter_mut().filter(|(id, _)| ids.contains(id)) {
+        let tracks = other.sets.iter_mut().flat_map(|set| &mut set.tracks);
+        for (id, track) in tracks.filter(|(id, _)| ids.contains(id)) {
             if let Some(encryption) = track.encryption.as_mut().filter(|encryption| encryption.iv_size() > 0) {
                 // No representation has such an id.
                 let id = format!("{id}~b");
