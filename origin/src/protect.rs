@@ -252,6 +252,10 @@ impl Protector {
         if let Some(clear_key) = &mut config.systems.clear_key {
             clear_key.cbcs_tag = tag;
         }
+        // What came encrypted is left clear nowhere, unless who gave its key says so.
+        if !asset.may_be_clear() {
+            config.clear_lead_ms = 0;
+        }
         let made = Arc::new(protected(asset, form, title, &config)?);
         let kept = Kept {
             asset: made.clone(),
