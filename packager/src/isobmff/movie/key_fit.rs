@@ -11,8 +11,9 @@ use crate::codec::Codec;
 use crate::codec::aac::AudioSpecificConfig;
 use crate::codec::bits::nal_units;
 use crate::crypto::KeyId;
-use crate::crypto::source::{DecryptError, EncryptedSamples, SourceKeys};
+use crate::crypto::source::{EncryptedSamples, SourceKeys};
 use crate::index::NewSample;
+use crate::limits::SAMPLE_SIZE_BYTES_MAX;
 use crate::source::{ReadAt, ReadError};
 use crate::track::TrackDescription;
 
@@ -29,14 +30,18 @@ pub(super) fn read_sample(
     encrypted: &EncryptedSamples,
     sample: &NewSample,
 ) -> Result<Bytes, ReadError> {
+    let failed = |reason: String| ReadError::Storage {
+        offset: sample.offset,
+        want: u64::from(sample.size),
+        reason,
+    };
+    if sample.size > SAMPLE_SIZE_BYTES_MAX {
+        return Err(failed(format!("at most {SAMPLE_SIZE_BYTES_MAX} are one sample")));
+    }
     let mut bytes = source.read_at(sample.offset, sample.size as usize)?.to_vec();
     encrypted
         .decrypt(keys, [(sample.offset, sample.size)], &mut bytes)
-        .map_err(|error: DecryptError| ReadError::Storage {
-            offset: sample.offset,
-            want: u64::from(sample.size),
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| failed(error.to_string()))?;
     Ok(Bytes::from(bytes))
 }
 
