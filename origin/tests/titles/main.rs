@@ -22,12 +22,14 @@ use origin::route::{self, Route};
 use origin::source_keys::SourceKeyring;
 use origin::store::Store;
 use origin::vod::{self, Planned};
+use packager::crypto::output::OutputRules;
 use packager::crypto::signal::DrmSystems;
 use packager::crypto::vault::{self, NewKey, TitleKeys, TrackClass, VaultHead};
 use packager::crypto::wrap::Secret32;
 use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
 use packager::form::Form;
 use packager::isobmff::movie;
+use packager::isobmff::protection::KeyNaming;
 use packager::source::ReadAt;
 
 const OWN_KID: KeyId = KeyId([0x77; 16]);
@@ -45,6 +47,7 @@ fn sixteen(text: &str) -> [u8; 16] {
 struct House {
     folder: PathBuf,
     titles: Titles,
+    clear_lead_ms: u64,
 }
 
 impl Drop for House {
@@ -58,7 +61,11 @@ impl House {
         let folder = std::env::temp_dir().join(format!("headwater-titles-{name}-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("library")).unwrap();
         std::fs::create_dir_all(folder.join(TITLES_NAME)).unwrap();
-        let house = House { folder, titles };
+        let house = House {
+            folder,
+            titles,
+            clear_lead_ms: 0,
+        };
         let kek = Secret32::new([7; 32]);
         let mut head = VaultHead::new(&vault::kek_id(&kek)).unwrap();
         head.wrap_tenant(&kek, "acme", &tenant_key()).unwrap();
@@ -102,7 +109,9 @@ impl House {
             scheme: ProtectionScheme::Cbcs,
             ts: Form::TsAes128,
             systems: DrmSystems::default(),
-            clear_lead_ms: 0,
+            clear_lead_ms: self.clear_lead_ms,
+            naming: KeyNaming::default(),
+            outputs: OutputRules::default(),
         };
         let protector = Protector::open(config).unwrap();
         let section = Section {

@@ -10,7 +10,7 @@ use packager::crypto::{ContentKey, IvSeed, KeyId, ProtectionScheme};
 use packager::isobmff::fragment::{self, SegmentPosition};
 use packager::isobmff::init::{self, InitFacts};
 use packager::isobmff::movie;
-use packager::isobmff::protection::{FragmentCipher, TrackEncryption};
+use packager::isobmff::protection::{FragmentCipher, KeyNaming, TrackEncryption};
 use packager::source::ReadAt;
 
 use super::{Keys, load, media, samples};
@@ -161,12 +161,17 @@ fn what_our_own_writer_encrypts_is_read() {
         let is_kind =
             |track: &&packager::track::Track| format!("{:?}", track.description.kind()).to_lowercase() == *kind;
         let track = wanted.tracks.iter().find(is_kind).unwrap();
-        for scheme in ProtectionScheme::ALL {
+        let namings = [KeyNaming::Header, KeyNaming::Fragments];
+        let ways = ProtectionScheme::ALL
+            .into_iter()
+            .flat_map(|scheme| namings.map(|naming| (scheme, naming)));
+        for (scheme, naming) in ways {
             let encryption = TrackEncryption {
                 scheme,
                 pattern: scheme.pattern(*kind == "video"),
                 key_id,
                 seed: IvSeed::new("version", "v1", scheme.name(), key_id),
+                naming,
             };
             let cipher = FragmentCipher::new(&track.description, &encryption, &key).unwrap();
             let facts = InitFacts::of(&track.index);
@@ -190,7 +195,7 @@ fn what_our_own_writer_encrypts_is_read() {
             }
             let output = scratch.0.join("encrypted.mp4");
             std::fs::write(&output, Bytes::from(file)).unwrap();
-            check(&output, &clear, kind, &format!("{name}, {}", scheme.name()));
+            check(&output, &clear, kind, &format!("{name}, {}, {naming:?}", scheme.name()));
         }
     }
 }
