@@ -241,6 +241,7 @@ pub fn open_tenant(
 pub struct OpenTitle {
     tenant: String,
     keys: Vec<OpenKey>,
+    opens_clear_sources_alone: bool,
 }
 
 impl OpenTitle {
@@ -260,10 +261,10 @@ impl OpenTitle {
         self.keys.iter().find(|key| key.key_id == key_id)
     }
 
-    /// Whether there is nothing here but keys of encrypted sources that may be served in the clear.
+    /// Whether the title never had any other keys than those of encrypted sources that may be served in the clear. One that
+    /// was revoked counts: it does not make a title clear.
     pub fn opens_clear_sources_alone(&self) -> bool {
-        let mut keys = self.keys.iter();
-        keys.all(|key| key.scheme == vault::SOURCE_CLEAR_SCHEME)
+        self.opens_clear_sources_alone
     }
 
     /// The active key that a track is encrypted under at `time_ms` of presentation time: the one of the period that began
@@ -395,9 +396,12 @@ impl KeyStore {
             path: title_path(&self.vault, sealed.content()).unwrap_or_default(),
             source,
         })?;
+        let all = sealed.keys();
         Ok(OpenTitle {
             tenant: sealed.tenant().to_owned(),
             keys,
+            opens_clear_sources_alone: !all.is_empty()
+                && all.iter().all(|key| key.scheme == vault::SOURCE_CLEAR_SCHEME),
         })
     }
 }

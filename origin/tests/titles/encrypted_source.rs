@@ -104,6 +104,20 @@ fn a_source_may_be_served_clear_where_its_key_says_so() {
     assert!(frame.windows(4).any(|name| name == b"mdat"));
     let (segment, _) = get(&protector, &asset, &format!("v{version}/ts/v1/1.ts"), None).unwrap();
     assert_eq!(segment.first(), Some(&0x47));
+
+    // A key of another kind makes the title a protected one, and revoked it does not make it clear again.
+    let source = (sixteen(SOURCE_KID), sixteen(SOURCE_KEY), "source-clear");
+    let mut title = house.keys(&id, &[source, (OWN_KID.0, OWN_KEY, "cbcs")]);
+    for state in [KeyState::Active, KeyState::Revoked] {
+        title.set_state(OWN_KID, state).unwrap();
+        house.put(&format!("{TITLES_NAME}/{id}.json"), &title.to_json());
+        let (store, protector) = house.open();
+        let asset = store.open(&id).unwrap();
+        let error = whole(&protector, &asset, version, "cmaf", None).unwrap_err();
+        assert!(matches!(error, ServeError::NotFound), "{state:?}: {error}");
+        let master = get(&protector, &asset, "master.m3u8", None);
+        assert_eq!(master.is_ok(), state == KeyState::Active, "{state:?}");
+    }
 }
 
 #[test]
