@@ -103,6 +103,9 @@ pub const SAMPLE_AUXILIARY_SIZE_BYTES_MAX: usize = u8::MAX as usize;
 /// with three audio tracks.
 pub const ENCRYPTED_SAMPLE_COUNT_MAX: usize = 20_000_000;
 
+/// Encrypted samples of one fragment, whose places are held until it is known how they are protected: a day of sound.
+pub const FRAGMENT_ENCRYPTED_SAMPLE_COUNT_MAX: usize = 4_000_000;
+
 /// What `senc` boxes of one file say together: a day of video at 60 fps in four slices.
 pub const FILE_AUXILIARY_SIZE_BYTES_MAX: usize = 256 << 20;
 

@@ -277,7 +277,12 @@ impl EncryptedSamples {
     }
 
     /// Adds all of `other`.
-    pub fn append(&mut self, other: &EncryptedSamples) -> Result<(), SourceEncryptionError> {
+    pub fn append(&mut self, other: EncryptedSamples) -> Result<(), SourceEncryptionError> {
+        // The usual file has one encrypted track.
+        if self.is_empty() {
+            *self = other;
+            return Ok(());
+        }
         for row in &other.rows {
             let protection = other.protections.get(usize::from(row.protection));
             let auxiliary = other.auxiliary(row);

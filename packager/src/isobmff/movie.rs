@@ -451,7 +451,7 @@ impl<'s> Reader<'s> {
         {
             let what = format!("track {} ({})", description.source_track_id, description.codec.name());
             if let Some(encrypted) = encrypted
-                && let Err(error) = encryption.append(&encrypted)
+                && let Err(error) = encryption.append(encrypted)
             {
                 self.refuse(what, error);
                 continue;

@@ -52,7 +52,8 @@ fn samples_are_found_by_where_they_lie() {
     table.push(1000, 40, Some(&CONSTANT), &[]).unwrap();
     table.push(1000, 0, Some(&COUNTED), &[]).unwrap();
     let mut whole = EncryptedSamples::default();
-    whole.append(&table).unwrap();
+    whole.push(990, 10, None, &[]).unwrap();
+    whole.append(table).unwrap();
     whole.finish().unwrap();
     assert_eq!(whole.key_ids(), [KeyId([1; 16]), KeyId([2; 16])]);
     assert_eq!(whole.protection(1050), Some(&COUNTED));

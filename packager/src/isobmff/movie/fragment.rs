@@ -6,7 +6,7 @@ use crate::codec::MediaKind;
 use crate::crypto::source::EncryptedSamples;
 use crate::index::NewSample;
 use crate::isobmff::{BoxError, BoxReader};
-use crate::limits::FILE_SAMPLE_COUNT_MAX;
+use crate::limits::{FILE_SAMPLE_COUNT_MAX, FRAGMENT_ENCRYPTED_SAMPLE_COUNT_MAX};
 use crate::source::ReadAt;
 use crate::time::Timescale;
 
@@ -337,6 +337,10 @@ impl Run {
                     (Some(offset), Some(_), Some(bytes_left)) => {
                         track.bytes_left = bytes_left;
                         if track.encryption.is_some() && !track.ended {
+                            if track.placed.len() >= FRAGMENT_ENCRYPTED_SAMPLE_COUNT_MAX {
+                                let count_max = FRAGMENT_ENCRYPTED_SAMPLE_COUNT_MAX;
+                                track.refuse(format!("more than {count_max} encrypted samples in one fragment"));
+                            }
                             track.placed.push((offset, size));
                         }
                         track.push(NewSample {
