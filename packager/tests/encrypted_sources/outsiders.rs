@@ -143,8 +143,30 @@ fn what_ffmpeg_encrypts_is_read() {
                 "{what}: {}",
                 String::from_utf8_lossy(&done.stderr)
             );
-            check(&output, &clear, kind, &what);
+            match tells_vectors(&load(&output)) {
+                true => check(&output, &clear, kind, &what),
+                // ffmpeg 5 encrypts fragments and does not say with which vectors: nobody can open them.
+                false => {
+                    let found = movie::read_encrypted(&load(&output), &keys()).unwrap();
+                    let why = found.refused.iter().map(|refusal| refusal.why.as_str());
+                    let named = |why: &str| why.contains("no auxiliary information");
+                    assert!(
+                        found.tracks.is_empty() && why.clone().any(named),
+                        "{what}: {:?}",
+                        found.refused
+                    );
+                }
+            }
         }
+    }
+}
+
+/// Whether a file has `senc` where it has fragments.
+fn tells_vectors(file: &[u8]) -> bool {
+    let position = |name: &[u8; 4]| file.windows(4).rposition(|bytes| bytes == name);
+    match (position(b"traf"), position(b"senc")) {
+        (Some(fragment), vectors) => vectors.is_some_and(|vectors| vectors > fragment),
+        (None, vectors) => vectors.is_some(),
     }
 }
 
