@@ -98,6 +98,10 @@ class Packets:
             # Its demuxer cuts such files into pieces of no meaning, and none of them is decrypted.
             self.count("sampleaes: packed AC-3, which ffmpeg does not decrypt")
             return
+        if method == "sampleaes" and playlist.count("#EXT-X-KEY:") > 1:
+            # It takes the key of the segment that it reads for the packets of those before.
+            self.count("sampleaes: playlists of several keys, which ffmpeg mixes up")
+            return
         rows, complaints = self.clear_packets(clear_url)
         truth = streams(rows)
         if not truth:

@@ -11,6 +11,7 @@ import os
 import posixpath
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -58,6 +59,8 @@ def main():
     begun = time.monotonic()
     scratch = Path(tempfile.mkdtemp(prefix="headwater-protection."))
     run = Run(options.headwater.resolve(), options.media, scratch, options.all)
+    # A long run that is told to stop finishes what it has begun and says what it has seen.
+    signal.signal(signal.SIGTERM, run.stop)
     try:
         run.go(options.only)
     finally:
@@ -83,6 +86,10 @@ class Run:
         self.media, self.scratch, self.whole = media, scratch, whole
         self.site = sealed.Site(headwater, scratch)
         self.counts, self.refusals, self.skipped = {}, {}, []
+        self.is_stopped = False
+
+    def stop(self, *_):
+        self.is_stopped = True
 
     def go(self, only):
         library = self.scratch / "library"
@@ -91,8 +98,7 @@ class Run:
                 shutil.copytree(folder, library / folder.name)
         rows = self.site.open(library)
         rows = [row for row in rows if row["playable"] and only in row["path"]]
-        if not self.whole and not only:
-            rows = sample(rows)
+        rows = in_turns(rows, None if self.whole or only else TITLE_COUNT_MAX)
         # Of every three titles one has the same keys from end to end, one has others as it goes, and one has a clear
         # beginning too.
         self.rotated = {row["id"] for at, row in enumerate(rows) if at % 3}
@@ -127,9 +133,10 @@ class Run:
             self.counts[name] = self.counts.get(name, 0) + by
 
     def title(self, row):
-        if not self.whole and time.monotonic() - self.begun > BUDGET_S:
+        if self.is_stopped or not self.whole and time.monotonic() - self.begun > BUDGET_S:
             self.skipped.append(f"{row['path']}: the time was up")
             return
+        self.count("titles looked at")
         keys = self.site.keys(row["id"])
         token = self.site.grant(row["id"])
         for scheme in (*CMAF_SCHEMES, *TS_SCHEMES):
@@ -481,14 +488,15 @@ def leading(files):
     return next((at for at, number in enumerate(numbers) if number != numbers[0] + at), len(numbers))
 
 
-def sample(rows):
-    """Some titles of each folder, far apart; pictures of several slices among them. Folders take turns."""
+def in_turns(rows, count_max):
+    """The titles, folders taking turns: of each some that are far apart, and pictures of several slices; all without a
+    `count_max`."""
     folders, turns = {}, []
     for row in sorted(rows, key=lambda row: row["path"]):
         folders.setdefault(row["path"].split("/")[0], []).append(row)
     for inside in folders.values():
-        step = max(1, len(inside) // TITLE_COUNT_MAX)
-        chosen = inside[::step][:TITLE_COUNT_MAX]
+        step = max(1, len(inside) // count_max) if count_max else 1
+        chosen = inside[::step][:count_max]
         chosen += [row for row in inside if row not in chosen and "slice" in row["path"]]
         turns += enumerate(chosen)
     return [row for _, row in sorted(turns, key=lambda turn: turn[0])]
