@@ -11,8 +11,10 @@ use packager::isobmff::protection::KeyNaming;
 use packager::segment::SegmentTarget;
 
 use crate::access::AccessConfig;
+use crate::limits::{Limits, LimitsSection};
 use crate::paging::{Fill, Probe};
 use crate::protect::{ProtectConfig, Titles};
+use crate::tls::{TlsConfig, TlsSection};
 
 /// `[origin]` as written by people. Every key has a default but `library`.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -54,6 +56,10 @@ pub struct Section {
     pub header_timeout_s: u64,
     /// After a stop signal, running answers have this many seconds.
     pub drain_timeout_s: u64,
+    /// What clients may cost.
+    pub limits: LimitsSection,
+    /// TLS; without it only plain HTTP is spoken.
+    pub tls: Option<TlsSection>,
     /// Encryption and keys; without it every title is served clear.
     pub protection: Option<ProtectionSection>,
     /// Grants; without them everybody may have everything.
@@ -173,6 +179,8 @@ impl Default for Section {
             rendered_memory_bytes_max: 128 << 20,
             header_timeout_s: 10,
             drain_timeout_s: 30,
+            limits: LimitsSection::default(),
+            tls: None,
             protection: None,
             access: None,
         }
@@ -216,6 +224,10 @@ pub struct Config {
     pub header_timeout: std::time::Duration,
     /// Patience with running answers at the end.
     pub drain_timeout: std::time::Duration,
+    /// What clients may cost.
+    pub limits: Limits,
+    /// TLS.
+    pub tls: Option<TlsConfig>,
     /// Encryption and keys.
     pub protection: Option<ProtectConfig>,
     /// Grants.
@@ -289,6 +301,14 @@ impl Section {
             threads if threads <= 1024 => threads,
             threads => return wrong("threads", format!("{threads} is more than 1024")),
         };
+        let limits = match self.limits.check() {
+            Ok(limits) => limits,
+            Err((key, reason)) => return wrong(key, reason),
+        };
+        let tls = match self.tls.map(TlsSection::check).transpose() {
+            Ok(tls) => tls,
+            Err((key, reason)) => return wrong(key, reason),
+        };
         let protection = match self.protection.map(ProtectionSection::check).transpose() {
             Ok(protection) => protection,
             Err((key, reason)) => return wrong(key, reason),
@@ -301,6 +321,8 @@ impl Section {
             revoked: access.revoked,
         });
         Ok(Config {
+            limits,
+            tls,
             protection,
             access,
             library,

@@ -68,6 +68,9 @@ pub enum ServeError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// What was to be sent did not come.
+    #[error("the request body took too long")]
+    SlowBody,
     /// The player library has not been installed.
     #[error("the player is not installed: start headwater with --player DIR (./dev demo does it)")]
     NoPlayer,
@@ -99,6 +102,7 @@ impl ServeError {
             ServeError::GrantRequired => (StatusCode::UNAUTHORIZED, Blame::Client, "grant_required"),
             ServeError::GrantRefused { reason } => (StatusCode::FORBIDDEN, Blame::Client, reason),
             ServeError::BadRequest { .. } => (StatusCode::BAD_REQUEST, Blame::Client, "bad_request"),
+            ServeError::SlowBody => (StatusCode::REQUEST_TIMEOUT, Blame::Client, "slow_body"),
             ServeError::Storage { .. } => (StatusCode::INTERNAL_SERVER_ERROR, Blame::Us, "storage"),
             ServeError::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, Blame::Us, "damaged"),
         }
@@ -118,6 +122,7 @@ impl ServeError {
             ServeError::GrantRequired => "MEDIA_TOKEN_REQUIRED",
             ServeError::GrantRefused { .. } => "MEDIA_TOKEN_INVALID",
             ServeError::BadRequest { .. } => "INVALID_REQUEST",
+            ServeError::SlowBody => "REQUEST_TIMEOUT",
             ServeError::Storage { .. } => "STORAGE",
             ServeError::Damaged { .. } => "DAMAGED_MEDIA",
         }

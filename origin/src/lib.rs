@@ -9,17 +9,22 @@ mod arena;
 pub mod asset;
 mod body;
 mod cachestat;
+mod clients;
 pub mod config;
 pub mod content;
 pub mod error;
+mod front;
 pub mod keys;
 pub mod library;
+pub mod limits;
+mod load;
 mod metrics;
 pub mod open;
 mod page;
 pub mod paging;
 mod pin;
 pub mod protect;
+mod pulse;
 pub mod read;
 mod recent;
 mod rendered;
@@ -30,12 +35,14 @@ pub mod source_keys;
 pub mod store;
 pub mod stored;
 pub mod thumbnails;
+pub mod tls;
+mod tls_transport;
 mod transport;
 #[cfg(feature = "uring")]
 mod uring;
 pub mod vod;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use packager::form::Form;
@@ -45,8 +52,10 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access::{Access, AccessError, Policy, Ticket};
 use crate::asset::Asset;
+use crate::clients::Clients;
 use crate::config::Config;
 use crate::error::ServeError;
+use crate::front::Door;
 use crate::keys::KeyStoreError;
 use crate::metrics::Metrics;
 use crate::page::PlayerLibrary;
@@ -56,6 +65,7 @@ use crate::rendered::RenderedCache;
 use crate::route::VodResource;
 use crate::source_keys::SourceKeyring;
 use crate::store::Store;
+use crate::tls::{Tls, TlsError};
 use crate::vod::{Answer, Planned};
 
 /// Everything the serving threads share, built once.
@@ -69,6 +79,9 @@ pub struct Origin {
     /// `None`: everybody may have everything.
     access: Option<Access>,
     connections: Arc<Semaphore>,
+    clients: Arc<Clients>,
+    /// `None`: only plain HTTP is spoken.
+    tls: Option<Arc<Tls>>,
     player: Option<PlayerLibrary>,
 }
 
@@ -95,6 +108,9 @@ pub enum OriginError {
     /// Grants can not be verified.
     #[error("access: {0}")]
     Access(#[source] AccessError),
+    /// The certificate or its key is no good.
+    #[error("TLS: {0}")]
+    Tls(#[source] TlsError),
     /// The metrics could not be registered.
     #[error("metrics: {0}")]
     Metrics(#[source] prometheus::Error),
@@ -122,6 +138,12 @@ impl Origin {
             .transpose()
             .map_err(OriginError::Player)?;
         let protector = config.protection.clone().map(Protector::open).transpose();
+        let tls = config
+            .tls
+            .clone()
+            .map(Tls::open)
+            .transpose()
+            .map_err(OriginError::Tls)?;
         let access = config.access.as_ref().map(Access::open).transpose();
         let protector = protector.map_err(OriginError::Keys)?;
         // Encrypted sources are opened by keys of the same vault.
@@ -131,6 +153,8 @@ impl Origin {
         Ok(Arc::new(Origin {
             protector,
             access: access.map_err(OriginError::Access)?,
+            clients: Clients::new(config.limits.connections_per_client_max),
+            tls: tls.map(Arc::new),
             store: Store::with_keys(config, keyring),
             rendered,
             metrics,
@@ -287,27 +311,59 @@ impl Origin {
         }
     }
 
-    /// Serves until `shutdown` turns true: one thread with its own runtime and listener for each of `config.threads`.
-    /// `started` is told the address once connections are accepted. Blocking.
+    /// Reads certificate and key again. Blocking.
+    pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
+    }
+
+    /// Serves until `shutdown` turns true: one thread with its own runtime and listeners for each of `config.threads`.
+    /// `started` is told an address once connections are accepted. Blocking.
     pub fn serve(
         self: &Arc<Origin>,
         shutdown: watch::Receiver<bool>,
         started: impl FnOnce(SocketAddr),
     ) -> Result<(), OriginError> {
-        let wanted = self.config().listen;
-        let listening = |source| OriginError::Listen {
-            address: wanted,
-            source,
+        let told = |addresses: Addresses| {
+            if let Some(address) = addresses.plain.or(addresses.tls) {
+                started(address);
+            }
         };
-        let first = server::listen(wanted).map_err(listening)?;
-        // Port 0 is chosen by the first socket; the others join it.
-        let address = first.local_addr().map_err(listening)?;
-        let mut listeners = vec![first];
-        for _ in 1..self.config().threads {
-            listeners.push(server::listen(address).map_err(listening)?);
+        self.serve_at(None, shutdown, told)
+    }
+
+    /// The same, and at sockets that listen already, where there are any: they are shared with the origin before and the
+    /// one after, and what waits in their queues is lost by neither.
+    pub fn serve_at(
+        self: &Arc<Origin>,
+        inherited: Option<Inherited>,
+        shutdown: watch::Receiver<bool>,
+        started: impl FnOnce(Addresses),
+    ) -> Result<(), OriginError> {
+        let shared = inherited.is_some();
+        let doors = match inherited {
+            Some(inherited) => self.inherited_doors(inherited)?,
+            None => self.own_doors()?,
+        };
+        let mut addresses = Addresses::default();
+        for door in &doors {
+            let address = door.listener.local_addr().map_err(OriginError::Serve)?;
+            let place = if door.tls {
+                &mut addresses.tls
+            } else {
+                &mut addresses.plain
+            };
+            *place = Some(address);
         }
-        let mut threads = Vec::with_capacity(listeners.len());
-        for (number, listener) in listeners.into_iter().enumerate() {
+        let mut of_threads = Vec::new();
+        for _ in 1..self.config().threads {
+            let others: Result<Vec<Door>, _> = doors.iter().map(|door| door.another(shared)).collect();
+            of_threads.push(others.map_err(OriginError::Serve)?);
+        }
+        of_threads.push(doors);
+        let mut threads = Vec::with_capacity(of_threads.len());
+        for (number, doors) in of_threads.into_iter().enumerate() {
             let (origin, shutdown) = (self.clone(), shutdown.clone());
             let pin = self.config().pin_cores;
             let serve = move || {
@@ -318,14 +374,14 @@ impl Origin {
                 }
                 let runtime = builder.build()?;
                 let tasks = tokio::task::LocalSet::new();
-                runtime.block_on(tasks.run_until(server::serve(origin, listener, shutdown)))
+                runtime.block_on(tasks.run_until(front::serve(origin, doors, shutdown, number)))
             };
             let thread = std::thread::Builder::new()
                 .name(format!("origin-{number}"))
                 .spawn(serve);
             threads.push(thread.map_err(OriginError::Serve)?);
         }
-        started(address);
+        started(addresses);
         for thread in threads {
             let ended = thread
                 .join()
@@ -334,4 +390,50 @@ impl Origin {
         }
         Ok(())
     }
+
+    fn own_doors(&self) -> Result<Vec<Door>, OriginError> {
+        let plain = self.config().listen;
+        let tls = self.config().tls.as_ref().map(|tls| tls.listen);
+        // Where both name one port, TLS has it alone; port 0 is another one each time.
+        let plain = (tls != Some(plain) || plain.port() == 0).then_some((plain, false));
+        let wanted = plain.into_iter().chain(tls.map(|address| (address, true)));
+        wanted
+            .map(|(address, tls)| Door::open(address, tls).map_err(|source| OriginError::Listen { address, source }))
+            .collect()
+    }
+
+    fn inherited_doors(&self, inherited: Inherited) -> Result<Vec<Door>, OriginError> {
+        let wrong = |what| Err(OriginError::Serve(std::io::Error::other(what)));
+        if inherited.tls.is_some() && self.tls.is_none() {
+            return wrong("a socket for TLS was passed, but [origin.tls] is not set");
+        }
+        if inherited.plain.is_none() && inherited.tls.is_none() {
+            return wrong("no socket was passed");
+        }
+        let plain = inherited.plain.map(|listener| (listener, false));
+        let both = plain.into_iter().chain(inherited.tls.map(|listener| (listener, true)));
+        both.map(|(listener, tls)| {
+            listener.set_nonblocking(true).map_err(OriginError::Serve)?;
+            Ok(Door { listener, tls })
+        })
+        .collect()
+    }
+}
+
+/// Sockets that listen already, opened by the service manager or by the origin before.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// For plain HTTP.
+    pub plain: Option<TcpListener>,
+    /// For TLS.
+    pub tls: Option<TcpListener>,
+}
+
+/// Where an origin can be reached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Addresses {
+    /// By plain HTTP.
+    pub plain: Option<SocketAddr>,
+    /// By TLS.
+    pub tls: Option<SocketAddr>,
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::paging::{Fill, Gate, Probe};
+use crate::pulse::Ended;
 
 /// Labels of what is asked for; the last stands for all others.
 const RESOURCES: [&str; 9] = [
@@ -47,6 +48,15 @@ pub struct Counters {
     pub accepted: Tally,
     /// Connections ended.
     pub closed: Tally,
+    /// Of these, with TLS.
+    pub tls: Tally,
+    /// TLS handshakes that failed.
+    pub tls_failed: Tally,
+    /// Connections of clients that had enough already.
+    pub turned_away: Tally,
+    /// Requests refused because too much was going on.
+    pub refused: Tally,
+    ended: [Tally; Ended::ALL.len()],
     /// Bytes of answers begun.
     pub answer_bytes: Tally,
     /// Bytes sent from memory.
@@ -72,6 +82,9 @@ pub struct Metrics {
     cold: IntCounter,
     answers: IntCounter,
     connections: IntGauge,
+    accepted: IntCounterVec,
+    ended: IntCounterVec,
+    refused: IntCounter,
     index_memory: IntGauge,
     opened: IntGauge,
     paths: IntGaugeVec,
@@ -121,6 +134,20 @@ impl Metrics {
             "Bytes of all answers begun since start",
         )?;
         let connections = gauge("headwater_origin_connections", "Open client connections")?;
+        let accepted = counters(
+            "headwater_origin_accepted_connections_total",
+            "Connections accepted: plain or with TLS; of these with a failed handshake; and closed at once for the client's limit",
+            &["kind"],
+        )?;
+        let ended = counters(
+            "headwater_origin_ended_connections_total",
+            "Connections ended because the client took too long or gave up too much",
+            &["reason"],
+        )?;
+        let refused = counter(
+            "headwater_origin_overload_refusals_total",
+            "Requests answered 503 because a thread had too much to do",
+        )?;
         let index_memory = gauge("headwater_origin_index_memory_bytes", "Memory of opened presentations")?;
         let opened = gauge("headwater_origin_opened_presentations", "Opened presentations")?;
         let paths = IntGaugeVec::new(
@@ -136,6 +163,9 @@ impl Metrics {
             cold,
             answers,
             connections,
+            accepted,
+            ended,
+            refused,
             index_memory,
             opened,
             paths,
@@ -194,6 +224,26 @@ impl Metrics {
             for (counters, path, of) in labelled {
                 raise(&counters.with_label_values(&[path]), sum(of));
             }
+            let kinds = [
+                (
+                    "plain",
+                    sum(|counters| &counters.accepted).saturating_sub(sum(|counters| &counters.tls)),
+                ),
+                ("tls", sum(|counters| &counters.tls)),
+                ("tls_failed", sum(|counters| &counters.tls_failed)),
+                ("turned_away", sum(|counters| &counters.turned_away)),
+            ];
+            for (kind, total) in kinds {
+                raise(&self.accepted.with_label_values(&[kind]), total);
+            }
+            for (index, reason) in Ended::ALL.iter().enumerate() {
+                let tallies = threads.iter().filter_map(|thread| thread.ended.get(index));
+                raise(
+                    &self.ended.with_label_values(&[reason.name()]),
+                    tallies.map(Tally::get).sum(),
+                );
+            }
+            raise(&self.refused, sum(|counters| &counters.refused));
             raise(&self.cold, sum(|counters| &counters.cold_bytes));
             raise(&self.answers, sum(|counters| &counters.answer_bytes));
             let open = sum(|counters| &counters.accepted).saturating_sub(sum(|counters| &counters.closed));
@@ -208,6 +258,14 @@ impl Metrics {
 }
 
 impl Counters {
+    /// Counts a connection that was ended.
+    pub fn count_ended(&self, why: Ended) {
+        let index = Ended::ALL.iter().position(|known| *known == why);
+        if let Some(tally) = index.and_then(|index| self.ended.get(index)) {
+            tally.add(1);
+        }
+    }
+
     /// Counts one request that was answered; false for a resource without a place of its own.
     pub fn count_ok(&self, resource: &'static str) -> bool {
         let index = RESOURCES.iter().position(|known| *known == resource);

@@ -1,8 +1,7 @@
-//! Listeners, connections, and the one function that every request passes through from top to bottom.
+//! The one function that every request passes through from top to bottom, and what a thread has to answer with.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,12 +9,6 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version, header};
-use hyper_util::rt::TokioTimer;
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use packager::crypto::clear_key::{self, LicenceRequest};
 use packager::limits::LICENCE_REQUEST_SIZE_BYTES_MAX;
@@ -24,105 +17,28 @@ use crate::Origin;
 use crate::access::{Policy, Ticket};
 use crate::body::{Body, Delivery};
 use crate::error::{Blame, ServeError};
+use crate::load::{Counted, CountedBody, Load};
 use crate::metrics::Counters;
+use crate::pulse::Pulse;
 use crate::recent::Recent;
 use crate::respond::Prepared;
 use crate::route::{self, RepresentationFile, Route, VodResource};
-use crate::transport::ZcIo;
 use crate::vod::{Answer, CachePolicy};
 use crate::{page, respond};
 
-/// Connections the kernel holds for us before they are accepted.
-const LISTEN_BACKLOG: i32 = 4_096;
-
-/// A listening socket that every serving thread has one of: the kernel spreads connections over them.
-pub fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Accepts and serves connections on this thread's runtime until `shutdown` turns true, then lets running answers end.
-pub async fn serve(
-    origin: Arc<Origin>,
-    listener: std::net::TcpListener,
-    mut shutdown: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
-    let worker = Rc::new(Worker::new(origin.clone()));
-    // `pipeline_flush` must stay off: it makes hyper copy bodies, and file slices can not be copied (`arena`).
-    let mut builder = auto::Builder::new(LocalExecutor);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(origin.config().header_timeout)
-        .max_buf_size(64 << 10)
-        .keep_alive(true);
-    // Bounds against stream floods (reset and CONTINUATION attacks): few streams, small heads, few pending resets.
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(128)
-        .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(Some(256))
-        .max_header_list_size(16 << 10)
-        .keep_alive_interval(Some(std::time::Duration::from_secs(30)));
-    let graceful = GracefulShutdown::new();
-    loop {
-        let permit = tokio::select! {
-            permit = origin.connections.clone().acquire_owned() => permit.map_err(std::io::Error::other)?,
-            _ = shutdown.wait_for(|stop| *stop) => break,
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = shutdown.wait_for(|stop| *stop) => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of descriptors, or a client that is gone already: neither is a reason to stop listening.
-                tracing::warn!(%error, "accept failed");
-                tokio::task::yield_now().await;
-                continue;
-            }
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-        let service_worker = worker.clone();
-        let service = hyper::service::service_fn(move |request| handle(service_worker.clone(), request));
-        let transport = ZcIo::new(stream, worker.counters.clone());
-        let connection = builder.serve_connection(transport, service).into_owned();
-        let connection = graceful.watch(connection);
-        worker.counters.accepted.add(1);
-        let counters = worker.counters.clone();
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended early");
-            }
-            counters.closed.add(1);
-            drop(permit);
-        });
-    }
-    drop(listener);
-    if tokio::time::timeout(origin.config().drain_timeout, graceful.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!("connections were still open when the drain time ended");
-    }
-    Ok(())
-}
+/// The label of media, which costs far more than the refusal of it.
+const SEGMENT: &str = "segment";
 
 /// What one serving thread has for itself.
-struct Worker {
+pub struct Worker {
     origin: Arc<Origin>,
-    counters: Arc<Counters>,
-    /// For HTTP/1 over our own transport.
+    /// Counts what the thread does.
+    pub counters: Arc<Counters>,
+    /// What it has to do.
+    pub load: Rc<Load>,
+    /// True when every HTTP/1.1 answer is to be its connection's last.
+    pub closing: Cell<bool>,
+    /// For HTTP/1 over our own transports.
     by_slices: Arc<Delivery>,
     /// For HTTP/2, which looks into what it sends.
     by_bytes: Arc<Delivery>,
@@ -130,7 +46,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(origin: Arc<Origin>) -> Worker {
+    /// For one more thread of `origin`.
+    pub fn new(origin: Arc<Origin>) -> Worker {
         let counters = origin.metrics.thread();
         let by_bytes = Delivery {
             sendfile_size_bytes_min: None,
@@ -141,8 +58,11 @@ impl Worker {
             sendfile_size_bytes_min: origin.config().sendfile_size_bytes_min,
             ..by_bytes.clone()
         };
+        let limits = origin.config().limits.clone();
         Worker {
             origin,
+            load: Rc::new(Load::new(limits, counters.clone())),
+            closing: Cell::new(false),
             counters,
             by_slices: Arc::new(by_slices),
             by_bytes: Arc::new(by_bytes),
@@ -182,40 +102,51 @@ impl Worker {
     }
 }
 
-/// Spawns what hyper wants to spawn (HTTP/2 streams) on this thread.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+/// Every request of the connection that `pulse` is of: counted, answered, and its body sent.
+pub async fn handle(
+    worker: Rc<Worker>,
+    pulse: Rc<Pulse>,
+    request: Request<Incoming>,
+) -> Result<Response<CountedBody>, Infallible> {
+    let counted = Counted::begin(&pulse, &worker.load);
+    let mut response = answer(&worker, request).await;
+    if worker.closing.get() && !pulse.is_http2() {
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
+    Ok(response.map(|body| CountedBody::new(body, counted)))
 }
 
 /// Every request, from top to bottom.
-async fn handle(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
     let origin = &worker.origin;
     let method = request.method().clone();
     if method == Method::OPTIONS {
-        return Ok(respond::preflight());
+        return respond::preflight();
     }
     // Where everything may be had by everybody, the URL alone decides what is answered.
     if origin.access.is_none()
         && (method == Method::GET || method == Method::HEAD)
         && let Some((label, answer)) = worker.recent.borrow().find(request.uri())
+        && worker.load.admit(label == SEGMENT).is_ok()
     {
         let response = respond::answer(worker.wanted(&request), answer);
         worker.count(label, &response);
-        return Ok(response);
+        return response;
     }
     let (parts, body) = request.into_parts();
     let ticket = Ticket::take(parts.uri.path(), &parts.headers);
     let parsed = route::parse(&ticket.path, parts.uri.query());
     let resource = parsed.as_ref().map_or("unknown", resource_label);
+    let admitted = match resource {
+        "health" | "metrics" => Ok(()),
+        resource => worker.load.admit(resource == SEGMENT),
+    };
     let served = match (&method, parsed) {
+        _ if admitted.is_err() => admitted.and(Err(ServeError::NotFound)),
         (&Method::POST, Some(Route::License { media })) => license(origin, &ticket, &media, body).await,
         (&Method::GET | &Method::HEAD, Some(Route::License { .. })) => Err(ServeError::MethodNotAllowed),
-        (&Method::GET | &Method::HEAD, Some(route)) => serve_route(&worker, &parts, &ticket, route).await,
+        (&Method::GET | &Method::HEAD, Some(route)) => serve_route(worker, &parts, &ticket, route).await,
         (&Method::GET | &Method::HEAD, None) => Err(ServeError::NotFound),
         _ => Err(ServeError::MethodNotAllowed),
     };
@@ -225,7 +156,8 @@ async fn handle(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Respon
         let path = &*ticket.path;
         match blame {
             Blame::Client => tracing::debug!(status = status.as_u16(), path, %error, "refused"),
-            Blame::Capacity => tracing::warn!(status = status.as_u16(), path, %error, "overloaded"),
+            // `load` says once when it begins and ends.
+            Blame::Capacity => tracing::debug!(status = status.as_u16(), path, %error, "overloaded"),
             Blame::Us => tracing::error!(status = status.as_u16(), path, %error, "failed"),
         }
         respond::failure(&method, &error)
@@ -234,7 +166,7 @@ async fn handle(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Respon
         respond::make_private(response.headers_mut());
     }
     worker.count(resource, &response);
-    Ok(response)
+    response
 }
 
 /// What the request may have of `media`, whose path it names without the grant.
@@ -264,8 +196,9 @@ async fn license(
     let too_large = |_| ServeError::BadRequest {
         what: "a licence request of too many bytes, or one cut short",
     };
-    let body = Limited::new(body, LICENCE_REQUEST_SIZE_BYTES_MAX);
-    let body = body.collect().await.map_err(too_large)?.to_bytes();
+    let body = Limited::new(body, LICENCE_REQUEST_SIZE_BYTES_MAX).collect();
+    let body = tokio::time::timeout(origin.config().limits.body_timeout, body).await;
+    let body = body.map_err(|_| ServeError::SlowBody)?.map_err(too_large)?.to_bytes();
     let wanted = LicenceRequest::parse(&body).map_err(|_| ServeError::BadRequest {
         what: "not a Clear Key licence request",
     })?;
@@ -315,7 +248,7 @@ fn vod_label(resource: &VodResource) -> &'static str {
             RepresentationFile::MediaPlaylist | RepresentationFile::TrickPlaylist => "media_playlist",
             RepresentationFile::Init | RepresentationFile::PeriodInit { .. } => "init",
             RepresentationFile::Image { .. } => "image",
-            _ => "segment",
+            _ => SEGMENT,
         },
     }
 }

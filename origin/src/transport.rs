@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -11,11 +12,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::arena::{Arena, Place, arena};
 use crate::metrics::Counters;
+use crate::pulse::Pulse;
 
 /// Most bytes of one `sendfile`, and of one connection before others get their turn: a few tens of microseconds.
 const TURN_SIZE_BYTES: usize = 1 << 20;
@@ -24,7 +26,7 @@ const COPY_SIZE_BYTES: usize = 128 << 10;
 
 /// The connection.
 pub struct ZcIo {
-    inner: TokioIo<TcpStream>,
+    inner: TokioIo<Socket>,
     arena: Option<&'static Arena>,
     counters: Arc<Counters>,
     /// Bytes sent since the thread's other connections last had a turn.
@@ -32,16 +34,36 @@ pub struct ZcIo {
     corked: Cell<bool>,
 }
 
+/// A socket whose reads are noted.
+struct Socket {
+    stream: TcpStream,
+    pulse: Rc<Pulse>,
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        this.pulse.read(buffer.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl ZcIo {
-    /// `stream`, counting into `counters`.
-    pub fn new(stream: TcpStream, counters: Arc<Counters>) -> ZcIo {
+    /// `stream`, counting into `counters` and noting in `pulse`.
+    pub fn new(stream: TcpStream, counters: Arc<Counters>, pulse: Rc<Pulse>) -> ZcIo {
         ZcIo {
-            inner: TokioIo::new(stream),
+            inner: TokioIo::new(Socket { stream, pulse }),
             arena: arena(),
             counters,
             turn: 0,
             corked: Cell::new(false),
         }
+    }
+
+    fn stream(&self) -> &TcpStream {
+        &self.inner.inner().stream
     }
 
     fn place<'a>(&self, slice: &'a [u8]) -> Option<(&'static Arena, Place<'a>)> {
@@ -91,7 +113,7 @@ impl ZcIo {
     fn set_cork(&self, on: bool) {
         if self.corked.get() != on {
             self.corked.set(on);
-            if let Err(error) = rustix::net::sockopt::set_tcp_cork(self.inner.inner().as_fd(), on) {
+            if let Err(error) = rustix::net::sockopt::set_tcp_cork(self.stream().as_fd(), on) {
                 tracing::debug!(%error, "TCP_CORK could not be set");
             }
         }
@@ -101,7 +123,7 @@ impl ZcIo {
         let mut flags = SendFlags::NOSIGNAL;
         flags.set(SendFlags::MORE, more);
         let mut control = SendAncillaryBuffer::default();
-        let sent = rustix::net::sendmsg(self.inner.inner().as_fd(), slices, &mut control, flags)?;
+        let sent = rustix::net::sendmsg(self.stream().as_fd(), slices, &mut control, flags)?;
         self.counters.sent_memory_bytes.add(sent as u64);
         Ok(sent)
     }
@@ -110,7 +132,7 @@ impl ZcIo {
         let want = slice.len().min(TURN_SIZE_BYTES);
         if !place.refused {
             let mut offset = place.offset;
-            match rustix::fs::sendfile(self.inner.inner().as_fd(), place.file, Some(&mut offset), want) {
+            match rustix::fs::sendfile(self.stream().as_fd(), place.file, Some(&mut offset), want) {
                 // The length was promised: all that is left is to end the connection early.
                 Ok(0) => {
                     return Err(Error::new(
@@ -138,7 +160,7 @@ impl ZcIo {
                 "the file was cut short while it was sent",
             ));
         }
-        let sent = rustix::net::send(self.inner.inner().as_fd(), copy, SendFlags::NOSIGNAL)?;
+        let sent = rustix::net::send(self.stream().as_fd(), copy, SendFlags::NOSIGNAL)?;
         self.counters.sent_copied_bytes.add(sent as u64);
         Ok(sent)
     }
@@ -153,8 +175,9 @@ impl Write for ZcIo {
             return Poll::Pending;
         }
         loop {
-            let stream = this.inner.inner();
+            let Socket { stream, pulse } = this.inner.inner();
             if stream.poll_write_ready(cx)?.is_pending() {
+                pulse.blocked();
                 this.turn = 0;
                 return Poll::Pending;
             }
@@ -162,6 +185,7 @@ impl Write for ZcIo {
             // no event would ever come. The next call tells.
             match stream.try_io(Interest::WRITABLE, || this.send(slices)) {
                 Ok(sent) => {
+                    pulse.wrote(sent);
                     this.turn += sent;
                     return Poll::Ready(Ok(sent));
                 }
@@ -184,8 +208,7 @@ impl Write for ZcIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.inner.inner_mut().stream).poll_shutdown(cx)
     }
 }
 
@@ -215,7 +238,11 @@ mod tests {
         let (accepted, connected) = tokio::join!(listener.accept(), connecting);
         let counters = Arc::new(Counters::default());
         (
-            ZcIo::new(accepted.unwrap().0, counters.clone()),
+            ZcIo::new(
+                accepted.unwrap().0,
+                counters.clone(),
+                Rc::new(Pulse::new(std::time::Instant::now(), false)),
+            ),
             connected.unwrap(),
             counters,
         )

@@ -1,0 +1,316 @@
+//! The origin behind TLS: both versions, both protocols, the same bytes as without.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use origin::config::Section;
+use origin::tls::TlsSection;
+use origin::{Addresses, Origin};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use tokio::sync::watch;
+
+/// A running origin; stops and removes everything when dropped.
+struct House {
+    folder: PathBuf,
+    origin: Arc<Origin>,
+    addresses: Addresses,
+    certificate: rcgen::Certificate,
+    stop: watch::Sender<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl House {
+    fn open(name: &str, settings: impl FnOnce(&mut Section)) -> House {
+        let folder = std::env::temp_dir().join(format!("headwater-tls-test-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("library")).unwrap();
+        let certificate = renew(&folder);
+        let mut section = Section {
+            library: Some(folder.join("library")),
+            listen: "127.0.0.1:0".into(),
+            drain_timeout_s: 5,
+            threads: 2,
+            tls: Some(TlsSection {
+                listen: "127.0.0.1:0".into(),
+                certificate: folder.join("cert.pem"),
+                key: folder.join("key.pem"),
+            }),
+            ..Section::default()
+        };
+        settings(&mut section);
+        let origin = Origin::new(section.check().unwrap()).unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let (tell, told) = mpsc::channel();
+        let served = origin.clone();
+        let serve = move || {
+            let started = |addresses| tell.send(addresses).unwrap();
+            served.serve_at(None, stopped, started).unwrap();
+        };
+        let thread = std::thread::spawn(serve);
+        let addresses = told.recv_timeout(Duration::from_secs(10)).unwrap();
+        House {
+            folder,
+            origin,
+            addresses,
+            certificate,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    fn plain(&self) -> TcpStream {
+        connect(self.addresses.plain.unwrap())
+    }
+
+    fn secure(&self, versions: &[&'static SupportedProtocolVersion], protocols: &[&[u8]]) -> Secure {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let name = ServerName::try_from("localhost").unwrap();
+        let client = ClientConnection::new(Arc::new(config), name).unwrap();
+        StreamOwned::new(client, connect(self.addresses.tls.unwrap()))
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+type Secure = StreamOwned<ClientConnection, TcpStream>;
+
+/// A new certificate and key in `folder`.
+fn renew(folder: &std::path::Path) -> rcgen::Certificate {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(folder.join("key.pem"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+    made.cert
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// Status and body of `path`, asked for on `stream`, which stays open.
+fn get(stream: &mut (impl Read + Write), path: &str) -> (u16, Vec<u8>) {
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    stream.flush().unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let size = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap();
+    let mut body = vec![0; size.parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    (status, body)
+}
+
+#[test]
+fn both_versions_are_spoken_and_early_ones_are_not() {
+    let house = House::open("versions", |_| {});
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let mut stream = house.secure(&[version], &[b"http/1.1"]);
+        for _ in 0..3 {
+            assert_eq!(get(&mut stream, "/healthz"), (200, b"ok\n".to_vec()), "{version:?}");
+        }
+        assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+    }
+    // The hello of TLS 1.0, and plain HTTP: both are hung up on.
+    for hello in [
+        &b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03"[..],
+        b"GET / HTTP/1.1\r\n\r\n",
+    ] {
+        let mut stream = connect(house.addresses.tls.unwrap());
+        stream.write_all(hello).unwrap();
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = Vec::new();
+        let _reset = stream.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    }
+    assert_eq!(get(&mut house.plain(), "/healthz").0, 200);
+}
+
+#[test]
+fn http_2_is_chosen_by_name() {
+    let house = House::open("alpn", |_| {});
+    let mut stream = house.secure(rustls::ALL_VERSIONS, &[b"h2", b"http/1.1"]);
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .unwrap();
+    // HEADERS on stream 1, whole: GET (2), https (7), /healthz (a literal name 4), localhost (a literal name 1).
+    let block = b"\x82\x87\x04\x08/healthz\x01\x09localhost";
+    let mut frame = vec![0, 0, block.len() as u8, 1, 0x5, 0, 0, 0, 1];
+    frame.extend_from_slice(block);
+    stream.write_all(&frame).unwrap();
+    stream.flush().unwrap();
+    let mut settings = Vec::new();
+    let body = loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload).unwrap();
+        match head[3] {
+            4 if payload.len() >= 6 => settings = payload,
+            0 if !payload.is_empty() => break payload,
+            7 => panic!("GOAWAY {payload:?}"),
+            _ => {}
+        }
+    };
+    assert_eq!(stream.conn.alpn_protocol(), Some(&b"h2"[..]));
+    assert_eq!(body, b"ok\n");
+    let setting = |wanted: u16| {
+        let mut all = settings.chunks(6);
+        let found = all.find(|setting| setting[..2] == wanted.to_be_bytes());
+        found.map(|setting| u32::from_be_bytes(setting[2..].try_into().unwrap()))
+    };
+    assert_eq!(setting(3), Some(100), "streams at once");
+    assert_eq!(setting(6), Some(16 << 10), "header list");
+}
+
+/// A film of some megabytes; `None`, loudly, without ffmpeg.
+fn film() -> Option<PathBuf> {
+    // Kept for the next run.
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("tls-film.mp4");
+    if path.exists() {
+        return Some(path);
+    }
+    let part = path.with_extension("part.mp4");
+    let picture = "testsrc2=size=640x360:rate=25:duration=12,noise=alls=60:allf=t";
+    let sound = "sine=frequency=440:sample_rate=48000:duration=12";
+    let done = std::process::Command::new("ffmpeg")
+        .args([
+            "-v", "error", "-y", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound,
+        ])
+        .args([
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-b:v",
+            "12M",
+            "-g",
+            "50",
+            "-c:a",
+            "aac",
+            "-shortest",
+        ])
+        .args(["-movflags", "+frag_keyframe+empty_moov+default_base_moof"])
+        .arg(&part)
+        .status();
+    if !done.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: ffmpeg is not installed or can not encode H.264 and AAC");
+        return None;
+    }
+    std::fs::rename(part, &path).unwrap();
+    Some(path)
+}
+
+#[test]
+fn bytes_are_the_same_with_and_without() {
+    let Some(film) = film() else { return };
+    for sendfile in [true, false] {
+        let house = House::open(&format!("bytes-{sendfile}"), |section| {
+            std::fs::copy(&film, section.library.as_ref().unwrap().join("film.mp4")).unwrap();
+            section.sendfile = sendfile;
+            // Comparing megabytes without optimisation on a busy machine takes its time between two requests.
+            section.limits.keep_alive_timeout_s = 3_600;
+        });
+        let entries = house.origin.store().scan().unwrap();
+        let id = entries.keys().next().unwrap();
+        let asset = house.origin.store().open(id).unwrap();
+        let (mut plain, mut compared) = (house.plain(), 0);
+        let mut secure = house.secure(&[&rustls::version::TLS13], &[b"http/1.1"]);
+        let mut older = house.secure(&[&rustls::version::TLS12], &[b"http/1.1"]);
+        // Takes little at a time: sends are cut everywhere.
+        let mut slow = house.secure(&[&rustls::version::TLS13], &[b"http/1.1"]);
+        socket2::SockRef::from(&slow.sock).set_recv_buffer_size(4096).unwrap();
+        for representation in &asset.presentation.representations {
+            let count = representation.segments.segments().len();
+            for form in ["cmaf", "ts"] {
+                let version = &asset.presentation.version;
+                let folder = format!("/vod/{id}/v{version}/{form}/{}", representation.id);
+                let segments =
+                    (1..=count).map(|number| format!("{number}.{}", if form == "ts" { "ts" } else { "m4s" }));
+                for name in segments.chain(["init.mp4".into(), "media.mp4".into(), "index.m3u8".into()]) {
+                    let path = format!("{folder}/{name}");
+                    let want = get(&mut plain, &path);
+                    compared += usize::from(want.0 == 200);
+                    assert!(get(&mut secure, &path) == want, "{path}");
+                    assert!(get(&mut older, &path) == want, "{path} by TLS 1.2");
+                    if name == "1.m4s" || name == "init.mp4" {
+                        assert!(get(&mut slow, &path) == want, "{path} in small pieces");
+                    }
+                }
+            }
+        }
+        assert!(compared > 10);
+    }
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_without_a_restart() {
+    let mut house = House::open("renewed", |_| {});
+    let mut before = house.secure(rustls::ALL_VERSIONS, &[b"http/1.1"]);
+    assert_eq!(get(&mut before, "/healthz").0, 200);
+    house.certificate = renew(&house.folder);
+    house.origin.reload();
+    // The client trusts the new one alone.
+    let mut after = house.secure(rustls::ALL_VERSIONS, &[b"http/1.1"]);
+    assert_eq!(get(&mut after, "/healthz").0, 200);
+    assert_eq!(get(&mut before, "/healthz").0, 200, "what is open goes on");
+    // And without being told, within a few seconds.
+    house.certificate = renew(&house.folder);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let mut stream = house.secure(rustls::ALL_VERSIONS, &[b"http/1.1"]);
+        if stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .is_ok()
+            && stream.flush().is_ok()
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the new certificate is not in force");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn a_handshake_that_does_not_come_is_not_waited_for() {
+    let house = House::open("handshake", |section| section.limits.handshake_timeout_s = 1);
+    let mut silent = connect(house.addresses.tls.unwrap());
+    let begun = Instant::now();
+    assert_eq!(silent.read(&mut [0; 10]).unwrap_or(0), 0, "hung up");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let metrics = String::from_utf8(get(&mut house.plain(), "/metrics").1).unwrap();
+    assert!(
+        metrics.contains("headwater_origin_ended_connections_total{reason=\"slow_handshake\"} 1"),
+        "{metrics}"
+    );
+}
