@@ -11,6 +11,7 @@ mod keys;
 mod library;
 mod package;
 mod serve;
+mod service;
 mod shutdown;
 mod sources;
 mod telemetry;

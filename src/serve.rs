@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use origin::Origin;
 
 use crate::cli::OriginArguments;
-use crate::{config, shutdown};
+use crate::{config, service, shutdown};
 
 /// Runs the origin with the configuration file's section, arguments winning.
 pub fn run(arguments: OriginArguments) -> anyhow::Result<ExitCode> {
+    let inherited = service::inherited_sockets()?;
     let mut section = match &arguments.config {
         Some(path) => config::read(path)?.origin,
         None => origin::config::Section::default(),
@@ -19,10 +20,16 @@ pub fn run(arguments: OriginArguments) -> anyhow::Result<ExitCode> {
     section.cache = arguments.cache.or(section.cache);
     let origin = Origin::new(section.check()?)?;
     let count = origin.store().scan()?.len();
-    let stop = shutdown::watch_signals()?;
+    let reloaded = origin.clone();
+    let stop = shutdown::watch_signals(Some(Box::new(move || reloaded.reload())))?;
     let library = origin.config().library.clone();
-    origin.serve(stop, |address| {
-        tracing::info!(%address, library = %library.display(), entries = count, "serving");
+    let passed = inherited.is_some();
+    origin.serve_at(inherited, stop, |addresses| {
+        let library = library.display();
+        let address = |of: Option<std::net::SocketAddr>| of.map(tracing::field::display);
+        let (address, tls) = (address(addresses.plain), address(addresses.tls));
+        tracing::info!(address, tls, passed, %library, entries = count, "serving");
+        service::tell("READY=1");
     })?;
     Ok(ExitCode::SUCCESS)
 }

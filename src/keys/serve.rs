@@ -37,7 +37,7 @@ pub fn run(arguments: &ServeKeysArguments) -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let stop = shutdown::watch_signals()?;
+    let stop = shutdown::watch_signals(None)?;
     runtime.block_on(async {
         let listening = || format!("listen {}", arguments.listen);
         let listener = TcpListener::bind(&arguments.listen).await.with_context(listening)?;
