@@ -1,0 +1,208 @@
+//! A client's connection: HTTP/1.1 with keep-alive, whose bodies are counted and thrown away inside the kernel.
+
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+
+/// Patience with any one answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest answer head that is read.
+const HEAD_SIZE_BYTES_MAX: usize = 32 << 10;
+/// Bytes of a body thrown away at once.
+const DRAIN_SIZE_BYTES: usize = 1 << 20;
+
+/// An answer, read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Bytes of its body.
+    pub size: u64,
+}
+
+/// One connection, opened when first needed and again after each end.
+pub struct Client {
+    address: SocketAddr,
+    stream: Option<TcpStream>,
+    buffer: Vec<u8>,
+    /// Connections that had ended when the next request came, and were replaced.
+    pub reopened: u64,
+}
+
+impl Client {
+    /// A client of `address`, not connected yet.
+    pub fn new(address: SocketAddr) -> Client {
+        Client {
+            address,
+            stream: None,
+            buffer: Vec::new(),
+            reopened: 0,
+        }
+    }
+
+    /// Asks for `path` and throws the body away.
+    pub async fn get(&mut self, path: &str) -> anyhow::Result<Answer> {
+        self.ask(path, None).await
+    }
+
+    /// Asks for `path` and keeps the body.
+    pub async fn read(&mut self, path: &str) -> anyhow::Result<(Answer, Vec<u8>)> {
+        let mut body = Vec::new();
+        let answer = self.ask(path, Some(&mut body)).await?;
+        Ok((answer, body))
+    }
+
+    async fn ask(&mut self, path: &str, mut body: Option<&mut Vec<u8>>) -> anyhow::Result<Answer> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let reused = self.stream.is_some();
+            let tried = tokio::time::timeout_at(deadline.into(), self.try_once(path, body.as_deref_mut())).await;
+            let failed = match tried {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(failed)) => failed,
+                Err(_) => {
+                    self.stream = None;
+                    bail!("{path}: no answer within {TIMEOUT:?}");
+                }
+            };
+            self.stream = None;
+            // RFC 9112 9.3.1: an idle connection may end at any time, and what was asked on it is asked again.
+            if !(reused && failed.unanswered) {
+                return Err(failed.error.context(path.to_owned()));
+            }
+            self.reopened += 1;
+        }
+    }
+
+    async fn try_once(&mut self, path: &str, body: Option<&mut Vec<u8>>) -> Result<Answer, Failed> {
+        let unanswered = |error: std::io::Error| Failed {
+            error: error.into(),
+            unanswered: true,
+        };
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => {
+                let stream = TcpStream::connect(self.address).await.map_err(unanswered)?;
+                stream.set_nodelay(true).map_err(unanswered)?;
+                stream
+            }
+        };
+        let request = format!("GET {path} HTTP/1.1\r\nhost: load\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.map_err(unanswered)?;
+        self.buffer.clear();
+        let head_size = loop {
+            let count = stream.read_buf(&mut self.buffer).await.map_err(|error| Failed {
+                error: error.into(),
+                unanswered: self.buffer.is_empty(),
+            })?;
+            if count == 0 {
+                return Err(Failed {
+                    error: anyhow::anyhow!("the connection ended before the answer"),
+                    unanswered: self.buffer.is_empty(),
+                });
+            }
+            if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            if self.buffer.len() > HEAD_SIZE_BYTES_MAX {
+                return Err(anyhow::anyhow!("an answer head without end").into());
+            }
+        };
+        let (head, rest) = self.buffer.split_at(head_size);
+        let head = Head::parse(head)?;
+        let mut left = head.size.saturating_sub(rest.len() as u64);
+        match body {
+            Some(body) => {
+                body.extend_from_slice(rest);
+                let mut limited = (&mut stream).take(left);
+                let read = limited.read_to_end(body).await.context("reading a body")?;
+                left -= read as u64;
+            }
+            None => left = drain(&stream, left).await?,
+        }
+        if left > 0 {
+            return Err(anyhow::anyhow!("the answer ended {left} bytes early").into());
+        }
+        if head.keeps {
+            self.stream = Some(stream);
+        }
+        Ok(Answer {
+            status: head.status,
+            size: head.size,
+        })
+    }
+}
+
+struct Failed {
+    error: anyhow::Error,
+    /// Not a byte of an answer came.
+    unanswered: bool,
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Failed {
+        Failed {
+            error,
+            unanswered: false,
+        }
+    }
+}
+
+struct Head {
+    status: u16,
+    size: u64,
+    keeps: bool,
+}
+
+impl Head {
+    fn parse(bytes: &[u8]) -> anyhow::Result<Head> {
+        let text = std::str::from_utf8(bytes).context("an answer head that is not text")?;
+        let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.context("an answer without a status")?;
+        let field = |name: &str| {
+            let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+            lines.find_map(|(field, value)| field.eq_ignore_ascii_case(name).then_some(value.trim()))
+        };
+        let size = match field("content-length") {
+            Some(size) => size.parse().context("content-length")?,
+            None if status == 204 || status == 304 => 0,
+            None => bail!("an answer without content-length"),
+        };
+        Ok(Head {
+            status,
+            size,
+            keeps: !field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")),
+        })
+    }
+}
+
+/// Throws `left` bytes away without copying them; how many did not come.
+async fn drain(stream: &TcpStream, mut left: u64) -> anyhow::Result<u64> {
+    // The kernel is told a length and touches none of it.
+    let mut nowhere = [MaybeUninit::<u8>::uninit(); 1 << 10];
+    let mut large = Vec::new();
+    while left > 0 {
+        let want = usize::try_from(left).unwrap_or(usize::MAX).min(DRAIN_SIZE_BYTES);
+        let target = if want <= nowhere.len() {
+            &mut nowhere[..want]
+        } else {
+            large.resize(DRAIN_SIZE_BYTES, MaybeUninit::uninit());
+            &mut large[..want]
+        };
+        let receive = || Ok(rustix::net::recv(stream, &mut *target, RecvFlags::TRUNC)?.1);
+        match stream
+            .async_io(Interest::READABLE, receive)
+            .await
+            .context("receiving a body")?
+        {
+            0 => break,
+            count => left -= (count as u64).min(left),
+        }
+    }
+    Ok(left)
+}

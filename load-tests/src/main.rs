@@ -1,0 +1,219 @@
+//! Load and abuse for a running headwater, from outside. Ends with 1 when a target is missed.
+#![forbid(unsafe_code)]
+
+mod abuse;
+mod client;
+mod frames;
+mod framing;
+mod histogram;
+mod load;
+mod process;
+mod soak;
+mod targets;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::abuse::{Attack, Plan};
+use crate::load::{Load, Mix};
+use crate::targets::Targets;
+
+#[derive(Parser)]
+#[command(name = "load-tests", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One run of load; with --rate in an open loop, else in a closed one.
+    Run(RunArguments),
+    /// Bad clients of every kind, one after the other, while a canary plays.
+    Abuse(AbuseArguments),
+    /// A long run at a share of what the origin can do: nothing may grow.
+    Soak(soak::SoakArguments),
+}
+
+/// Whom to ask for what.
+#[derive(Args, Clone)]
+struct Whom {
+    /// Address and port of the origin, plain HTTP.
+    #[arg(long)]
+    address: SocketAddr,
+    /// Titles, by media id.
+    #[arg(long, required = true, value_delimiter = ',')]
+    media: Vec<String>,
+}
+
+#[derive(Args)]
+struct RunArguments {
+    #[command(flatten)]
+    whom: Whom,
+    /// What is asked for.
+    #[arg(long, value_enum, default_value = "mixed")]
+    mix: Mix,
+    /// Requests a second, whatever the answers do.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Connections.
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Seconds.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Target: the latency that 99 of 100 requests do not exceed.
+    #[arg(long)]
+    p99_ms_max: Option<f64>,
+    /// Target: good answers a second.
+    #[arg(long)]
+    goodput_min: Option<f64>,
+    /// 503 is no failure: the run is meant to overload.
+    #[arg(long)]
+    overload: bool,
+    /// One JSON object instead of a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct AbuseArguments {
+    #[command(flatten)]
+    whom: Whom,
+    /// Connections of each slow attack.
+    #[arg(long, default_value_t = 500)]
+    connections: usize,
+    /// HTTP/2 streams reset a second.
+    #[arg(long, default_value_t = 3_000)]
+    resets_per_s: u64,
+    /// Seconds that each attack lasts.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Requests of the canary a second.
+    #[arg(long, default_value_t = 50.0)]
+    canary_rate: f64,
+    /// Target: the canary's latency.
+    #[arg(long, default_value_t = 50.0)]
+    p99_ms_max: f64,
+    /// Target: seconds after which the origin has ended every bad connection.
+    #[arg(long, default_value_t = 40)]
+    ended_s_max: u64,
+    /// The origin's process: its memory is watched.
+    #[arg(long)]
+    pid: Option<u32>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tasks = tokio::task::LocalSet::new();
+    let missed = runtime.block_on(tasks.run_until(async {
+        match cli.command {
+            Command::Run(arguments) => run(arguments).await,
+            Command::Abuse(arguments) => abuse(arguments).await,
+            Command::Soak(arguments) => soak::soak(arguments).await,
+        }
+    }))?;
+    for target in &missed {
+        println!("MISSED: {target}");
+    }
+    Ok(if missed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(arguments: RunArguments) -> anyhow::Result<Vec<String>> {
+    let targets = Rc::new(Targets::find(arguments.whom.address, &arguments.whom.media).await?);
+    let load = Load {
+        address: arguments.whom.address,
+        mix: arguments.mix,
+        rate: arguments.rate,
+        connections: arguments.connections,
+        duration: Duration::from_secs(arguments.seconds),
+    };
+    let outcome = load::run(load, targets).await;
+    match arguments.json {
+        true => println!("{}", outcome.json()),
+        false => println!("{}", outcome.line()),
+    }
+    for reason in outcome.reasons.iter().filter(|_| !arguments.overload) {
+        println!("  {reason}");
+    }
+    let mut missed = Vec::new();
+    let refused = if arguments.overload { 0 } else { outcome.refused };
+    if outcome.broken + outcome.failed + outcome.wrong + refused > 0 {
+        missed.push("every answer is good".into());
+    }
+    let p99 = outcome.latency.quantile_ms(0.99);
+    if let Some(most) = arguments.p99_ms_max.filter(|most| p99 > *most) {
+        missed.push(format!("p99 {p99:.2} ms is above {most} ms"));
+    }
+    let goodput = outcome.goodput();
+    if let Some(least) = arguments.goodput_min.filter(|least| goodput < *least) {
+        missed.push(format!("{goodput:.0} good answers a second are below {least}"));
+    }
+    Ok(missed)
+}
+
+async fn abuse(arguments: AbuseArguments) -> anyhow::Result<Vec<String>> {
+    let targets = Rc::new(Targets::find(arguments.whom.address, &arguments.whom.media).await?);
+    let plan = Plan {
+        address: arguments.whom.address,
+        connections: arguments.connections,
+        resets_per_s: arguments.resets_per_s,
+        duration: Duration::from_secs(arguments.seconds),
+        canary_rate: arguments.canary_rate,
+        pid: arguments.pid,
+    };
+    let mut missed = Vec::new();
+    let rounds = Attack::ALL.into_iter().map(Some).chain([None]);
+    for attack in rounds {
+        let report = abuse::round(&plan, attack, &targets).await?;
+        let name = report
+            .attack
+            .map_or("malformed requests".into(), |attack| format!("{attack:?}"));
+        let (seen, canary) = (&report.seen, &report.canary);
+        println!(
+            "{name}: {} connections, {} ended by the origin after at most {:.1} s, {} acts",
+            seen.opened,
+            seen.ended,
+            seen.longest.as_secs_f64(),
+            seen.acts
+        );
+        println!("  canary: {}", canary.line());
+        if let Some((before, worst)) = report.memory_bytes {
+            println!(
+                "  memory: {:.1} MB before, {:.1} MB at most",
+                before as f64 / 1e6,
+                worst as f64 / 1e6
+            );
+        }
+        for reason in canary.reasons.iter().chain(&report.findings) {
+            println!("  {reason}");
+        }
+        missed.extend(report.findings.iter().map(|finding| format!("{name}: {finding}")));
+        let bad = canary.broken + canary.failed + canary.refused + canary.wrong;
+        if bad > 0 || canary.good == 0 {
+            missed.push(format!(
+                "{name}: {bad} of the canary's requests failed, {} did not",
+                canary.good
+            ));
+        }
+        let p99 = canary.latency.quantile_ms(0.99);
+        if p99 > arguments.p99_ms_max {
+            missed.push(format!("{name}: the canary's p99 of {p99:.1} ms"));
+        }
+        // An attack may outlast the round.
+        let must_end = arguments.ended_s_max < arguments.seconds;
+        if attack.is_some() && (seen.longest.as_secs() > arguments.ended_s_max || (must_end && seen.ended == 0)) {
+            missed.push(format!("{name}: bad connections were not ended in time"));
+        }
+    }
+    Ok(missed)
+}
