@@ -18,8 +18,7 @@ const DESCRIPTION_SIZE_BYTES_MAX: u64 = 1 << 20;
 
 /// Names of files that make their folder one presentation.
 const LADDER_NAMES: [&str; 2] = ["ladder.toml", "ladder.json"];
-/// Name of the file that makes its folder a stored presentation.
-pub const STORED_NAME: &str = "presentation.json";
+pub use packager::presentation::stored::FILE_NAME as STORED_NAME;
 
 const MEDIA_EXTENSIONS: [&str; 40] = [
     "mp4", "m4v", "m4a", "mov", "qt", "cmfv", "cmfa", "cmft", "ismv", "isma", "m4s", "3gp", "3g2", "f4v", "mkv",

@@ -14,6 +14,7 @@ pub use cache::import_cached;
 use packager::demux::{DemuxedTrack, Demuxer, Packet};
 use packager::index::{IndexWriter, NewSample, TrackIndex};
 use packager::isobmff::stored as media_file;
+use packager::presentation::stored::{FORMAT, Manifest, ManifestRefusal, ManifestTrack};
 use packager::presentation::{Content, HlsDescription, Representation, Role};
 use packager::segment::SegmentTarget;
 use packager::source::{ReadAt, Refusal};
@@ -26,44 +27,10 @@ use crate::library::STORED_NAME;
 use crate::open::OpenError;
 use crate::read::SourceFile;
 
-const FORMAT: &str = "headwater-presentation-1";
 const MANIFEST_SIZE_BYTES_MAX: u64 = 4 << 20;
 const INDEX_SIZE_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of samples copied at once.
 const COPY_SIZE_BYTES: usize = 1 << 20;
-
-/// `presentation.json`.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    format: String,
-    title: String,
-    segment_duration_ms: u32,
-    #[serde(default)]
-    hls: HlsDescription,
-    tracks: Vec<ManifestTrack>,
-    #[serde(default)]
-    refused: Vec<ManifestRefusal>,
-}
-
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ManifestTrack {
-    /// `v1.mp4` or `t1.vtt`.
-    file: String,
-    language: String,
-    label: Option<String>,
-    roles: Vec<Role>,
-    default: bool,
-    /// Absent for text.
-    description: Option<TrackDescription>,
-}
-
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct ManifestRefusal {
-    what: String,
-    why: String,
-}
 
 /// A track of a stored presentation.
 #[derive(Debug)]

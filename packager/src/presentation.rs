@@ -6,6 +6,7 @@ pub mod clip;
 mod cut;
 mod description;
 mod span;
+pub mod stored;
 pub mod variant;
 
 use sha2::{Digest, Sha256};
