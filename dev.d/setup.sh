@@ -39,14 +39,16 @@ need_file() {
   fi
 }
 
-# need_gstreamer: what `headwater import` makes thumbnails with: to build against, and the plugins that read and decode.
+# need_gstreamer: what `headwater import` makes thumbnails with and `headwater transcode` ladders: to build against, and the
+# plugins that read, decode and encode.
 need_gstreamer() {
   local row name package
   need pkg-config pkg-config
   if ! pkg-config --exists 'gstreamer-app-1.0 >= 1.22' 'gstreamer-video-1.0 >= 1.22' 2>/dev/null; then
     missing_packages+=(libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev)
   fi
-  for row in playback:base isomp4:good jpeg:good videoparsersbad:bad; do
+  for row in playback:base videoconvertscale:base audioresample:base audiorate:base isomp4:good matroska:good \
+    deinterlace:good videofilter:good jpeg:good videoparsersbad:bad mpegtsdemux:bad x265:bad x264:ugly; do
     name=${row%:*} package=gstreamer1.0-plugins-${row#*:}
     if ! compgen -G "/usr/lib/*/gstreamer-1.0/libgst$name.so" >/dev/null; then
       missing_packages+=("$package")

@@ -9,7 +9,10 @@ use crate::config;
 pub fn run(arguments: CheckConfigArguments) -> anyhow::Result<ExitCode> {
     let file = config::read(&arguments.config)?;
     let origin = file.origin.check()?;
+    #[cfg(feature = "transcode")]
+    file.transcode.check()?;
     println!("{}: good", arguments.config.display());
     println!("{origin:#?}");
+    println!("{:#?}", file.transcode);
     Ok(ExitCode::SUCCESS)
 }

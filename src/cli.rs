@@ -46,6 +46,12 @@ pub enum Command {
     Package(PackageArguments),
     /// Publish files in the stored form (one track a file, index beside it), without re-encoding.
     Import(ImportArguments),
+    /// Make a ladder of renditions of a file and publish it in the stored form.
+    #[cfg(feature = "transcode")]
+    Transcode(TranscodeArguments),
+    /// Say which encoders this machine offers, which would be taken and why, and try each for a second.
+    #[cfg(feature = "transcode")]
+    Encoders(EncodersArguments),
     /// List a library: every file with its media id, entry URLs and what was left out.
     Library(LibraryArguments),
     /// Make the token that lets a viewer have a title, and the keys for it.
@@ -204,6 +210,73 @@ pub struct ImportArguments {
     pub keys: SourceKeyArguments,
 }
 
+/// `headwater transcode`
+#[cfg(feature = "transcode")]
+#[derive(Debug, Args)]
+pub struct TranscodeArguments {
+    /// Media files.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Library to publish to; each film gets a folder there.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Which ladder: `default`, or one of [transcode.ladders] of the configuration.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub ladder: String,
+    /// Configuration file (TOML) with [transcode].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Coding of all renditions [default: as the ladder says; AVC, and HEVC for HDR].
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub codec: Option<CodecName>,
+    /// Which devices may encode.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: DeviceName,
+    /// Pieces encoded at once [default: one for four cores, at least 2].
+    #[arg(long, value_name = "COUNT")]
+    pub workers: Option<usize>,
+    /// Length of the pieces in seconds [default: 60].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
+    pub chunk: Option<u64>,
+    /// Wanted segment duration in milliseconds, 1000 to 20000.
+    #[arg(long, value_name = "MS", default_value_t = 4000)]
+    pub segment_duration_ms: u32,
+    /// Make no thumbnails and no poster.
+    #[arg(long)]
+    pub no_thumbnails: bool,
+}
+
+/// Codings on the command line.
+#[cfg(feature = "transcode")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CodecName {
+    /// ITU-T H.264.
+    Avc,
+    /// ITU-T H.265.
+    Hevc,
+    /// AOMedia AV1.
+    Av1,
+}
+
+/// Devices on the command line.
+#[cfg(feature = "transcode")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceName {
+    /// The fastest that opens.
+    Auto,
+    /// The processor alone.
+    Cpu,
+}
+
+/// `headwater encoders`
+#[cfg(feature = "transcode")]
+#[derive(Debug, Args)]
+pub struct EncodersArguments {
+    /// Do not try them.
+    #[arg(long)]
+    pub no_test: bool,
+}
+
 /// `headwater worker`
 #[derive(Debug, Args)]
 pub struct WorkerArguments {
@@ -217,6 +290,8 @@ pub struct WorkerArguments {
 pub enum Job {
     /// Thumbnails and poster of a video file.
     Thumbnails,
+    /// Part of a transcoding job.
+    Transcode,
 }
 
 /// `headwater library`

@@ -10,6 +10,12 @@ use anyhow::Context;
 pub struct File {
     /// The data plane.
     pub origin: origin::config::Section,
+    /// The transcoder.
+    #[cfg(feature = "transcode")]
+    pub transcode: transcoder::config::Section,
+    /// The transcoder, which this build has not.
+    #[cfg(not(feature = "transcode"))]
+    pub transcode: toml::Table,
 }
 
 /// Reads `path`.

@@ -4,6 +4,8 @@
 mod check;
 mod cli;
 mod config;
+#[cfg(feature = "transcode")]
+mod encoders;
 mod grant;
 mod import;
 mod inspect;
@@ -16,6 +18,8 @@ mod shutdown;
 mod sources;
 mod telemetry;
 mod thumbnails;
+#[cfg(feature = "transcode")]
+mod transcode;
 mod worker;
 
 use std::process::ExitCode;
@@ -35,6 +39,10 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Package(arguments) => package::run(arguments),
         Command::Import(arguments) => import::run(arguments),
+        #[cfg(feature = "transcode")]
+        Command::Transcode(arguments) => transcode::run(arguments),
+        #[cfg(feature = "transcode")]
+        Command::Encoders(arguments) => encoders::run(arguments),
         Command::Library(arguments) => library::run(arguments),
         Command::Grant(arguments) => grant::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),

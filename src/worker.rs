@@ -12,33 +12,46 @@ use crate::cli::{Job, WorkerArguments};
 
 /// Longest order that is read.
 const ORDER_SIZE_BYTES_MAX: u64 = 1 << 20;
-/// Address space: a decoder's threads reserve far more than they use.
-const ADDRESS_SPACE_SIZE_BYTES_MAX: u64 = 8 << 30;
-/// Processor time in seconds, for all threads together: a day of film takes half an hour.
-const PROCESSOR_TIME_S_MAX: u64 = 2 * 3600;
-/// The largest file written; a sheet is never larger.
-const FILE_SIZE_BYTES_MAX: u64 = 64 << 20;
+/// What a job may use up before the system ends it.
+struct Limits {
+    /// Address space: a decoder's threads reserve far more than they use.
+    memory_bytes: u64,
+    /// Processor time of all threads together.
+    processor_s: u64,
+    /// The largest file written.
+    file_size_bytes: u64,
+}
+
+/// For thumbnails: a day of film takes half an hour, and a sheet is never larger than that.
+const THUMBNAILS: Limits = Limits {
+    memory_bytes: 8 << 30,
+    processor_s: 2 * 3600,
+    file_size_bytes: 64 << 20,
+};
 
 /// Reads the order from standard input, does the job, ends.
 pub fn run(arguments: WorkerArguments) -> anyhow::Result<ExitCode> {
-    limit()?;
     let mut order = String::new();
     std::io::stdin()
         .take(ORDER_SIZE_BYTES_MAX)
         .read_to_string(&mut order)
         .context("order")?;
     match arguments.job {
-        Job::Thumbnails => thumbnails(&order),
+        Job::Thumbnails => {
+            limit(&THUMBNAILS)?;
+            thumbnails(&order)
+        }
+        Job::Transcode => transcode(&order),
     }
 }
 
 /// Nothing the job does may outlive its parent, fill memory or disks, or leave a core dump.
-fn limit() -> anyhow::Result<()> {
+fn limit(limits: &Limits) -> anyhow::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("death signal")?;
     for (resource, most) in [
-        (Resource::As, ADDRESS_SPACE_SIZE_BYTES_MAX),
-        (Resource::Cpu, PROCESSOR_TIME_S_MAX),
-        (Resource::Fsize, FILE_SIZE_BYTES_MAX),
+        (Resource::As, limits.memory_bytes),
+        (Resource::Cpu, limits.processor_s),
+        (Resource::Fsize, limits.file_size_bytes),
         (Resource::Core, 0),
     ] {
         let hard = rustix::process::getrlimit(resource).maximum;
@@ -50,6 +63,25 @@ fn limit() -> anyhow::Result<()> {
         rustix::process::setrlimit(resource, limit).with_context(|| format!("limit of {resource:?}"))?;
     }
     Ok(())
+}
+
+#[cfg(feature = "transcode")]
+fn transcode(order: &str) -> anyhow::Result<ExitCode> {
+    let order: transcoder::order::Order = serde_json::from_str(order).context("order")?;
+    limit(&Limits {
+        memory_bytes: order.limits.memory_bytes,
+        processor_s: order.limits.processor_s,
+        file_size_bytes: order.limits.file_size_bytes,
+    })?;
+    match transcoder::worker::run(&order, &mut std::io::stdout()) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => bail!(error),
+    }
+}
+
+#[cfg(not(feature = "transcode"))]
+fn transcode(_order: &str) -> anyhow::Result<ExitCode> {
+    bail!("this headwater was built without the feature transcode");
 }
 
 #[cfg(feature = "transcode")]

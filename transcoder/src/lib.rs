@@ -1,11 +1,34 @@
-//! What headwater makes of pictures with GStreamer.
+//! What headwater makes of sources with GStreamer: ladders ([`vod`]), thumbnails and posters ([`thumbnails`]).
 //!
-//! Decoders crash on damaged input, and what crashes must not take anything else with it: everything here runs in a
-//! process of its own, with limits of its own, which the caller starts. Nothing here knows a library or a network.
+//! Decoders crash on damaged input, and what crashes must not take anything else with it: whatever touches GStreamer runs
+//! in a process of its own, with limits of its own ([`worker`]), and whoever starts it ([`child`]) sees an error at most.
+//! What workers hand on is checked like what strangers send. Nothing here knows a network or a database.
 #![forbid(unsafe_code)]
 
+pub mod audio_work;
+pub mod child;
+pub mod config;
+pub mod encoder;
+mod gate;
+pub mod graph;
 mod jpeg;
+pub mod ladder;
+pub mod machine;
+pub mod order;
 mod picture;
+pub mod pipeline;
 mod poster;
+mod probe;
+pub(crate) mod publish;
+mod sink;
+pub mod sound;
+pub mod source;
+pub mod staging;
+pub mod table;
 pub mod thumbnails;
+pub mod timing;
+pub mod track_file;
 mod video;
+pub mod video_work;
+pub mod vod;
+pub mod worker;

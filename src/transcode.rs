@@ -1,0 +1,202 @@
+//! `headwater transcode`: makes ladders of files and publishes them.
+
+mod bar;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, bail};
+use origin::config::Section;
+use origin::library::Entry;
+use origin::read::SourceFile;
+use packager::codec::MediaKind;
+use packager::container::{self, Container};
+use packager::presentation::Content;
+use packager::source::ReadAt;
+use transcoder::child::Program;
+use transcoder::encoder::Preference;
+use transcoder::ladder::VideoCodec;
+use transcoder::source::Refused;
+use transcoder::vod::{self, JobError, Known, KnownAudio, KnownText, TrackSaid, TranscodeJob};
+
+use crate::cli::{CodecName, DeviceName, TranscodeArguments};
+use crate::sources::Named;
+use crate::thumbnails::{self, Wanted};
+use crate::{config, shutdown};
+
+/// What a job is ended by Ctrl-C with, as shells expect it.
+const CANCELLED_CODE: u8 = 130;
+
+/// This program as a worker.
+pub fn program() -> anyhow::Result<Program> {
+    Ok(Program {
+        path: std::env::current_exe().context("where this program lies")?,
+        arguments: vec!["worker".into(), "transcode".into()],
+    })
+}
+
+/// Transcodes one file after the other; each appears in the library whole or not at all.
+pub fn run(arguments: TranscodeArguments) -> anyhow::Result<ExitCode> {
+    let section = match &arguments.config {
+        Some(path) => config::read(path)?.transcode,
+        None => Default::default(),
+    };
+    section.check()?;
+    let mut ladder = section.ladder(&arguments.ladder)?;
+    if let Some(codec) = arguments.codec {
+        let codec = match codec {
+            CodecName::Avc => VideoCodec::Avc,
+            CodecName::Hevc => VideoCodec::Hevc,
+            CodecName::Av1 => VideoCodec::Av1,
+        };
+        ladder.steps.iter_mut().for_each(|step| step.codec = Some(codec));
+    }
+    let program = program()?;
+    let cancel = Arc::new(AtomicBool::new(false));
+    watch(cancel.clone())?;
+    for path in &arguments.files {
+        let named = Named::find(path, arguments.segment_duration_ms)?;
+        if !matches!(named.entry, Entry::File { .. }) {
+            bail!("{}: only files are transcoded", path.display());
+        }
+        let title = named.entry.title();
+        let job = TranscodeJob {
+            source: path.canonicalize().with_context(|| path.display().to_string())?,
+            name: title.replace(['/', ' '], "_"),
+            title,
+            library: arguments.output.clone(),
+            ladder: ladder.clone(),
+            preference: match arguments.device {
+                DeviceName::Cpu => Preference::Cpu,
+                DeviceName::Auto => section.device,
+            },
+            segment_duration_ms: named.config.target.millis(),
+            worker_count: arguments.workers.or(section.workers),
+            chunk_duration_ms: arguments.chunk.map(|seconds| seconds * 1_000),
+            known: known(&named),
+        };
+        let wanted = match arguments.no_thumbnails {
+            true => Wanted::No,
+            false => Wanted::Yes,
+        };
+        let mut bar = bar::Bar::new();
+        let done = vod::run_job(
+            &job,
+            &mut vod::Context {
+                program: &program,
+                cancel: &cancel,
+                progress: &mut |progress| bar.show(progress),
+                add: &mut |folder| add(folder, wanted).map_err(|error| format!("{error:#}")),
+            },
+        );
+        bar.end();
+        match done {
+            Ok(published) => {
+                for encoder in &published.encoders {
+                    eprintln!("{}: {encoder}", path.display());
+                }
+                for row in &published.refused {
+                    eprintln!("{}: left out {}: {}", path.display(), row.what, row.why);
+                }
+                println!("{}", published.folder.display());
+            }
+            Err(JobError::Cancelled) => {
+                eprintln!("{}: cancelled; nothing is left of it", path.display());
+                return Ok(ExitCode::from(CANCELLED_CODE));
+            }
+            Err(error) => return Err(anyhow::Error::new(error).context(path.display().to_string())),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sets `cancel` at the first stop signal.
+fn watch(cancel: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let mut stopped = shutdown::watch_signals()?;
+    std::thread::Builder::new().name("cancel".into()).spawn(move || {
+        let waited = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map(|runtime| runtime.block_on(async { stopped.wait_for(|stopped| *stopped).await.is_ok() }));
+        if matches!(waited, Ok(true)) {
+            cancel.store(true, Ordering::Relaxed);
+        }
+    })?;
+    Ok(())
+}
+
+/// What the packager's readers know of the source. They know fewer containers than GStreamer does: what they can not read
+/// has no text and only the languages that GStreamer finds.
+fn known(named: &Named) -> Known {
+    let mut known = Known::default();
+    let path = named.entry.path();
+    let Ok(file) = SourceFile::open_beneath(&named.config.library, path).map(Arc::new) else {
+        return known;
+    };
+    let head_size = file.size().min(container::HEAD_SIZE_BYTES as u64) as usize;
+    let container = file
+        .read_at(0, head_size)
+        .ok()
+        .and_then(|head| container::recognise(&head));
+    // Streams without an index would be stored anew to be read, for a language or two.
+    if matches!(container, None | Some(Container::MpegTs | Container::Ogg)) {
+        return known;
+    }
+    let Ok(opened) = origin::open::open_file(&named.config, path, &file) else {
+        return known;
+    };
+    for track in opened.tracks {
+        let said = TrackSaid {
+            language: track.language,
+            label: track.label,
+            roles: track.roles,
+            default: track.default,
+        };
+        match track.content {
+            Content::Cues(text) => known.texts.push(KnownText { text, said }),
+            Content::Samples(samples) if samples.description.kind() == MediaKind::Audio => {
+                let track_id = samples.description.source_track_id;
+                known.audio.push(KnownAudio { track_id, said });
+            }
+            Content::Samples(_) => {}
+        }
+    }
+    let is_text = |what: &str| {
+        ["tx3g", "c608", "text", "VobSub", "PGS"]
+            .iter()
+            .any(|name| what.contains(name))
+    };
+    known.refused = opened
+        .refused
+        .into_iter()
+        .filter(|row| is_text(&row.what) || is_text(&row.why))
+        .map(|row| Refused {
+            what: row.what,
+            why: row.why,
+        })
+        .collect();
+    known
+}
+
+/// Opens what was made as the origin will, which finds what does not fit together, and puts thumbnails beside it.
+fn add(folder: &Path, wanted: Wanted) -> anyhow::Result<()> {
+    let library = folder.parent().context("a folder without a parent")?;
+    let name = folder.file_name().context("a folder without a name")?;
+    let config = Section {
+        library: Some(library.to_owned()),
+        ..Section::default()
+    }
+    .check()?;
+    let entry = Entry::Stored { path: name.into() };
+    let asset = origin::open::open(&config, &entry.media_id(), &entry).context("what was made")?;
+    if let Some(row) = asset
+        .presentation
+        .refused
+        .iter()
+        .find(|row| row.what.starts_with("switching"))
+    {
+        bail!("{}: {}", row.what, row.why);
+    }
+    Ok(thumbnails::add(&asset, folder, wanted)?)
+}

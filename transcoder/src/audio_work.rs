@@ -1,0 +1,181 @@
+//! Sound of a source, coded in one go from beginning to end, so that nothing has to be joined.
+//!
+//! Where the source leaves gaps, silence is coded; where it overlaps itself, the overlap goes. After that, time is counted
+//! in samples alone.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use crate::graph::Element;
+use crate::order::{AudioRendition, AudioWork, Coded, Progress};
+use crate::pipeline::{Decoding, PipelineError, Running, Watched, append, lock, stream_time, take};
+use crate::sink::TrackSink;
+use crate::video_work::hexadecimal;
+
+/// Bytes of a sample of one channel between converter and encoder: a 32-bit float.
+const SAMPLE_SIZE_BYTES: u64 = 4;
+/// A hole shorter than this is jitter of the container.
+const JITTER_NS: u64 = 40_000_000;
+
+/// What makes one rendition of sound.
+pub fn rendition_chain(rendition: &AudioRendition) -> Vec<Element> {
+    // Front left, right, centre, LFE, back left, right: configuration 6 of ISO/IEC 14496-3 table 1.19.
+    let layout = match rendition.channels {
+        6 => ",channel-mask=(bitmask)0x3f",
+        2 => ",channel-mask=(bitmask)0x3",
+        _ => "",
+    };
+    vec![
+        Element::new("queue")
+            .with("max-size-buffers", 0)
+            .with("max-size-bytes", 0)
+            .with("max-size-time", 1_000_000_000),
+        Element::new("audioconvert"),
+        Element::new("audioresample").with("quality", 6),
+        Element::caps(format_args!(
+            "audio/x-raw,format=F32LE,layout=interleaved,rate={},channels={}{layout}",
+            rendition.sample_rate, rendition.channels
+        )),
+        Element::new("audiorate")
+            .with("skip-to-first", "true")
+            .with("tolerance", JITTER_NS),
+        Element::new("avenc_aac").with("bitrate", rendition.bitrate_bps),
+        Element::caps("audio/mpeg,mpegversion=4,stream-format=raw"),
+    ]
+}
+
+/// What went into an encoder.
+#[derive(Default)]
+struct Input {
+    segment: gst::FormattedSegment<gst::ClockTime>,
+    start_ns: Option<i64>,
+    sample_count: u64,
+}
+
+/// Encodes what `work` says into `folder`; renditions are numbered stream by stream.
+pub(crate) fn run(
+    source: &Path,
+    folder: &Path,
+    work: &AudioWork,
+    say: &mut dyn FnMut(Progress),
+) -> Result<Vec<Coded>, PipelineError> {
+    let mut branches: Vec<(String, AudioRendition, TrackSink, Arc<Mutex<Input>>)> = Vec::new();
+    for (stream, renditions) in &work.streams {
+        for rendition in renditions {
+            let sink = TrackSink::create(folder, branches.len(), None)?;
+            branches.push((stream.stream_id.clone(), *rendition, sink, Arc::default()));
+        }
+    }
+    let decoding = {
+        let branches = branches.clone();
+        Decoding::of(
+            source,
+            |caps| caps.starts_with("audio/"),
+            Box::new(move |pipeline, pad| {
+                let id = pad.stream_id();
+                let mine: Vec<_> = branches
+                    .iter()
+                    .filter(|(stream, ..)| id.as_ref().is_some_and(|id| id == stream))
+                    .collect();
+                if mine.is_empty() {
+                    return Ok(false);
+                }
+                let before = pipeline.children();
+                let tee = gst::ElementFactory::make("tee").build()?;
+                pipeline.add(&tee)?;
+                for (_, rendition, sink, input) in mine {
+                    let last = append(pipeline, &tee, &rendition_chain(rendition))?;
+                    pipeline.add(&sink.element)?;
+                    last.link(&sink.element)?;
+                    count_input(&last, rendition, input)?;
+                }
+                let mut added: Vec<gst::Element> = pipeline
+                    .children()
+                    .into_iter()
+                    .filter(|element| !before.contains(element))
+                    .collect();
+                let place = added.iter().position(|element| *element == tee).unwrap_or(0);
+                added.swap(0, place);
+                take(pad, &added)?;
+                Ok(true)
+            }),
+        )?
+    };
+    let result = (|| {
+        let mut running = Running::start(&decoding.pipeline, gst::State::Playing)?;
+        let watched: Vec<TrackSink> = branches.iter().map(|(_, _, sink, _)| sink.clone()).collect();
+        let mut said = Instant::now();
+        running.wait(|| {
+            let count: u64 = watched.iter().map(|sink| sink.progress().0).sum();
+            let time_ns = watched.iter().map(|sink| sink.progress().1).min().unwrap_or(0);
+            if said.elapsed() > Duration::from_millis(200) {
+                said = Instant::now();
+                say(Progress {
+                    time_ms: u64::try_from(time_ns / 1_000_000).unwrap_or(0),
+                    frame_count: count,
+                });
+            }
+            Watched::Moving(count)
+        })
+    })();
+    if let Err(error) = result {
+        let better = branches
+            .iter()
+            .find_map(|(_, _, sink, _)| sink.failed())
+            .or(decoding.failed());
+        return Err(better.unwrap_or(error));
+    }
+    let mut coded = Vec::with_capacity(branches.len());
+    for (_, _, sink, input) in &branches {
+        let (codec_data, sample_count) = sink.finish()?;
+        let input = lock(input);
+        coded.push(Coded {
+            codec_data: hexadecimal(&codec_data),
+            start_ns: input.start_ns,
+            input_sample_count: input.sample_count,
+            sample_count,
+        });
+    }
+    Ok(coded)
+}
+
+/// Counts what goes into the encoder at the end of a chain, and notes when it begins.
+fn count_input(
+    last: &gst::Element,
+    rendition: &AudioRendition,
+    input: &Arc<Mutex<Input>>,
+) -> Result<(), PipelineError> {
+    let missing = || PipelineError::Element("the encoder has no pad".into());
+    let encoder = last
+        .static_pad("sink")
+        .and_then(|pad| pad.peer())
+        .and_then(|pad| pad.parent_element())
+        .ok_or_else(missing)?;
+    let pad = encoder.static_pad("sink").ok_or_else(missing)?;
+    let frame_size_bytes = u64::from(rendition.channels) * SAMPLE_SIZE_BYTES;
+    let input = input.clone();
+    pad.add_probe(
+        gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM,
+        move |_, info| {
+            let mut input = lock(&input);
+            if let Some(event) = info.event()
+                && let gst::EventView::Segment(event) = event.view()
+                && let Some(segment) = event.segment().downcast_ref::<gst::ClockTime>()
+            {
+                input.segment = segment.clone();
+            }
+            if let Some(buffer) = info.buffer() {
+                if input.start_ns.is_none() {
+                    input.start_ns = buffer.pts().and_then(|time| stream_time(&input.segment, time));
+                }
+                input.sample_count += buffer.size() as u64 / frame_size_bytes;
+            }
+            gst::PadProbeReturn::Ok
+        },
+    );
+    Ok(())
+}

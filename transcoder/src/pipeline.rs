@@ -1,0 +1,280 @@
+//! GStreamer pipelines: built from their description, run to their end, watched. What has element names is here, in
+//! `probe` and, as data, in `encoder`.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gstreamer::prelude::*;
+use gstreamer::{self as gst, ClockTime, glib};
+
+use crate::graph::Element;
+
+/// Why a pipeline failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// GStreamer, or one of its elements, said so.
+    #[error("{0}")]
+    Element(String),
+    /// Nothing moved for so long.
+    #[error("nothing moved for {} s", .0.as_secs())]
+    Stuck(Duration),
+    /// A file could not be written.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// What came out is not what was asked for.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+impl From<glib::BoolError> for PipelineError {
+    fn from(error: glib::BoolError) -> PipelineError {
+        PipelineError::Element(error.to_string())
+    }
+}
+
+impl From<glib::Error> for PipelineError {
+    fn from(error: glib::Error) -> PipelineError {
+        PipelineError::Element(error.to_string())
+    }
+}
+
+impl From<gst::StateChangeError> for PipelineError {
+    fn from(error: gst::StateChangeError) -> PipelineError {
+        PipelineError::Element(error.to_string())
+    }
+}
+
+/// A pipeline in which nothing moves for this long has hung. Encoders look ahead some hundred pictures, which takes a
+/// while at 8K.
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(120);
+/// How often the bus is looked at.
+const POLL: ClockTime = ClockTime::from_mseconds(100);
+/// Damage that decoders complain of is counted; so many complaints are kept.
+const WARNING_COUNT_MAX: usize = 20;
+
+/// A value shared with streaming threads, which never panic while they hold it.
+pub(crate) fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes one element as described; fails where it has no such property or the property no such value.
+pub(crate) fn make(element: &Element) -> Result<gst::Element, PipelineError> {
+    let made = gst::ElementFactory::make(&element.factory).build()?;
+    for (name, value) in &element.properties {
+        let wrong = |what: &str| PipelineError::Element(format!("{}: {name}={value}: {what}", element.factory));
+        let property = made.find_property(name).ok_or_else(|| wrong("no such property"))?;
+        let value = glib::Value::deserialize_with_pspec(value, &property).map_err(|_| wrong("no such value"))?;
+        made.set_property_from_value(name, &value);
+    }
+    Ok(made)
+}
+
+/// Makes a chain of elements inside `pipeline`, after `first`; the last one comes back.
+pub(crate) fn append(
+    pipeline: &gst::Pipeline,
+    first: &gst::Element,
+    chain: &[Element],
+) -> Result<gst::Element, PipelineError> {
+    let mut last = first.clone();
+    for element in chain {
+        let next = make(element)?;
+        pipeline.add(&next)?;
+        last.link(&next)?;
+        last = next;
+    }
+    Ok(last)
+}
+
+/// Runs a pipeline to its end and stops it, however that comes about.
+pub(crate) struct Running<'a> {
+    pub(crate) pipeline: &'a gst::Pipeline,
+    warnings: Vec<String>,
+}
+
+/// What a watcher of a pipeline wants.
+pub(crate) enum Watched {
+    /// It goes on; the number changes whenever something has moved.
+    Moving(u64),
+    /// It has what it came for.
+    Enough,
+}
+
+impl<'a> Running<'a> {
+    pub(crate) fn start(pipeline: &'a gst::Pipeline, state: gst::State) -> Result<Running<'a>, PipelineError> {
+        let running = Running {
+            pipeline,
+            warnings: Vec::new(),
+        };
+        if pipeline.set_state(state).is_err() {
+            // The bus knows more than the state change.
+            return Err(running
+                .error()
+                .unwrap_or_else(|| PipelineError::Element("the pipeline does not start".into())));
+        }
+        Ok(running)
+    }
+
+    fn error(&self) -> Option<PipelineError> {
+        let message = self.pipeline.bus()?.pop_filtered(&[gst::MessageType::Error])?;
+        match message.view() {
+            gst::MessageView::Error(error) => Some(said_by(error)),
+            _ => None,
+        }
+    }
+
+    /// Waits for the end of the stream, for an error, or until `watch` has enough.
+    pub(crate) fn wait(&mut self, mut watch: impl FnMut() -> Watched) -> Result<(), PipelineError> {
+        let bus = self
+            .pipeline
+            .bus()
+            .ok_or_else(|| PipelineError::Element("a pipeline without a bus".into()))?;
+        let mut moved = (0, Instant::now());
+        loop {
+            match watch() {
+                Watched::Enough => return Ok(()),
+                Watched::Moving(mark) if mark != moved.0 => moved = (mark, Instant::now()),
+                Watched::Moving(_) if moved.1.elapsed() > STUCK_AFTER => return Err(PipelineError::Stuck(STUCK_AFTER)),
+                Watched::Moving(_) => {}
+            }
+            let Some(message) = bus.timed_pop_filtered(
+                POLL,
+                &[
+                    gst::MessageType::Eos,
+                    gst::MessageType::Error,
+                    gst::MessageType::Warning,
+                    gst::MessageType::Latency,
+                ],
+            ) else {
+                continue;
+            };
+            match message.view() {
+                gst::MessageView::Eos(_) => return Ok(()),
+                gst::MessageView::Error(error) => return Err(said_by(error)),
+                gst::MessageView::Warning(warning) if self.warnings.len() < WARNING_COUNT_MAX => {
+                    self.warnings.push(warning.error().to_string());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // Nothing is left to be done about a pipeline that can not be stopped: the process ends soon.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+fn said_by(error: &gst::message::Error) -> PipelineError {
+    let element = error.src().map(|source| source.name().to_string()).unwrap_or_default();
+    // The first line of the details often says more than the message; what follows are places in other people's code.
+    let details = error.debug().map(|text| text.to_string()).unwrap_or_default();
+    let detail = details.lines().nth(1).unwrap_or_default().trim();
+    PipelineError::Element(match detail.is_empty() {
+        true => format!("{element}: {}", error.error()),
+        false => format!("{element}: {} ({detail})", error.error()),
+    })
+}
+
+/// A source taken apart and decoded: `filesrc ! decodebin`, which offers streams one by one.
+pub(crate) struct Decoding {
+    pub(crate) pipeline: gst::Pipeline,
+    /// Errors of callbacks that can not be returned there.
+    failed: Arc<Mutex<Option<PipelineError>>>,
+}
+
+/// What becomes of a stream that a source offers.
+pub(crate) type Take = Box<dyn Fn(&gst::Pipeline, &gst::Pad) -> Result<bool, PipelineError> + Send + Sync>;
+
+impl Decoding {
+    /// Opens `path`. `decodes` says by their caps which streams are to be decoded at all; `take` links a decoded stream or
+    /// says false.
+    pub(crate) fn of(
+        path: &Path,
+        decodes: impl Fn(&str) -> bool + Send + Sync + 'static,
+        take: Take,
+    ) -> Result<Decoding, PipelineError> {
+        let pipeline = gst::Pipeline::new();
+        let source = gst::ElementFactory::make("filesrc").build()?;
+        source.set_property("location", path);
+        let decoder = gst::ElementFactory::make("decodebin").build()?;
+        pipeline.add_many([&source, &decoder])?;
+        source.link(&decoder)?;
+        // What is not wanted is offered as it is coded, instead of being decoded for nothing.
+        let results = glib::Type::from_name("GstAutoplugSelectResult").and_then(glib::EnumClass::with_type);
+        if let Some(results) = results {
+            decoder.connect("autoplug-select", false, move |arguments| {
+                let caps = arguments.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
+                let factory = arguments
+                    .get(3)
+                    .and_then(|factory| factory.get::<gst::ElementFactory>().ok());
+                let is_decoder = factory.is_some_and(|factory| factory.has_type(gst::ElementFactoryType::DECODER));
+                let name = caps.and_then(|caps| caps.structure(0).map(|first| first.name().to_string()));
+                let wanted = !is_decoder || name.is_none_or(|name| decodes(&name));
+                results.to_value_by_nick(if wanted { "try" } else { "expose" })
+            });
+        }
+        let failed = Arc::new(Mutex::new(None));
+        let (weak, kept) = (pipeline.downgrade(), failed.clone());
+        decoder.connect_pad_added(move |_, pad| {
+            let Some(pipeline) = weak.upgrade() else { return };
+            let done = match take(&pipeline, pad) {
+                Ok(true) => Ok(()),
+                Ok(false) => discard(&pipeline, pad),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                gst::element_error!(pipeline, gst::CoreError::Failed, ("{error}"));
+                *lock(&kept) = Some(error);
+            }
+        });
+        Ok(Decoding { pipeline, failed })
+    }
+
+    /// What a callback had to complain of, which says more than what the bus made of it.
+    pub(crate) fn failed(&self) -> Option<PipelineError> {
+        lock(&self.failed).take()
+    }
+}
+
+/// Links a stream that nobody wants to where it does not disturb.
+fn discard(pipeline: &gst::Pipeline, pad: &gst::Pad) -> Result<(), PipelineError> {
+    let sink = gst::ElementFactory::make("fakesink")
+        .property("sync", false)
+        .property("async", false)
+        .build()?;
+    pipeline.add(&sink)?;
+    sink.sync_state_with_parent()?;
+    let sink_pad = sink
+        .static_pad("sink")
+        .ok_or_else(|| PipelineError::Element("fakesink has no pad".into()))?;
+    pad.link(&sink_pad)
+        .map_err(|error| PipelineError::Element(format!("{}: {error}", pad.name())))?;
+    Ok(())
+}
+
+/// Links `pad` to `element` and starts the elements that were added for it.
+pub(crate) fn take(pad: &gst::Pad, added: &[gst::Element]) -> Result<(), PipelineError> {
+    let first = added
+        .first()
+        .and_then(|element| element.static_pad("sink"))
+        .ok_or_else(|| PipelineError::Element("nothing to link to".into()))?;
+    // Sinks first, so that nothing arrives where nobody is ready.
+    for element in added.iter().rev() {
+        element.sync_state_with_parent()?;
+    }
+    pad.link(&first)
+        .map_err(|error| PipelineError::Element(format!("{}: {error}", pad.name())))?;
+    Ok(())
+}
+
+/// Where a buffer stands on the source's timeline, in nanoseconds: edit lists are in the segment.
+pub(crate) fn stream_time(segment: &gst::FormattedSegment<ClockTime>, time: ClockTime) -> Option<i64> {
+    let (sign, time) = match segment.to_stream_time_full(time)? {
+        gst::Signed::Positive(time) => (1, time),
+        gst::Signed::Negative(time) => (-1, time),
+    };
+    i64::try_from(time.nseconds()).ok().map(|ns| ns * sign)
+}

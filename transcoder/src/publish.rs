@@ -1,0 +1,352 @@
+//! Puts pieces together: tracks, their descriptions, the manifest.
+
+use std::path::{Path, PathBuf};
+
+use packager::isobmff::sample_entry::{self, TrackFacts, VideoFacts};
+use packager::presentation::HlsDescription;
+use packager::presentation::stored::{FILE_NAME, FORMAT, Manifest, ManifestRefusal, ManifestTrack};
+use packager::text::webvtt;
+use packager::time::Timescale;
+use packager::track::TrackDescription;
+
+use crate::encoder::HdrSignal;
+use crate::ladder::{Rendition, VideoCodec};
+use crate::order::{Coded, samples_name, table_name};
+use crate::source::VideoSource;
+use crate::staging::Staging;
+use crate::table::CodedSample;
+use crate::timing::{self, SampleTime, TrackTimes};
+use crate::track_file::{self, TrackSample, read_table, write_synced};
+use crate::vod::{AUDIO_NAME, JobError, Plan, TrackSaid, TranscodeJob, chunk_name, read_coded};
+
+/// Samples of an AAC-LC frame.
+const AAC_FRAME_SAMPLES: u32 = 1_024;
+/// Samples that the AAC encoder puts before the first.
+const AAC_PRIMING_SAMPLES: i64 = 1_024;
+/// A film that ends this much before its container says so was cut off.
+const CUT_OFF_MS: i64 = 2_000;
+
+/// Writes everything but thumbnails into `folder`.
+pub(crate) fn assemble(job: &TranscodeJob, plan: &Plan, staging: &Staging, folder: &Path) -> Result<(), JobError> {
+    let mut tracks = Vec::new();
+    let mut end_ms = 0;
+    if let Some(video) = &plan.source.video {
+        let (made, video_end_ms) = videos(job, plan, video, staging, folder)?;
+        tracks.extend(made);
+        end_ms = video_end_ms;
+    }
+    if !plan.audio.is_empty() {
+        let (made, audio_end_ms) = sounds(job, plan, staging, folder)?;
+        tracks.extend(made);
+        end_ms = end_ms.max(audio_end_ms);
+    }
+    if let Some(duration_ms) = plan.source.duration_ms.and_then(|ms| i64::try_from(ms).ok())
+        && end_ms + CUT_OFF_MS.max(duration_ms / 100) < duration_ms
+    {
+        return Err(JobError::Mismatch(format!(
+            "the source says that it lasts {}.{:03} s and ends after {}.{:03} s: it was cut off or is damaged",
+            duration_ms / 1_000,
+            duration_ms % 1_000,
+            end_ms / 1_000,
+            end_ms % 1_000
+        )));
+    }
+    for (number, known) in job.known.texts.iter().enumerate() {
+        let file = format!("t{}.vtt", number + 1);
+        write_synced(&folder.join(&file), &webvtt::write(&known.text))?;
+        tracks.push(entry(file, &known.said, None));
+    }
+    let manifest = Manifest {
+        format: FORMAT.into(),
+        title: job.title.clone(),
+        segment_duration_ms: job.segment_duration_ms,
+        hls: HlsDescription::default(),
+        tracks,
+        refused: plan
+            .refused
+            .iter()
+            .map(|row| ManifestRefusal {
+                what: row.what.clone(),
+                why: row.why.clone(),
+            })
+            .collect(),
+    };
+    let text = serde_json::to_vec_pretty(&manifest).map_err(|error| JobError::Mismatch(error.to_string()))?;
+    Ok(write_synced(&folder.join(FILE_NAME), &text)?)
+}
+
+fn entry(file: String, said: &TrackSaid, description: Option<TrackDescription>) -> ManifestTrack {
+    ManifestTrack {
+        file,
+        language: said.language.clone(),
+        label: said.label.clone(),
+        roles: said.roles.clone(),
+        default: said.default,
+        description,
+    }
+}
+
+/// One rendition's samples from all chunks.
+struct Joined {
+    samples: Vec<CodedSample>,
+    pieces: Vec<PathBuf>,
+    codec_data: Vec<u8>,
+}
+
+fn videos(
+    job: &TranscodeJob,
+    plan: &Plan,
+    video: &VideoSource,
+    staging: &Staging,
+    folder: &Path,
+) -> Result<(Vec<ManifestTrack>, i64), JobError> {
+    let mut made: Vec<(&Rendition, Joined)> = Vec::with_capacity(plan.renditions.len());
+    for (number, (rendition, _)) in plan.renditions.iter().enumerate() {
+        made.push((rendition, join(plan, staging, number)?));
+    }
+    // Large before small, heavy before light: the order in which the origin names them.
+    made.sort_by_key(|(rendition, joined)| {
+        let size_bytes: u64 = joined.samples.iter().map(|sample| u64::from(sample.size)).sum();
+        std::cmp::Reverse((u64::from(rendition.width) * u64::from(rendition.height), size_bytes))
+    });
+    let mut tracks = Vec::with_capacity(made.len());
+    let mut shown: Option<(Vec<i64>, Vec<i64>)> = None;
+    let mut end_ms = 0;
+    for (number, (rendition, joined)) in made.iter().enumerate() {
+        let times = timing::of_video(&joined.samples, video.frame_rate)?;
+        check_alignment(rendition, joined, &mut shown)?;
+        let description = describe(rendition, video, &times, joined)?;
+        let file = format!("v{}.mp4", number + 1);
+        let samples = joined
+            .samples
+            .iter()
+            .zip(&times.samples)
+            .map(|(sample, time)| TrackSample {
+                size: sample.size,
+                sync: sample.sync,
+                time: *time,
+            });
+        track_file::write(
+            &folder.join(&file),
+            &description,
+            times.timescale,
+            -times.start,
+            samples,
+            &joined.pieces,
+        )?;
+        let ticks: i64 = times.samples.iter().map(|time| i64::from(time.duration)).sum();
+        end_ms = (times.start + ticks) * 1_000 / i64::from(times.timescale.get());
+        let said = TrackSaid {
+            language: "und".into(),
+            ..TrackSaid::default()
+        };
+        tracks.push(entry(file, &said, Some(description)));
+    }
+    let _ = job;
+    Ok((tracks, end_ms))
+}
+
+/// All chunks of rendition `number`, in order.
+fn join(plan: &Plan, staging: &Staging, number: usize) -> Result<Joined, JobError> {
+    let mut joined = Joined {
+        samples: Vec::new(),
+        pieces: Vec::new(),
+        codec_data: Vec::new(),
+    };
+    for chunk in 0..plan.chunks.len() {
+        let name = chunk_name(chunk);
+        let piece = staging.piece(&name);
+        let wrong = |what: &str| JobError::Mismatch(format!("{name}: {what}"));
+        let coded = read_coded(&piece)?;
+        let coded: &Coded = coded.get(number).ok_or_else(|| wrong("a rendition is missing"))?;
+        let path = piece.join(samples_name(number));
+        let samples = read_table(&piece.join(table_name(number)), &path)?;
+        if samples.len() as u64 != coded.sample_count {
+            return Err(wrong("another number of samples than was said"));
+        }
+        let Some(first) = samples.first() else {
+            // A gap in the film, or its end before the container's.
+            continue;
+        };
+        if !first.sync {
+            return Err(wrong("does not begin with a key frame"));
+        }
+        let codec_data = bytes_of(&coded.codec_data).ok_or_else(|| wrong("a damaged configuration"))?;
+        match joined.codec_data.is_empty() {
+            true => joined.codec_data = codec_data,
+            false if joined.codec_data == codec_data => {}
+            false => return Err(wrong("its configuration differs from that of the chunk before")),
+        }
+        let last = joined.samples.iter().map(|sample| sample.presentation_ns).max();
+        if samples.iter().any(|sample| Some(sample.presentation_ns) <= last) {
+            return Err(wrong("overlaps the chunk before"));
+        }
+        joined.samples.extend(samples);
+        joined.pieces.push(path);
+    }
+    Ok(joined)
+}
+
+/// Every rendition must have the same pictures, and key frames at the same ones.
+fn check_alignment(
+    rendition: &Rendition,
+    joined: &Joined,
+    shown: &mut Option<(Vec<i64>, Vec<i64>)>,
+) -> Result<(), JobError> {
+    let mut times: Vec<i64> = joined.samples.iter().map(|sample| sample.presentation_ns).collect();
+    times.sort_unstable();
+    let keys: Vec<i64> = joined
+        .samples
+        .iter()
+        .filter(|sample| sample.sync)
+        .map(|sample| sample.presentation_ns)
+        .collect();
+    match shown {
+        None => *shown = Some((times, keys)),
+        Some((first, _)) if *first != times => {
+            return Err(JobError::Mismatch(format!(
+                "{}: its pictures differ from the others'",
+                rendition.name
+            )));
+        }
+        Some((_, first)) if *first != keys => {
+            return Err(JobError::Mismatch(format!(
+                "{}: its key frames differ from the others'",
+                rendition.name
+            )));
+        }
+        Some(_) => {}
+    }
+    Ok(())
+}
+
+fn describe(
+    rendition: &Rendition,
+    video: &VideoSource,
+    times: &TrackTimes,
+    joined: &Joined,
+) -> Result<TrackDescription, JobError> {
+    let facts = TrackFacts {
+        source_track_id: 1,
+        timescale: times.timescale,
+        language: "und".into(),
+        label: None,
+    };
+    let hdr = HdrSignal::from_caps(video.mastering_display.as_deref(), video.content_light_level.as_deref());
+    let shown = VideoFacts {
+        size: Some((rendition.width, rendition.height)),
+        sample_aspect_ratio: Some((1, 1)),
+        mastering_display: hdr.mastering_display.filter(|_| rendition.bit_depth > 8),
+        content_light_level: hdr.content_light_level.filter(|_| rendition.bit_depth > 8),
+        ..VideoFacts::default()
+    };
+    let described = match rendition.codec {
+        VideoCodec::Avc => sample_entry::avc(&facts, &joined.codec_data, &shown),
+        VideoCodec::Hevc => sample_entry::hevc(&facts, &joined.codec_data, &shown),
+        VideoCodec::Av1 => sample_entry::av1(&facts, &joined.codec_data, &shown),
+    };
+    described.map_err(|error| JobError::Mismatch(format!("{}: {error}", rendition.name)))
+}
+
+fn sounds(
+    job: &TranscodeJob,
+    plan: &Plan,
+    staging: &Staging,
+    folder: &Path,
+) -> Result<(Vec<ManifestTrack>, i64), JobError> {
+    let piece = staging.piece(AUDIO_NAME);
+    let coded = read_coded(&piece)?;
+    let wanted = plan
+        .audio
+        .iter()
+        .flat_map(|(stream, renditions)| renditions.iter().map(move |rendition| (stream, rendition)));
+    let mut tracks = Vec::new();
+    let mut end_ms = 0;
+    for (number, (stream, rendition)) in wanted.enumerate() {
+        let wrong = |what: &str| JobError::Mismatch(format!("sound {}: {what}", number + 1));
+        let coded = coded.get(number).ok_or_else(|| wrong("a rendition is missing"))?;
+        let path = piece.join(samples_name(number));
+        let samples = read_table(&piece.join(table_name(number)), &path)?;
+        if samples.is_empty() {
+            return Err(wrong("not one sample in it"));
+        }
+        let timescale = Timescale::new(rendition.sample_rate).ok_or_else(|| wrong("no sampling rate"))?;
+        let facts = TrackFacts {
+            source_track_id: u32::try_from(number + 1).unwrap_or(u32::MAX),
+            timescale,
+            language: "und".into(),
+            label: None,
+        };
+        let config = bytes_of(&coded.codec_data).ok_or_else(|| wrong("a damaged configuration"))?;
+        let description = sample_entry::aac(&facts, &config).map_err(|error| wrong(&error.to_string()))?;
+        let start = timing::ticks(coded.start_ns.unwrap_or(0), timescale);
+        // The last frame ends with the last sample that went in.
+        let frames = samples.len() as u64;
+        let whole = frames * u64::from(AAC_FRAME_SAMPLES);
+        let heard = coded.input_sample_count + AAC_PRIMING_SAMPLES.unsigned_abs();
+        let excess = u32::try_from(whole.saturating_sub(heard)).unwrap_or(u32::MAX);
+        let last_duration = AAC_FRAME_SAMPLES.saturating_sub(excess).max(1);
+        if whole < heard {
+            return Err(wrong("fewer samples came out than went in"));
+        }
+        let rows = samples.iter().enumerate().map(|(at, sample)| TrackSample {
+            size: sample.size,
+            sync: true,
+            time: SampleTime {
+                duration: match at as u64 + 1 == frames {
+                    true => last_duration,
+                    false => AAC_FRAME_SAMPLES,
+                },
+                composition_offset: 0,
+            },
+        });
+        let file = format!("a{}.mp4", number + 1);
+        track_file::write(
+            &folder.join(&file),
+            &description,
+            timescale,
+            AAC_PRIMING_SAMPLES - start,
+            rows,
+            &[path],
+        )?;
+        let ticks = i64::try_from(coded.input_sample_count).unwrap_or(i64::MAX / 2_000);
+        end_ms = end_ms.max((start + ticks) * 1_000 / i64::from(timescale.get()));
+        tracks.push(entry(
+            file,
+            &said_of(
+                job,
+                &stream.stream_id,
+                stream.language.as_deref(),
+                stream.title.as_deref(),
+            ),
+            Some(description),
+        ));
+    }
+    Ok((tracks, end_ms))
+}
+
+/// What the container says of a stream; GStreamer's names of streams end in the container's number.
+fn said_of(job: &TranscodeJob, stream_id: &str, language: Option<&str>, title: Option<&str>) -> TrackSaid {
+    let name = stream_id.rsplit('/').next().unwrap_or_default();
+    let number = name.split(':').next().and_then(|number| number.parse::<u32>().ok());
+    let known = job.known.audio.iter().find(|known| Some(known.track_id) == number);
+    let mut said = known.map(|known| known.said.clone()).unwrap_or_default();
+    if said.language.is_empty() || said.language == "und" {
+        said.language = language.filter(|tag| is_tag(tag)).unwrap_or("und").to_owned();
+    }
+    said.label = said.label.or(title.map(str::to_owned));
+    said
+}
+
+fn is_tag(text: &str) -> bool {
+    (2..=35).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+fn bytes_of(hexadecimal: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let pairs = hexadecimal.as_bytes().chunks(2).map(|pair| match pair {
+        [high, low] => Some((digit(*high)? << 4 | digit(*low)?) as u8),
+        _ => None,
+    });
+    pairs.collect::<Option<Vec<u8>>>().filter(|bytes| !bytes.is_empty())
+}

@@ -1,0 +1,321 @@
+//! Pictures of a source, or of a chunk of it, coded as all renditions: one decoder feeds all encoders.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use packager::codec::{VideoRange, av1};
+
+use crate::encoder::{self, HdrSignal};
+use crate::gate::Gate;
+use crate::graph::Element;
+use crate::ladder::{Rendition, VideoCodec};
+use crate::order::{Coded, Progress, VideoWork};
+use crate::pipeline::{Decoding, PipelineError, Running, STUCK_AFTER, Watched, append, lock, take};
+use crate::sink::{Shape, TrackSink};
+use crate::source::VideoSource;
+
+/// Decoded pictures that wait for one encoder while another is busy.
+const WAITING_PICTURE_COUNT: u32 = 6;
+/// A rate for encoders that count pictures when the source states none.
+const FRAME_RATE_DEFAULT: (u32, u32) = (30, 1);
+/// A chunk is entered this much early: times of key frames are rounded in some containers.
+const ENTRY_EARLY_NS: i64 = 20_000_000;
+
+/// What all pictures pass before they are scaled.
+pub fn common_chain(video: &VideoSource) -> Vec<Element> {
+    let mut chain = Vec::new();
+    if video.interlaced {
+        // One picture of every two fields: as many as the source has.
+        chain.push(
+            Element::new("deinterlace")
+                .with("mode", "auto")
+                .with("fields", "top")
+                .with("method", "greedyh"),
+        );
+    }
+    if let Some(direction) = video.orientation.direction() {
+        chain.push(Element::new("videoflip").with("video-direction", direction));
+    }
+    chain
+}
+
+/// What makes one rendition of pictures: a queue, a scaler, an encoder.
+pub fn rendition_chain(
+    video: &VideoSource,
+    rendition: &Rendition,
+    factory: &str,
+    gop_duration_ms: u32,
+) -> Result<Vec<Element>, PipelineError> {
+    let encoder = encoder::by_factory(factory)
+        .ok_or_else(|| PipelineError::Unexpected(format!("{factory} is not an encoder known here")))?;
+    let format = match rendition.bit_depth {
+        8 => "I420",
+        _ => "I420_10LE",
+    };
+    let (numerator, denominator) = video.frame_rate.unwrap_or(FRAME_RATE_DEFAULT);
+    let gop = u64::from(gop_duration_ms) * u64::from(numerator) / (u64::from(denominator.max(1)) * 1_000);
+    let hdr = HdrSignal::from_caps(video.mastering_display.as_deref(), video.content_light_level.as_deref());
+    let mut chain = vec![
+        Element::new("queue")
+            .with("max-size-buffers", WAITING_PICTURE_COUNT)
+            .with("max-size-bytes", 0)
+            .with("max-size-time", 0),
+        Element::new("videoconvertscale")
+            .with("add-borders", "false")
+            .with("method", "lanczos"),
+        Element::caps(format_args!(
+            "video/x-raw,format={format},width={},height={},pixel-aspect-ratio=1/1,colorimetry={}",
+            rendition.width,
+            rendition.height,
+            colorimetry(video, rendition),
+        )),
+    ];
+    chain.extend(encoder::chain(
+        &encoder,
+        rendition,
+        u32::try_from(gop).unwrap_or(u32::MAX).max(1),
+        (video.video_range != VideoRange::Sdr).then_some(&hdr),
+    ));
+    Ok(chain)
+}
+
+/// Colours as the source has them, where players know them; all renditions alike.
+fn colorimetry<'a>(video: &'a VideoSource, rendition: &Rendition) -> &'a str {
+    let known = matches!(
+        video.colorimetry.as_str(),
+        "bt601" | "bt709" | "smpte240m" | "bt2020" | "bt2020-10" | "2:3:7:1" | "2:4:5:4" | "2:4:16:2"
+    );
+    match () {
+        () if known || video.video_range != VideoRange::Sdr => &video.colorimetry,
+        () if rendition.height.min(rendition.width) > 576 => "bt709",
+        () if video.height > 576 => "bt709",
+        () => "bt601",
+    }
+}
+
+/// Encodes what `work` says into `folder`.
+pub(crate) fn run(
+    source: &Path,
+    folder: &Path,
+    work: &VideoWork,
+    say: &mut dyn FnMut(Progress),
+) -> Result<Vec<Coded>, PipelineError> {
+    let mut sinks = Vec::with_capacity(work.renditions.len());
+    for (number, (rendition, _)) in work.renditions.iter().enumerate() {
+        let shape: Option<Shape> = match rendition.codec {
+            VideoCodec::Av1 => Some(without_delimiters),
+            VideoCodec::Avc | VideoCodec::Hevc => None,
+        };
+        sinks.push(TrackSink::create(folder, number, shape)?);
+    }
+    let ns = |ms: u64| {
+        i64::try_from(ms)
+            .unwrap_or(i64::MAX / 2_000_000)
+            .saturating_mul(1_000_000)
+    };
+    let gate = Gate::new(
+        work.start_ms.map(ns),
+        work.end_ms.map(ns),
+        i64::from(work.gop_duration_ms) * 1_000_000,
+    );
+    let taken = Arc::new(Mutex::new(false));
+    let decoding = {
+        let (work, sinks, gate, taken) = (work.clone(), sinks.clone(), gate.clone(), taken.clone());
+        Decoding::of(
+            source,
+            |caps| caps.starts_with("video/") || caps.starts_with("image/"),
+            Box::new(move |pipeline, pad| {
+                if pad.stream_id().is_none_or(|id| id != work.video.stream_id) || *lock(&taken) {
+                    return Ok(false);
+                }
+                *lock(&taken) = true;
+                attach(pipeline, pad, &work, &sinks, &gate)?;
+                Ok(true)
+            }),
+        )?
+    };
+    let result = (|| {
+        let mut running = Running::start(&decoding.pipeline, gst::State::Playing)?;
+        let start_ns = lock(&gate).start_ns;
+        if let Some(start_ns) = start_ns {
+            enter(&mut running, &gate, start_ns)?;
+        }
+        let watched = sinks.clone();
+        let mut said = Instant::now();
+        let gate_watched = gate.clone();
+        running.wait(|| {
+            Gate::tell_end(&gate_watched);
+            let progress = watched.iter().map(TrackSink::progress);
+            let (count, time_ns) = progress.min().unwrap_or_default();
+            if said.elapsed() > Duration::from_millis(200) {
+                said = Instant::now();
+                say(Progress {
+                    time_ms: u64::try_from(time_ns / 1_000_000).unwrap_or(0),
+                    frame_count: count,
+                });
+            }
+            Watched::Moving(count + lock(&gate_watched).seen)
+        })
+    })();
+    if let Err(error) = result {
+        let better = sinks.iter().find_map(TrackSink::failed).or(decoding.failed());
+        return Err(better.unwrap_or(error));
+    }
+    if !*lock(&taken) {
+        return Err(PipelineError::Unexpected(
+            "the source no longer offers its picture".into(),
+        ));
+    }
+    let kept = lock(&gate).kept;
+    let mut coded = Vec::with_capacity(sinks.len());
+    for ((rendition, _), sink) in work.renditions.iter().zip(&sinks) {
+        let (codec_data, sample_count) = sink.finish()?;
+        if sample_count != kept {
+            return Err(PipelineError::Unexpected(format!(
+                "{}: {kept} pictures went in and {sample_count} came out",
+                rendition.name
+            )));
+        }
+        coded.push(Coded {
+            codec_data: hexadecimal(&codec_data),
+            start_ns: None,
+            input_sample_count: kept,
+            sample_count,
+        });
+    }
+    Ok(coded)
+}
+
+/// Builds what comes after the decoder and links it.
+fn attach(
+    pipeline: &gst::Pipeline,
+    pad: &gst::Pad,
+    work: &VideoWork,
+    sinks: &[TrackSink],
+    gate: &Arc<Mutex<Gate>>,
+) -> Result<(), PipelineError> {
+    let before = pipeline.children();
+    let head = gst::ElementFactory::make("queue")
+        .property("max-size-buffers", WAITING_PICTURE_COUNT)
+        .property("max-size-bytes", 0u32)
+        .property("max-size-time", 0u64)
+        .build()?;
+    pipeline.add(&head)?;
+    let last = append(pipeline, &head, &common_chain(&work.video))?;
+    let tee = gst::ElementFactory::make("tee").build()?;
+    pipeline.add(&tee)?;
+    last.link(&tee)?;
+    let tee_pad = tee
+        .static_pad("sink")
+        .ok_or_else(|| PipelineError::Element("tee has no pad".into()))?;
+    Gate::install(gate, &tee_pad);
+    for ((rendition, factory), sink) in work.renditions.iter().zip(sinks) {
+        let chain = rendition_chain(&work.video, rendition, factory, work.gop_duration_ms)?;
+        let last = append(pipeline, &tee, &chain)?;
+        pipeline.add(&sink.element)?;
+        last.link(&sink.element)?;
+    }
+    // The newest element is the first of the list; those of this stream start from the end.
+    let mut added: Vec<gst::Element> = pipeline
+        .children()
+        .into_iter()
+        .filter(|element| !before.contains(element))
+        .collect();
+    let place = added.iter().position(|element| *element == head).unwrap_or(0);
+    added.swap(0, place);
+    take(pad, &added)
+}
+
+/// Waits until the decoder gives pictures, then moves it to the key frame at or before `start_ns`. The gate is closed until
+/// then, so no encoder sees what came before.
+fn enter(running: &mut Running<'_>, gate: &Arc<Mutex<Gate>>, start_ns: i64) -> Result<(), PipelineError> {
+    let begun = Instant::now();
+    let mut first = false;
+    running.wait(|| {
+        first = lock(gate).seen > 0;
+        match first || begun.elapsed() > STUCK_AFTER {
+            true => Watched::Enough,
+            false => Watched::Moving(0),
+        }
+    })?;
+    if !first {
+        return Err(PipelineError::Unexpected("no picture before the chunk".into()));
+    }
+    let to = u64::try_from(start_ns - ENTRY_EARLY_NS).unwrap_or(0);
+    running
+        .pipeline
+        .seek_simple(
+            gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE,
+            gst::ClockTime::from_nseconds(to),
+        )
+        .map_err(|_| PipelineError::Element(format!("can not seek to {} ms", to / 1_000_000)))?;
+    Gate::open(gate);
+    Ok(())
+}
+
+/// A temporal unit as ISO BMFF stores it (AV1-ISOBMFF 2.4): without temporal delimiters.
+fn without_delimiters(unit: &[u8]) -> Result<Vec<u8>, String> {
+    let ranges = av1::sample_ranges(unit).map_err(|error| error.to_string())?;
+    let mut sample = Vec::with_capacity(unit.len());
+    for range in ranges {
+        sample.extend_from_slice(unit.get(range).ok_or("an OBU outside of its unit")?);
+    }
+    Ok(sample)
+}
+
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Encodes a second of test pictures; gives how many there were and how many milliseconds it took.
+pub(crate) fn self_test(rendition: &Rendition, factory: &str) -> Result<(u32, u64), PipelineError> {
+    const FRAME_COUNT: u32 = 30;
+    let encoder = encoder::by_factory(factory)
+        .ok_or_else(|| PipelineError::Unexpected(format!("{factory} is not an encoder known here")))?;
+    let pipeline = gst::Pipeline::new();
+    let source = gst::ElementFactory::make("videotestsrc")
+        .property("num-buffers", FRAME_COUNT as i32)
+        .build()?;
+    pipeline.add(&source)?;
+    let mut chain = vec![
+        Element::new("videoconvert"),
+        Element::caps(format_args!(
+            "video/x-raw,format={},width={},height={},framerate=30/1",
+            if encoder.device == encoder::Device::Cpu {
+                "I420"
+            } else {
+                "NV12"
+            },
+            rendition.width,
+            rendition.height
+        )),
+    ];
+    chain.extend(encoder::chain(&encoder, rendition, FRAME_COUNT, None));
+    let last = append(&pipeline, &source, &chain)?;
+    let sink = gst::ElementFactory::make("fakesink").property("sync", false).build()?;
+    pipeline.add(&sink)?;
+    last.link(&sink)?;
+    let counted = Arc::new(Mutex::new(0u32));
+    let counting = counted.clone();
+    let pad = sink
+        .static_pad("sink")
+        .ok_or_else(|| PipelineError::Element("fakesink has no pad".into()))?;
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        *lock(&counting) += 1;
+        gst::PadProbeReturn::Ok
+    });
+    let begun = Instant::now();
+    let mut running = Running::start(&pipeline, gst::State::Playing)?;
+    running.wait(|| Watched::Moving(u64::from(*lock(&counted))))?;
+    let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let count = *lock(&counted);
+    match count == FRAME_COUNT {
+        true => Ok((count, took)),
+        false => Err(PipelineError::Unexpected(format!(
+            "{FRAME_COUNT} pictures went in and {count} came out"
+        ))),
+    }
+}

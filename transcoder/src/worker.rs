@@ -1,0 +1,73 @@
+//! Does one order in this process and says how it goes: what `headwater worker transcode` runs.
+
+use std::io::Write;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use crate::encoder::{ENCODERS, Registry};
+use crate::order::{Order, Said, Work};
+use crate::pipeline::PipelineError;
+use crate::{audio_work, probe, video_work};
+
+/// Loads GStreamer, with all that it reads of itself.
+pub fn prepare() -> Result<(), PipelineError> {
+    Ok(gst::init()?)
+}
+
+/// Does what `order` says; every line goes to `out`. Blocking, and only for a process of its own.
+pub fn run(order: &Order, out: &mut dyn Write) -> Result<(), PipelineError> {
+    prepare()?;
+    let missing = |what: &str| PipelineError::Unexpected(format!("the order names no {what}"));
+    let source = || order.source.as_deref().ok_or_else(|| missing("source"));
+    let folder = || order.folder.as_deref().ok_or_else(|| missing("folder"));
+    let mut write = |said: &Said| -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(said)?;
+        line.push(b'\n');
+        out.write_all(&line)?;
+        out.flush()
+    };
+    let last = {
+        // Whoever no longer listens has ended the work: the next line fails too, and the last one is checked.
+        let mut progress = |progress| {
+            let _ = write(&Said::Progress(progress));
+        };
+        match &order.work {
+            Work::Probe => Said::Source(probe::run(source()?)?),
+            Work::Video(work) => Said::Coded(video_work::run(source()?, folder()?, work, &mut progress)?),
+            Work::Audio(work) => Said::Coded(audio_work::run(source()?, folder()?, work, &mut progress)?),
+            Work::SelfTest(rendition, factory) => {
+                let (count, milliseconds) = video_work::self_test(rendition, factory)?;
+                Said::Tested(count, milliseconds)
+            }
+            Work::Encoders => Said::Encoders(installed()),
+        }
+    };
+    Ok(write(&last)?)
+}
+
+/// What GStreamer has here.
+struct Installed;
+
+impl Registry for Installed {
+    fn has(&self, factory: &str) -> bool {
+        gst::ElementFactory::find(factory).is_some()
+    }
+
+    fn open(&self, factory: &str) -> Result<(), String> {
+        let element = gst::ElementFactory::make(factory)
+            .build()
+            .map_err(|error| error.to_string())?;
+        let opened = element.set_state(gst::State::Ready);
+        let closed = element.set_state(gst::State::Null);
+        opened.and(closed).map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+fn installed() -> Vec<(String, Option<String>)> {
+    ENCODERS
+        .iter()
+        .filter(|encoder| Installed.has(encoder.factory))
+        .map(|encoder| (encoder.factory.to_owned(), Installed.open(encoder.factory).err()))
+        .collect()
+}
