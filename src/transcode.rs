@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use origin::config::Section;
 use origin::library::Entry;
 use origin::read::SourceFile;
+use origin::source_keys::SourceKeyring;
 use packager::codec::MediaKind;
 use packager::container::{self, Container};
 use packager::presentation::Content;
@@ -114,7 +115,7 @@ pub fn run(arguments: TranscodeArguments) -> anyhow::Result<ExitCode> {
 
 /// Sets `cancel` at the first stop signal.
 fn watch(cancel: Arc<AtomicBool>) -> anyhow::Result<()> {
-    let mut stopped = shutdown::watch_signals()?;
+    let mut stopped = shutdown::watch_signals(None)?;
     std::thread::Builder::new().name("cancel".into()).spawn(move || {
         let waited = tokio::runtime::Builder::new_current_thread()
             .build()
@@ -189,7 +190,8 @@ fn add(folder: &Path, wanted: Wanted) -> anyhow::Result<()> {
     }
     .check()?;
     let entry = Entry::Stored { path: name.into() };
-    let asset = origin::open::open(&config, &entry.media_id(), &entry).context("what was made")?;
+    let asset =
+        origin::open::open(&config, &SourceKeyring::default(), &entry.media_id(), &entry).context("what was made")?;
     if let Some(row) = asset
         .presentation
         .refused

@@ -177,10 +177,11 @@ impl Attacker {
                 Attack::Continuation => self.continue_for_ever(&seen).await,
                 Attack::NoWindow => self.give_no_room(&seen).await,
             };
-            let mut seen = seen.borrow_mut();
-            seen.ended += 1;
-            seen.longest = seen.longest.max(begun.elapsed());
-            drop(seen);
+            {
+                let mut seen = seen.borrow_mut();
+                seen.ended += 1;
+                seen.longest = seen.longest.max(begun.elapsed());
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

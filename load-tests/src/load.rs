@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::histogram::Histogram;
 use crate::targets::Targets;
 
@@ -154,33 +154,39 @@ impl Run {
                 tokio::time::sleep_until(due.into()).await;
             }
             let tried = client.get(self.path(number)).await;
-            let mut outcome = self.outcome.borrow_mut();
-            match tried {
-                Ok(answer) => {
-                    match answer.status {
-                        503 => outcome.refused += 1,
-                        500.. => outcome.failed += 1,
-                        400.. => outcome.wrong += 1,
-                        _ => {
-                            outcome.good += 1;
-                            outcome.latency.add(due.elapsed());
-                        }
-                    }
-                    outcome.size += answer.size;
-                    if answer.status >= 400 {
-                        outcome.note(format!("{} is answered {}", self.path(number), answer.status));
-                    }
-                }
-                Err(error) => {
-                    outcome.broken += 1;
-                    outcome.note(format!("{error:#}"));
-                    drop(outcome);
-                    // A server that is not there is not asked a million times.
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
+            if !self.note(number, due, tried) {
+                // A server that is not there is not asked a million times.
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
         self.outcome.borrow_mut().reopened += client.reopened;
+    }
+
+    /// Counts what came of request `number`, which was due then; whether there was an answer.
+    fn note(&self, number: u64, due: Instant, tried: anyhow::Result<Answer>) -> bool {
+        let mut outcome = self.outcome.borrow_mut();
+        let answer = match tried {
+            Ok(answer) => answer,
+            Err(error) => {
+                outcome.broken += 1;
+                outcome.note(format!("{error:#}"));
+                return false;
+            }
+        };
+        match answer.status {
+            503 => outcome.refused += 1,
+            500.. => outcome.failed += 1,
+            400.. => outcome.wrong += 1,
+            _ => {
+                outcome.good += 1;
+                outcome.latency.add(due.elapsed());
+            }
+        }
+        outcome.size += answer.size;
+        if answer.status >= 400 {
+            outcome.note(format!("{} is answered {}", self.path(number), answer.status));
+        }
+        true
     }
 }
 

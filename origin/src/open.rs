@@ -308,7 +308,7 @@ impl<'a> Assembly<'a> {
 
     fn add(&mut self, path: &Path, said: Said) -> Result<(), OpenError> {
         let file = self.open_source(path)?;
-        let opened = open_file(self.config, &self.keys, path, &file)?;
+        let opened = open_with_keys(self.config, &self.keys, path, &file)?;
         let several_files = !self.tracks.is_empty();
         for refusal in opened.refused {
             let what = if several_files {
@@ -373,8 +373,13 @@ impl<'a> Assembly<'a> {
     }
 }
 
-/// Opens one media or text file.
-fn open_file(
+/// Opens one media or text file, whose encrypted tracks are left out.
+pub fn open_file(config: &Config, path: &Path, file: &Arc<SourceFile>) -> Result<OpenedFile, OpenError> {
+    open_with_keys(config, &SourceKeyring::default().of(""), path, file)
+}
+
+/// Opens one media or text file with the keys of its title.
+fn open_with_keys(
     config: &Config,
     keys: &TitleKeyring,
     path: &Path,

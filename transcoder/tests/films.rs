@@ -1,4 +1,5 @@
 //! Whole jobs over films that ffmpeg makes, judged by ffprobe and ffmpeg.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
