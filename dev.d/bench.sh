@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# ./dev bench: the criterion benchmarks (arguments go to cargo bench), then the first manifest of a long film, then the
-# same segments from headwater and from nginx.
+# ./dev bench: the criterion benchmarks (arguments go to cargo bench), the ciphers against OpenSSL's, then the first
+# manifest of a long film, then the same segments from headwater and from nginx.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=setup.sh
@@ -10,5 +10,7 @@ need_gstreamer
 install_missing_and_rust
 cd "$root"
 cargo bench -p headwater --bench packaging -- "$@"
+cargo bench -p headwater --bench encryption -- "$@"
+"$root/dev.d/bench-ciphers.sh"
 "$root/dev.d/cold.sh"
 "$root/dev.d/bench-http.sh"

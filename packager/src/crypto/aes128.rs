@@ -76,16 +76,60 @@ pub struct WholeSegment<'b> {
 
 /// Encrypts segments of one key side by side, several times faster than one by one.
 pub fn encrypt_many(key: &ContentKey, segments: &mut [WholeSegment<'_>]) {
-    for segment in segments.iter_mut() {
-        let padding_size = BLOCK_SIZE - segment.bytes.len() % BLOCK_SIZE;
-        let padded_size = segment.bytes.len().saturating_add(padding_size);
-        segment.bytes.resize(padded_size, padding_size as u8);
+    let mut parts: Vec<SegmentPart<'_>> = Vec::with_capacity(segments.len());
+    for segment in segments {
+        pad(segment.bytes);
+        parts.push(SegmentPart {
+            iv: segment.iv,
+            encrypted_size: 0,
+            bytes: segment.bytes,
+        });
     }
-    let chains = segments.iter_mut().map(|segment| Chain {
-        iv: segment.iv,
-        blocks: segment.bytes.as_chunks_mut().0,
-    });
-    chains::encrypt_many(&Aes128::new(&Array(*key.expose())), Pattern::NONE, chains);
+    SegmentCipher::new(key).advance(&mut parts, usize::MAX);
+}
+
+/// Appends the padding of a whole segment.
+pub fn pad(segment: &mut Vec<u8>) {
+    let padding_size = BLOCK_SIZE - segment.len() % BLOCK_SIZE;
+    let padded_size = segment.len().saturating_add(padding_size);
+    segment.resize(padded_size, padding_size as u8);
+}
+
+/// A padded segment that is encrypted step by step where it lies.
+pub struct SegmentPart<'b> {
+    /// Its initialisation vector.
+    pub iv: [u8; 16],
+    /// So many of its first bytes are encrypted, a multiple of 16.
+    pub encrypted_size: usize,
+    /// All of it.
+    pub bytes: &'b mut [u8],
+}
+
+/// Encrypts segments of one key side by side, step by step. The expansion of the key is wiped when this is dropped.
+pub struct SegmentCipher(Aes128);
+
+impl SegmentCipher {
+    /// A cipher with `key`.
+    pub fn new(key: &ContentKey) -> SegmentCipher {
+        SegmentCipher(Aes128::new(&Array(*key.expose())))
+    }
+
+    /// Encrypts up to `step_size` more bytes of each of `segments`, whole blocks.
+    pub fn advance(&self, segments: &mut [SegmentPart<'_>], step_size: usize) {
+        let step_count = step_size / BLOCK_SIZE;
+        let chains = segments.iter_mut().map(|segment| {
+            let (blocks, _) = segment.bytes.as_chunks_mut();
+            let first = segment.encrypted_size / BLOCK_SIZE;
+            let last = first.saturating_add(step_count).min(blocks.len());
+            segment.encrypted_size = last.max(first) * BLOCK_SIZE;
+            let (before, rest) = blocks.split_at_mut_checked(first).unwrap_or_default();
+            Chain {
+                iv: before.last().copied().unwrap_or(segment.iv),
+                blocks: rest.get_mut(..last.saturating_sub(first)).unwrap_or_default(),
+            }
+        });
+        chains::encrypt_many(&self.0, Pattern::NONE, chains);
+    }
 }
 
 /// Why a segment did not open.
@@ -170,6 +214,29 @@ mod tests {
         encrypt_many(&key(), &mut segments);
         for (at, bytes) in many.iter().enumerate() {
             assert_eq!(*bytes, streamed(&clear(at * 37), 4_096), "segment {at}");
+        }
+    }
+
+    #[test]
+    fn steps_make_no_difference() {
+        for step_size in [16, 40, 160, 1 << 20] {
+            let mut many: Vec<Vec<u8>> = (0..11).map(|at| clear(at * 53)).collect();
+            let mut reached = vec![0; many.len()];
+            many.iter_mut().for_each(pad);
+            while many.iter().zip(&reached).any(|(bytes, reached)| *reached < bytes.len()) {
+                let mut parts: Vec<SegmentPart<'_>> = std::iter::zip(&mut many, &reached)
+                    .map(|(bytes, reached)| SegmentPart {
+                        iv: [9; 16],
+                        encrypted_size: *reached,
+                        bytes,
+                    })
+                    .collect();
+                SegmentCipher::new(&key()).advance(&mut parts, step_size);
+                reached = parts.iter().map(|part| part.encrypted_size).collect();
+            }
+            for (at, bytes) in many.iter().enumerate() {
+                assert_eq!(*bytes, streamed(&clear(at * 53), 4_096), "{step_size}, segment {at}");
+            }
         }
     }
 

@@ -5,7 +5,11 @@
 
 use aes::Aes128;
 use aes::cipher::array::Array;
-use aes::cipher::{Block, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, IvState};
+use aes::cipher::consts::U16;
+use aes::cipher::{
+    Block, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockModeDecrypt, BlockSizeUser,
+    InnerIvInit, IvState, ParBlocks,
+};
 
 use super::Pattern;
 
@@ -40,9 +44,18 @@ pub(super) fn runs(pattern: Pattern, blocks: &mut [[u8; BLOCK_SIZE]]) -> impl It
 
 /// Encrypts the next blocks of one chain; `chain` is the last block of ciphertext, at first the initialisation vector.
 pub(super) fn encrypt(aes: &Aes128, chain: &mut [u8; BLOCK_SIZE], blocks: &mut [[u8; BLOCK_SIZE]]) {
-    let mut cbc = cbc::Encryptor::inner_iv_init(aes, &Array(*chain));
-    cbc.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
-    *chain = cbc.iv_state().0;
+    let (iv, last) = (*chain, blocks.len().checked_sub(1));
+    encrypt_many(
+        aes,
+        Pattern::NONE,
+        [Chain {
+            iv,
+            blocks: &mut *blocks,
+        }],
+    );
+    if let Some(last) = last.and_then(|last| blocks.get(last)) {
+        *chain = *last;
+    }
 }
 
 /// Undoes [`encrypt`].
@@ -54,74 +67,150 @@ pub(super) fn decrypt(aes: &Aes128, chain: &mut [u8; BLOCK_SIZE], blocks: &mut [
 
 /// Encrypts chains, some in step. The bytes are those of [`encrypt`] over [`runs`], chain by chain.
 pub(super) fn encrypt_many<'b>(aes: &Aes128, pattern: Pattern, chains: impl IntoIterator<Item = Chain<'b>>) {
-    let mut waiting = chains.into_iter().map(|chain| Lane {
-        state: chain.iv.into(),
-        blocks: chain.blocks.iter_mut(),
-        run_left: usize::from(pattern.crypt),
+    let (crypt, period) = match pattern {
+        Pattern::NONE => (1, 1),
+        Pattern { crypt, skip } => (usize::from(crypt), (usize::from(crypt) + usize::from(skip)).max(1)),
+    };
+    aes.encrypt_with_backend(Many {
+        chains: chains.into_iter(),
+        crypt,
+        period,
     });
-    let mut lanes: Vec<Lane<'b>> = Vec::with_capacity(LANE_COUNT);
-    let mut states = [AesBlock::default(); LANE_COUNT];
-    loop {
-        // One block of each lane; a lane that has ended gives its place to a chain that waits.
-        let mut targets: [Option<&mut [u8; BLOCK_SIZE]>; LANE_COUNT] = Default::default();
+}
+
+/// The work of [`encrypt_many`], in the shape that lets a cipher's backend be compiled into its loop: a call for every
+/// few blocks would cost as much as the blocks.
+struct Many<I> {
+    chains: I,
+    /// Blocks that are encrypted of each `period`.
+    crypt: usize,
+    period: usize,
+}
+
+/// A chain under way.
+#[derive(Default)]
+struct Lane<'b> {
+    state: AesBlock,
+    blocks: &'b mut [[u8; BLOCK_SIZE]],
+    /// Whole periods in `blocks`.
+    periods: usize,
+}
+
+impl<I> BlockSizeUser for Many<I> {
+    type BlockSize = U16;
+}
+
+impl<'b, I: Iterator<Item = Chain<'b>>> BlockCipherEncClosure for Many<I> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(mut self, backend: &B) {
+        let mut lanes: [Lane<'b>; LANE_COUNT] = Default::default();
         let mut count = 0;
-        while let (Some(state), Some(target)) = (states.get_mut(count), targets.get_mut(count)) {
-            if count == lanes.len() {
-                match waiting.next() {
-                    Some(lane) => lanes.push(lane),
-                    None => break,
-                }
+        loop {
+            while let Some(lane) = lanes.get_mut(count)
+                && let Some(Chain { iv, blocks }) = self.chains.next()
+            {
+                *lane = Lane {
+                    state: iv.into(),
+                    periods: blocks.len() / self.period,
+                    blocks,
+                };
+                count += 1;
             }
-            let Some(lane) = lanes.get_mut(count) else { break };
-            match lane.next(pattern) {
-                Some(block) => {
-                    for ((out, chained), clear) in state.iter_mut().zip(&lane.state).zip(block.iter()) {
-                        *out = chained ^ clear;
-                    }
-                    *target = Some(block);
-                    count += 1;
-                }
-                None => {
-                    lanes.swap_remove(count);
-                }
+            let active = lanes.get_mut(..count).unwrap_or_default();
+            let Some(steps) = active.iter().map(|lane| lane.periods).min() else {
+                return;
+            };
+            // As many as there are, in the shapes that the compiler unrolls.
+            if let Ok(lanes) = <&mut [Lane<'b>; LANE_COUNT]>::try_from(&mut *active) {
+                self.advance(backend, lanes, steps);
+            } else {
+                let (fours, rest) = active.as_chunks_mut::<4>();
+                let (twos, one) = rest.as_chunks_mut::<2>();
+                let (ones, _) = one.as_chunks_mut::<1>();
+                fours.iter_mut().for_each(|lanes| self.advance(backend, lanes, steps));
+                twos.iter_mut().for_each(|lanes| self.advance(backend, lanes, steps));
+                ones.iter_mut().for_each(|lanes| self.advance(backend, lanes, steps));
             }
-        }
-        let Some(ready) = states.get_mut(..count).filter(|ready| !ready.is_empty()) else {
-            return;
-        };
-        aes.encrypt_blocks(ready);
-        for ((lane, target), state) in lanes.iter_mut().zip(targets).zip(ready) {
-            lane.state = *state;
-            if let Some(target) = target {
-                *target = state.0;
+            let mut index = 0;
+            while let Some(lane) = lanes.get_mut(..count).and_then(|active| active.get_mut(index)) {
+                if lane.periods > 0 {
+                    index += 1;
+                    continue;
+                }
+                for block in lane.blocks.iter_mut().take(self.crypt) {
+                    chain_block(backend, &mut lane.state, block);
+                }
+                count -= 1;
+                lanes.swap(index, count);
             }
         }
     }
 }
 
-/// A chain under way.
-struct Lane<'b> {
-    state: AesBlock,
-    blocks: std::slice::IterMut<'b, [u8; BLOCK_SIZE]>,
-    /// Blocks until the pattern's next skip.
-    run_left: usize,
+impl<I> Many<I> {
+    /// `steps` periods of every lane.
+    #[inline(always)]
+    fn advance<B: BlockCipherEncBackend<BlockSize = U16>, const N: usize>(
+        &self,
+        backend: &B,
+        lanes: &mut [Lane<'_>; N],
+        steps: usize,
+    ) {
+        let mut states = lanes.each_ref().map(|lane| lane.state);
+        let size = steps * self.period;
+        let mut parts = lanes
+            .each_mut()
+            .map(|lane| lane.blocks.split_off_mut(..size).unwrap_or_default());
+        let mut first = 0;
+        while first < size {
+            for position in first..first + self.crypt {
+                for (state, part) in states.iter_mut().zip(&parts) {
+                    if let Some(clear) = part.get(position) {
+                        xor(state, clear);
+                    }
+                }
+                encrypt_states(backend, &mut states);
+                for (state, part) in states.iter().zip(&mut parts) {
+                    if let Some(target) = part.get_mut(position) {
+                        *target = state.0;
+                    }
+                }
+            }
+            first += self.period;
+        }
+        for (lane, state) in lanes.iter_mut().zip(states) {
+            lane.state = state;
+            lane.periods -= steps;
+        }
+    }
 }
 
-impl<'b> Lane<'b> {
-    #[inline]
-    fn next(&mut self, pattern: Pattern) -> Option<&'b mut [u8; BLOCK_SIZE]> {
-        if pattern == Pattern::NONE {
-            return self.blocks.next();
-        }
-        match self.run_left.checked_sub(1) {
-            Some(left) => {
-                self.run_left = left;
-                self.blocks.next()
-            }
-            None => {
-                self.run_left = usize::from(pattern.crypt).checked_sub(1)?;
-                self.blocks.nth(usize::from(pattern.skip))
-            }
-        }
+#[inline(always)]
+fn xor(state: &mut AesBlock, block: &[u8; BLOCK_SIZE]) {
+    // As one number: byte by byte, the state would go through memory.
+    state.0 = (u128::from_ne_bytes(state.0) ^ u128::from_ne_bytes(*block)).to_ne_bytes();
+}
+
+#[inline(always)]
+fn chain_block<B: BlockCipherEncBackend<BlockSize = U16>>(
+    backend: &B,
+    state: &mut AesBlock,
+    block: &mut [u8; BLOCK_SIZE],
+) {
+    xor(state, block);
+    backend.encrypt_block_inplace(state);
+    *block = state.0;
+}
+
+/// As many at once as the backend takes; where that is more than there are, one after the other: they do not depend on
+/// each other, which a core sees by itself.
+#[inline(always)]
+fn encrypt_states<B: BlockCipherEncBackend<BlockSize = U16>, const N: usize>(backend: &B, states: &mut [AesBlock; N]) {
+    let (batches, rest) = ParBlocks::<B>::slice_as_chunks_mut(states);
+    for batch in batches {
+        backend.encrypt_par_blocks_inplace(batch);
+    }
+    for state in rest {
+        backend.encrypt_block_inplace(state);
     }
 }

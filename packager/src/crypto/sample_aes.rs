@@ -8,14 +8,14 @@ use aes::Aes128;
 use aes::cipher::KeyInit;
 use aes::cipher::array::Array;
 
-use super::ContentKey;
-use super::chains::{self, BLOCK_SIZE};
+use super::chains::{self, BLOCK_SIZE, Chain};
+use super::{ContentKey, Pattern};
 
 /// Clear bytes at the start of an AVC slice, its header byte included (2.2).
 const NAL_LEADER_SIZE: usize = 32;
 
 /// One block encrypted, nine clear.
-const NAL_PERIOD_SIZE: usize = 10 * BLOCK_SIZE;
+const NAL_PATTERN: Pattern = Pattern { crypt: 1, skip: 9 };
 
 /// Clear bytes at the start of an audio frame, behind the ADTS header where there is one (2.3).
 const FRAME_LEADER_SIZE: usize = 16;
@@ -47,19 +47,14 @@ impl SampleAes {
             return;
         }
         let mut encrypted = unit.to_vec();
-        let mut chain = self.iv;
-        for period in encrypted
-            .get_mut(NAL_LEADER_SIZE..)
-            .unwrap_or_default()
-            .chunks_mut(NAL_PERIOD_SIZE)
-        {
-            // The last bytes stay clear, so that no NAL unit ends in a zero byte.
-            if period.len() > BLOCK_SIZE
-                && let Some(block) = period.as_chunks_mut().0.get_mut(..1)
-            {
-                chains::encrypt(&self.aes, &mut chain, block);
-            }
-        }
+        // The last bytes stay clear, so that no NAL unit ends in a zero byte.
+        let end = encrypted.len() - 1;
+        let body = encrypted.get_mut(NAL_LEADER_SIZE..end).unwrap_or_default();
+        let chain = Chain {
+            iv: self.iv,
+            blocks: body.as_chunks_mut().0,
+        };
+        chains::encrypt_many(&self.aes, NAL_PATTERN, [chain]);
         escape(&encrypted, out);
     }
 

@@ -160,6 +160,11 @@ impl SampleAuxiliary {
         self.sample_count += 1;
     }
 
+    /// Memory that this takes, in bytes.
+    pub fn weight_bytes(&self) -> usize {
+        self.ivs.len() + size_of_val(self.counts.as_slice()) + size_of_val(self.subsamples.as_slice())
+    }
+
     /// True when there is nothing to say: samples protected as a whole under a constant IV. Then CMAF 8.2.2.1 wants none
     /// of the three boxes.
     pub fn is_empty(&self) -> bool {
@@ -350,14 +355,29 @@ impl FragmentCipher {
         source_sample: u32,
         media: &mut [u8],
     ) -> Result<SampleAuxiliary, EncryptError> {
-        let wanted = index.size_bytes(range.clone());
-        if media.len() as u64 != wanted {
-            return Err(EncryptError::Size {
-                given: media.len(),
-                wanted,
-            });
+        let mut fragment = self.start();
+        self.encrypt_next(&mut fragment, index, range, source_sample, media)?;
+        Ok(fragment.auxiliary)
+    }
+
+    /// Starts a fragment whose samples come in several runs.
+    pub fn start(&self) -> FragmentSamples {
+        FragmentSamples {
+            scanner: self.scanner.clone(),
+            auxiliary: SampleAuxiliary::new(&self.encryption),
         }
-        let mut scanner = self.scanner.clone();
+    }
+
+    /// As [`FragmentCipher::encrypt`], the next run of a fragment's samples. After an error the fragment is of no use.
+    pub fn encrypt_next(
+        &self,
+        fragment: &mut FragmentSamples,
+        index: &TrackIndex,
+        range: Range<u32>,
+        source_sample: u32,
+        media: &mut [u8],
+    ) -> Result<(), EncryptError> {
+        check_size(index, range.clone(), media)?;
         let mut subsamples = Vec::new();
         // First byte of each sample, and its first subsample.
         let mut places = Vec::with_capacity(range.len());
@@ -366,21 +386,83 @@ impl FragmentCipher {
             let end = at + size as usize;
             let sample = media.get(at..end).unwrap_or_default();
             let first = subsamples.len();
-            scanner
+            fragment
+                .scanner
                 .append(self.encryption.scheme, sample, &mut subsamples)
                 .map_err(|error| EncryptError::Subsamples { sample_index, error })?;
             places.push((at..end, first..subsamples.len()));
             at = end;
         }
-        let mut auxiliary = SampleAuxiliary::new(&self.encryption);
         let mut samples = Vec::with_capacity(places.len());
         for (sample_index, (bytes, own)) in range.zip(places) {
             let iv = self.encryption.iv(source_sample.saturating_add(sample_index));
             let subsamples = subsamples.get(own).unwrap_or_default();
-            auxiliary.push(&iv, subsamples);
+            fragment.auxiliary.push(&iv, subsamples);
             samples.push(SampleRange { iv, subsamples, bytes });
         }
         self.cipher.encrypt_segment(&samples, media)?;
-        Ok(auxiliary)
+        Ok(())
+    }
+
+    /// Encrypts samples `range` once more: `auxiliary` is what was found of their fragment, in which the first of them is
+    /// sample `position` (0-based). The bytes are those of the first time.
+    pub fn encrypt_again(
+        &self,
+        auxiliary: &SampleAuxiliary,
+        position: u32,
+        index: &TrackIndex,
+        range: Range<u32>,
+        source_sample: u32,
+        media: &mut [u8],
+    ) -> Result<(), EncryptError> {
+        check_size(index, range.clone(), media)?;
+        let mut counts = auxiliary.counts.iter().map(|count| usize::from(*count));
+        let mut first: usize = counts.by_ref().take(position as usize).sum();
+        let mut samples = Vec::with_capacity(range.len());
+        let mut at = 0;
+        for ((sample_index, size), count) in range.clone().zip(index.sizes(range.clone())).zip(counts) {
+            let end = at + size as usize;
+            samples.push(SampleRange {
+                iv: self.encryption.iv(source_sample.saturating_add(sample_index)),
+                subsamples: auxiliary.subsamples.get(first..first + count).unwrap_or_default(),
+                bytes: at..end,
+            });
+            first += count;
+            at = end;
+        }
+        if at != media.len() {
+            // Bytes of samples that the fragment does not have would stay clear.
+            return Err(EncryptError::Size {
+                given: media.len(),
+                wanted: at as u64,
+            });
+        }
+        self.cipher.encrypt_segment(&samples, media)?;
+        Ok(())
+    }
+}
+
+fn check_size(index: &TrackIndex, range: Range<u32>, media: &[u8]) -> Result<(), EncryptError> {
+    let wanted = index.size_bytes(range);
+    if media.len() as u64 != wanted {
+        return Err(EncryptError::Size {
+            given: media.len(),
+            wanted,
+        });
+    }
+    Ok(())
+}
+
+/// A fragment's samples as far as they are encrypted.
+#[derive(Clone)]
+pub struct FragmentSamples {
+    scanner: SubsampleScanner,
+    auxiliary: SampleAuxiliary,
+}
+
+impl FragmentSamples {
+    /// What the fragment's header has to say of the samples so far.
+    pub fn into_auxiliary(self) -> SampleAuxiliary {
+        self.auxiliary
     }
 }

@@ -114,7 +114,7 @@ pub fn carries_encrypted(description: &TrackDescription) -> Result<(), &'static 
 impl<'a> Segment<'a> {
     /// The segment's bytes: PAT, PMT, then PES packets of all tracks in order of decode time.
     pub fn write(&self) -> Result<Vec<u8>, MuxError> {
-        self.write_streams(&self.streams(Protection::Clear)?)
+        self.write_streams(self.streams(Protection::Clear)?)
     }
 
     /// The same with all samples encrypted, for HLS `METHOD=SAMPLE-AES`.
@@ -148,42 +148,44 @@ impl<'a> Segment<'a> {
             number: self.number,
             tracks: &tracks,
         };
-        segment.write_streams(&segment.streams(Protection::SampleAes)?)
+        segment.write_streams(segment.streams(Protection::SampleAes)?)
     }
 
-    fn write_streams(&self, streams: &[Stream<'a>]) -> Result<Vec<u8>, MuxError> {
-        let (association, map) = tables(streams)?;
+    /// Lays the segment out, to be written piece by piece; together that is [`Segment::write`].
+    pub fn writer(&self) -> Result<Writer<'a>, MuxError> {
+        self.writer_of(self.streams(Protection::Clear)?)
+    }
+
+    fn write_streams(&self, streams: Vec<Stream<'a>>) -> Result<Vec<u8>, MuxError> {
+        let mut writer = self.writer_of(streams)?;
+        let mut out = Vec::with_capacity(writer.size_bytes);
+        while writer.write(usize::MAX, &mut out) {}
+        debug_assert_eq!(
+            out.len(),
+            writer.size_bytes,
+            "the layout pass and the write pass disagree"
+        );
+        Ok(out)
+    }
+
+    fn writer_of(&self, streams: Vec<Stream<'a>>) -> Result<Writer<'a>, MuxError> {
+        let tables = tables(&streams)?;
         let mut tracks = Vec::with_capacity(streams.len());
-        for stream in streams {
+        for stream in &streams {
             tracks.push(stream.units()?);
         }
-        let schedule = schedule(&tracks);
+        let schedule = schedule(tracks);
         let size_bytes = (2 + schedule.iter().map(Emission::packet_count).sum::<u64>()) * PACKET_SIZE as u64;
         if size_bytes > SEGMENT_SIZE_BYTES_MAX {
             return Err(MuxError::TooLarge { size_bytes });
         }
-
-        let mut out = Vec::with_capacity(size_bytes as usize);
-        let table_counter = (self.number % 16) as u8;
-        write_table(PAT_PID, table_counter, &association, &mut out);
-        write_table(MAP_PID, table_counter, &map, &mut out);
-        let mut counters = vec![0; streams.len()];
-        for emission in &schedule {
-            let track = emission.track();
-            let (Some(stream), Some(counter)) = (streams.get(track), counters.get_mut(track)) else {
-                continue;
-            };
-            match emission {
-                Emission::Clock { pcr_90k, .. } => write_clock(stream.pid, *counter, *pcr_90k, &mut out),
-                Emission::Unit(unit) => stream.write(unit, counter, &mut out),
-            }
-        }
-        debug_assert_eq!(
-            out.len() as u64,
-            size_bytes,
-            "the layout pass and the write pass disagree"
-        );
-        Ok(out)
+        Ok(Writer {
+            tables: Some((tables, (self.number % 16) as u8)),
+            counters: vec![0; streams.len()],
+            streams,
+            schedule: schedule.into_iter(),
+            size_bytes: size_bytes as usize,
+        })
     }
 
     fn streams(&self, protection: Protection) -> Result<Vec<Stream<'a>>, MuxError> {
@@ -195,6 +197,46 @@ impl<'a> Segment<'a> {
             streams.push(Stream::new(index, track, form, index == clock, protection));
         }
         Ok(streams)
+    }
+}
+
+/// A segment that is laid out and written as far as its reader wants.
+pub struct Writer<'a> {
+    /// PAT and PMT with their counter, until they are written.
+    tables: Option<((Vec<u8>, Vec<u8>), u8)>,
+    streams: Vec<Stream<'a>>,
+    counters: Vec<u8>,
+    schedule: std::vec::IntoIter<Emission>,
+    size_bytes: usize,
+}
+
+impl Writer<'_> {
+    /// Bytes of the whole segment.
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Appends whole PES packets to `out` until they are about `size_bytes` or more. False when nothing is left to write.
+    pub fn write(&mut self, size_bytes: usize, out: &mut Vec<u8>) -> bool {
+        let end = out.len().saturating_add(size_bytes);
+        if let Some(((association, map), counter)) = self.tables.take() {
+            write_table(PAT_PID, counter, &association, out);
+            write_table(MAP_PID, counter, &map, out);
+        }
+        while out.len() < end {
+            let Some(emission) = self.schedule.next() else {
+                return false;
+            };
+            let track = emission.track();
+            let (Some(stream), Some(counter)) = (self.streams.get(track), self.counters.get_mut(track)) else {
+                continue;
+            };
+            match &emission {
+                Emission::Clock { pcr_90k, .. } => write_clock(stream.pid, *counter, *pcr_90k, out),
+                Emission::Unit(unit) => stream.write(unit, counter, out),
+            }
+        }
+        true
     }
 }
 

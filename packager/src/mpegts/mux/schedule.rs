@@ -13,15 +13,15 @@ const PCR_GAP_MAX_90K: i64 = 60 * 90_000;
 const CLOCK_PACKET_COUNT_MAX: usize = 3_000;
 
 /// The next thing to write.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Emission<'u> {
+#[derive(Clone, Debug)]
+pub(super) enum Emission {
     /// A packet with the clock alone, on the PID of `track`.
     Clock { track: usize, pcr_90k: i64 },
     /// A PES packet.
-    Unit(&'u Unit),
+    Unit(Unit),
 }
 
-impl Emission<'_> {
+impl Emission {
     pub(super) fn track(&self) -> usize {
         match self {
             Emission::Clock { track, .. } => *track,
@@ -40,9 +40,8 @@ impl Emission<'_> {
 
 /// Merges tracks by decode time; a track keeps its order whatever its times are. The track with the clock goes first
 /// among equals, and at the start unless it is late.
-pub(super) fn schedule(tracks: &[Vec<Unit>]) -> Vec<Emission<'_>> {
+pub(super) fn schedule(tracks: Vec<Vec<Unit>>) -> Vec<Emission> {
     let mut schedule = Vec::with_capacity(tracks.iter().map(Vec::len).sum());
-    let mut heads: Vec<_> = tracks.iter().map(|units| units.iter().peekable()).collect();
     let mut clock = Clock {
         last_90k: None,
         packets_left: CLOCK_PACKET_COUNT_MAX,
@@ -53,11 +52,15 @@ pub(super) fn schedule(tracks: &[Vec<Unit>]) -> Vec<Emission<'_>> {
             .find(|unit| unit.pcr_90k().is_some())
             .map(|unit| unit.track),
     };
+    let mut heads: Vec<std::vec::IntoIter<Unit>> = tracks.into_iter().map(IntoIterator::into_iter).collect();
     loop {
         let next = heads
             .iter_mut()
-            .filter_map(|head| head.peek().copied())
-            .min_by_key(|unit| {
+            .filter(|head| !head.as_slice().is_empty())
+            .min_by_key(|head| {
+                let Some(unit) = head.as_slice().first() else {
+                    return (i64::MAX, true);
+                };
                 let head_start_90k = match (unit.pcr_90k(), clock.last_90k) {
                     (Some(_), None) => PCR_DELAY_90K / 2,
                     _ => 0,
@@ -67,14 +70,11 @@ pub(super) fn schedule(tracks: &[Vec<Unit>]) -> Vec<Emission<'_>> {
                     unit.pcr_90k().is_none(),
                 )
             });
-        let Some(unit) = next else {
+        let Some(unit) = next.and_then(Iterator::next) else {
             return schedule;
         };
-        clock.before(unit, &mut schedule);
+        clock.before(&unit, &mut schedule);
         schedule.push(Emission::Unit(unit));
-        if let Some(head) = heads.get_mut(unit.track) {
-            head.next();
-        }
     }
 }
 
@@ -89,7 +89,7 @@ struct Clock {
 
 impl Clock {
     /// Adds the clock packets that are due before `unit`.
-    fn before(&mut self, unit: &Unit, schedule: &mut Vec<Emission<'_>>) {
+    fn before(&mut self, unit: &Unit, schedule: &mut Vec<Emission>) {
         let now_90k = unit.decode_time_90k.saturating_sub(PCR_DELAY_90K);
         if let Some(track) = self.track.filter(|_| self.units_left > 0) {
             let mut send = |pcr_90k| schedule.push(Emission::Clock { track, pcr_90k });
