@@ -404,34 +404,33 @@ impl FragmentCipher {
         Ok(())
     }
 
-    /// Encrypts samples `range` once more: `auxiliary` is what was found of their fragment, in which the first of them is
-    /// sample `position` (0-based). The bytes are those of the first time.
+    /// Encrypts samples of `sizes` bytes once more. `auxiliary` is what was found of their fragment, in which the first of
+    /// them is sample `position` (0-based); in its source it is sample `source_sample`. The bytes are those of the first
+    /// time.
     pub fn encrypt_again(
         &self,
         auxiliary: &SampleAuxiliary,
-        position: u32,
-        index: &TrackIndex,
-        range: Range<u32>,
+        position: usize,
         source_sample: u32,
+        sizes: &[u32],
         media: &mut [u8],
     ) -> Result<(), EncryptError> {
-        check_size(index, range.clone(), media)?;
         let mut counts = auxiliary.counts.iter().map(|count| usize::from(*count));
-        let mut first: usize = counts.by_ref().take(position as usize).sum();
-        let mut samples = Vec::with_capacity(range.len());
-        let mut at = 0;
-        for ((sample_index, size), count) in range.clone().zip(index.sizes(range.clone())).zip(counts) {
-            let end = at + size as usize;
+        let mut first: usize = counts.by_ref().take(position).sum();
+        let mut samples = Vec::with_capacity(sizes.len());
+        let mut at = 0_usize;
+        for ((number, size), count) in (source_sample..=u32::MAX).zip(sizes).zip(counts) {
+            let end = at.saturating_add(*size as usize);
             samples.push(SampleRange {
-                iv: self.encryption.iv(source_sample.saturating_add(sample_index)),
+                iv: self.encryption.iv(number),
                 subsamples: auxiliary.subsamples.get(first..first + count).unwrap_or_default(),
                 bytes: at..end,
             });
             first += count;
             at = end;
         }
-        if at != media.len() {
-            // Bytes of samples that the fragment does not have would stay clear.
+        // Bytes of samples that the fragment does not have would stay clear.
+        if at != media.len() || samples.len() != sizes.len() {
             return Err(EncryptError::Size {
                 given: media.len(),
                 wanted: at as u64,
