@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Serves the same CMAF segments from headwater and from nginx, in turn, and writes what each costs to BENCHMARKS.md.
-# Called by ./dev bench; alone: dev.d/bench-http.sh [ROUNDS] [SECONDS]. The server has CPU 0, the clients CPU 1.
+# Serves the same bytes from headwater and from nginx, in turn, and writes what each costs: a table and plots.
+# Called by ./dev bench; alone: dev.d/bench-http.sh [ROUNDS] [SECONDS] [CONNECTIONS] [FORMS] [OUTPUT]
 #
-# Measured is the CPU time of the server process (schedstat), which other work on the machine disturbs less than rates.
+# CONNECTIONS as 1,16,64,256; FORMS as names in the table, separated by commas; OUTPUT a folder. With all rounds, and no
+# OUTPUT, BENCHMARKS.md is written anew. The servers have CPU 0, the client CPU 1. Measured is the CPU time of the server
+# process (schedstat) too, which other work on the machine disturbs less than rates.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=setup.sh
@@ -12,18 +14,22 @@ source "$root/dev.d/origin.sh"
 
 rounds=${1:-5}
 seconds=${2:-3}
+connections=${3:-1,16,64,256}
+wanted=${4:-}
 need curl curl ca-certificates
 need ffmpeg ffmpeg
 need wrk wrk
 [[ -x /usr/sbin/nginx ]] || missing_packages+=(nginx-light)
 install_missing_and_rust
 cd "$root"
-cargo build --release -p headwater
 target=$(target_dir)
-headwater=$target/release/headwater
-folder=$target/bench-http
+headwater=${HEADWATER_BENCH_BINARY:-$target/release/headwater}
+[[ -n ${HEADWATER_BENCH_BINARY:-} ]] || cargo build --release -p headwater
+# Content lies outside of what builds clean up, and is made once.
+folder=${HEADWATER_BENCH_FOLDER:-$target/bench-http}
+output=${5:-$folder/output}
 ladder=$folder/library/ladder
-mkdir -p "$ladder" "$folder/player" "$folder/nginx"
+mkdir -p "$ladder" "$folder/player" "$folder/nginx" "$output"
 
 # rung NAME SIZE BITS: ten minutes of video; twenty seconds repeated, for encoding ten minutes would take as long.
 rung() {
@@ -42,9 +48,49 @@ if [[ ! -s $ladder/audio.mp4 ]]; then
   mv "$folder/part.mp4" "$ladder/audio.mp4"
 fi
 printf '[[track]]\nfile = "%s.mp4"\n' video-1080p video-480p audio >"$ladder/ladder.toml"
+# Picture and sound in turn, as cameras and encoders leave them: a segment is hundreds of short ranges.
+if [[ ! -s $folder/library/film.mp4 ]]; then
+  ffmpeg -v error -y -i "$ladder/video-1080p.mp4" -i "$ladder/audio.mp4" -c copy -movflags +faststart "$folder/part.mp4"
+  mv "$folder/part.mp4" "$folder/library/film.mp4"
+fi
 
-rm -rf "$folder/static"
-"$headwater" package "$ladder" --output "$folder/static" --form cmaf >/dev/null 2>&1
+# Keys and grants.
+vault=$folder/vault
+if [[ ! -d $vault ]]; then
+  "$headwater" keys init "$vault" >/dev/null
+  "$headwater" keys create "$vault" --library "$folder/library" --all >/dev/null
+  "$headwater" grant new-key "$folder/grant.key" >/dev/null
+fi
+# config FILE VIEWERS: a configuration under keys, in which built segments are kept from so many viewers on.
+config() {
+  cat >"$1" <<TOML
+[origin]
+hot_viewer_count_min = $2
+[origin.protection]
+vault = "$vault"
+kek = "$vault.kek"
+[origin.protection.systems.clear_key]
+[origin.access]
+grant_keys = "$folder/grant.key"
+TOML
+}
+config "$folder/built.toml" 4000000000
+config "$folder/hot.toml" 6
+printf '[origin]\nhot_viewer_count_min = 4000000000\n' >"$folder/clear.toml"
+
+# What nginx serves: the very bytes that headwater answers with.
+static=$folder/static
+rm -rf "$static"
+package() {
+  "$headwater" package "$2" --output "$static/$1" --form "$3" --config "$folder/built.toml" >/dev/null 2>&1 ||
+    "$headwater" package "$2" --output "$static/$1" --form "$3" --config "$folder/built.toml"
+}
+package clear "$ladder" cmaf,ts
+package film "$folder/library/film.mp4" cmaf
+package cenc "$ladder" cmaf-cenc,ts-aes128
+package cbcs "$ladder" cmaf-cbcs
+id=$(basename "$static"/clear/*)
+token=$("$headwater" grant "$id" --key-file "$folder/grant.key" --expires 12h | sed -n 's/^token *//p')
 
 cat >"$folder/nginx/nginx.conf" <<CONF
 daemon off;
@@ -53,49 +99,49 @@ pid $folder/nginx/pid;
 error_log $folder/nginx/error.log;
 events { worker_connections 4096; }
 http {
-  types { video/mp4 m4s mp4; }
+  types { video/mp4 m4s mp4; video/mp2t ts; application/vnd.apple.mpegurl m3u8; application/dash+xml mpd; }
   access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 1000000000;
   open_file_cache max=10000 inactive=60s; open_file_cache_valid 30s;
-  server { listen 127.0.0.1:8181; location /vod/ { alias $folder/static/; } }
+  server { listen 127.0.0.1:8181; location / { root $static; } }
 }
 CONF
-cat >"$folder/paths.lua" <<'LUA'
--- Asks for the paths of a file, one after another.
-local paths, at = {}, 0
-function init(args)
-  for path in io.lines(args[1]) do paths[#paths + 1] = wrk.format("GET", path) end
-  at = math.random(#paths)
-end
-function request()
-  at = at % #paths + 1
-  return paths[at]
-end
-LUA
 
+origins=()
 finish() {
   stop_origin
-  if [[ -n ${nginx_pid:-} ]]; then
-    kill "$nginx_pid" 2>/dev/null || true
-    wait "$nginx_pid" 2>/dev/null || true
-  fi
+  for pid in "${origins[@]}" ${nginx_pid:-}; do
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
 }
 trap finish EXIT
 port_is_taken 8181 && die "port 8181 is taken"
 taskset --cpu-list 0 /usr/sbin/nginx -p "$folder/nginx" -c "$folder/nginx/nginx.conf" &
 nginx_pid=$!
-cat >"$folder/headwater" <<SH
+cat >"$folder/headwater" <<RUN
 #!/bin/sh
 exec taskset --cpu-list 0 "$headwater" "\$@"
-SH
+RUN
 chmod +x "$folder/headwater"
-start_origin "$folder/headwater" "$folder/library" "$folder/player" "$folder/origin.log"
-sleep 0.5
-nginx_worker=$(cat "/proc/$nginx_pid/task/$nginx_pid/children")
-nginx_worker=${nginx_worker%% *}
+declare -A base pid
+# One process for the clear title, one that builds each segment anew, one that keeps what many want.
+for kind in clear built hot; do
+  start_origin "$folder/headwater" "$folder/library" "$folder/player" "$folder/$kind.log" --config "$folder/$kind.toml"
+  base[$kind]=$origin_base
+  pid[$kind]=$origin_pid
+  origins+=("$origin_pid")
+  origin_pid=
+done
+for ((tries = 0; tries < 50; tries++)); do
+  nginx_worker=$(cat "/proc/$nginx_pid/task/$nginx_pid/children")
+  nginx_worker=${nginx_worker%% *}
+  [[ -n $nginx_worker ]] && port_is_taken 8181 && break
+  sleep 0.1
+done
 nginx_base=http://127.0.0.1:8181
 
 # Pages come into the cache alike for both: what a writer left there lies in smaller pieces than what a reader finds.
-python3 - "$ladder" "$folder/static" <<'PY'
+python3 - "$folder/library" "$static" <<'PY'
 import os, sys
 for top in sys.argv[1:]:
     for folder, _, names in os.walk(top):
@@ -107,82 +153,84 @@ for top in sys.argv[1:]:
                     pass
 PY
 
-for representation in v1 v2 a1; do
-  (cd "$folder/static" && find . -path "*/cmaf/$representation/[0-9]*.m4s" | sort -V | sed 's#^\.#/vod#') \
-    >"$folder/$representation.paths"
-  while read -r path; do
-    cmp --quiet <(curl -fsS --noproxy '*' "$origin_base$path") <(curl -fsS --noproxy '*' "$nginx_base$path") ||
-      die "headwater and nginx differ: $path"
-  done < <(sed -n '1p;2p;75p;$p' "$folder/$representation.paths")
-done
-
-cpu_ns() { awk '{ sum += $1 } END { printf "%.0f", sum }' /proc/"$1"/task/*/schedstat; }
-
-# run NAME PID BASE REPRESENTATION CONNECTIONS: appends "rate cpu_us_per_request cpu_s_per_gb" to a file of its own.
-run() {
-  local before after out requests bytes rate
-  before=$(cpu_ns "$2")
-  out=$(taskset --cpu-list 1 wrk -t1 -c"$5" -d"${seconds}s" -s "$folder/paths.lua" "$3" -- "$folder/$4.paths")
-  after=$(cpu_ns "$2")
-  if grep -q 'Non-2xx\|Socket errors' <<<"$out"; then
-    die "$1: $out"
+forms=$folder/forms.jsonl
+: >"$forms"
+# form NAME SERVER STATIC GLOB GOAL [COUNT]: the files of nginx's folder STATIC whose paths match, at most COUNT of them.
+form() {
+  local name=$1 server=$2 kind=$3 glob=$4 goal=$5 count=${6:-100000} title prefix size
+  if [[ -n $wanted && ,$wanted, != *,$name,* ]]; then
+    return 0
   fi
-  requests=$(sed -n 's/^ *\([0-9]*\) requests in .*/\1/p' <<<"$out")
-  bytes=$(sed -n 's/.* requests in .*, \([0-9.]*[KMGT]*B\) read/\1/p' <<<"$out" | numfmt --from=iec --suffix=B | tr -d B)
-  rate=$(sed -n 's/^Requests\/sec: *//p' <<<"$out")
-  awk -v rate="$rate" -v cpu=$((after - before)) -v requests="$requests" -v bytes="$bytes" \
-    'BEGIN { printf "%.0f %.1f %.4f\n", rate, cpu / 1e3 / requests, cpu / bytes }' >>"$folder/$1.$4.$5"
+  title=$(basename "$static/$kind"/*)
+  prefix=/vod/$title
+  [[ $server == clear ]] || prefix=$prefix/~$token
+  (cd "$static/$kind/$title" && find . -type f -path "$glob" | sort -V | sed 's#^\.##' | head -n "$count") >"$folder/$name.files"
+  [[ -s $folder/$name.files ]] || die "$name: no files"
+  sed "s#^#$prefix#" "$folder/$name.files" >"$folder/$name.ours"
+  sed "s#^#/$kind/$title#" "$folder/$name.files" >"$folder/$name.theirs"
+  while read -r path; do
+    cmp --quiet <(curl -fsS --noproxy '*' "${base[$server]}$prefix$path") \
+      <(curl -fsS --noproxy '*' "$nginx_base/$kind/$title$path") || die "headwater and nginx differ: $name $path"
+  done < <(sed -n '1p;2p;75p;$p' "$folder/$name.files")
+  size=$(sed "s#^#$static/$kind/$title#" "$folder/$name.files" | xargs stat -c %s | awk '{ sum += $1 } END { printf "%.0f", sum / NR }')
+  printf '{"name": "%s", "ours": "%s", "theirs": "nginx", "our_paths": "%s", "their_paths": "%s", "size": %s, "goal": "%s", "warm": %d}\n' \
+    "$name" "$server" "$folder/$name.ours" "$folder/$name.theirs" "$size" "$goal" "$([[ $server == hot ]] && echo 8 || echo 1)" >>"$forms"
 }
+form cmaf-stored clear clear '*/cmaf/v1/[0-9]*.m4s' '1.05, 0.95'
+form cmaf-stored-480p clear clear '*/cmaf/v2/[0-9]*.m4s' '1.05, 0.95'
+form cmaf-stored-audio clear clear '*/cmaf/a1/[0-9]*.m4s' '1.05, 0.95'
+form cmaf-in-place clear film '*/cmaf/v1/[0-9]*.m4s' '0.75, 1.4'
+form ts clear clear '*/ts/v1/[0-9]*.ts' '0.65, 1.5'
+form cenc built cenc '*/cmaf-cenc/v1/[0-9]*.m4s' '0.62, 1.6'
+form cbcs built cbcs '*/cmaf-cbcs/v1/[0-9]*.m4s' '0.60, 1.7'
+form cenc-hot hot cenc '*/cmaf-cenc/v1/[0-9]*.m4s' '0.85, 1.2' 24
+form cbcs-hot hot cbcs '*/cmaf-cbcs/v1/[0-9]*.m4s' '0.85, 1.2' 24
+form ts-aes128 built cenc '*/ts-aes128/v1/[0-9]*.ts' '0.32, 3.1'
+form playlist clear clear './v*/cmaf/v1/index.m3u8' '1.2, 0.8'
+form mpd clear clear './manifest.mpd' '1.2, 0.8'
+form init clear clear '*/cmaf/v1/init.mp4' '1.2, 0.8'
 
-# column NAME FILE NUMBER FORMAT: median (min–max)
-column() {
-  awk -v column="$2" '{ print $column }' "$1" | sort -g |
-    awk -v format="$3" '{ v[NR] = $1 } END { printf format " (" format "–" format ")", v[int((NR + 1) / 2)], v[1], v[NR] }'
-}
-median() { awk -v column="$2" '{ print $column }' "$1" | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+python3 - "$forms" "$folder/plan.json" "$rounds" "$seconds" "$connections" "$folder" <<PY
+import json, sys
+forms, plan, rounds, seconds, connections, folder = sys.argv[1:]
+json.dump({
+    "folder": folder, "rounds": int(rounds), "seconds": float(seconds) if "." in seconds else int(seconds),
+    "connections": [int(count) for count in connections.split(",")],
+    "forms": [json.loads(line) for line in open(forms)],
+    "servers": {
+        "clear": {"base": "${base[clear]}", "pid": ${pid[clear]}},
+        "built": {"base": "${base[built]}", "pid": ${pid[built]}},
+        "hot": {"base": "${base[hot]}", "pid": ${pid[hot]}},
+        "nginx": {"base": "$nginx_base", "pid": $nginx_worker},
+    },
+}, open(plan, "w"), indent=1)
+PY
+python3 "$root/dev.d/bench-http.py" "$folder/plan.json" "$output"
 
-rm -f "$folder"/{headwater,nginx}.{v1,v2,a1}.*
-table=$folder/table
-{
-  echo "| segment | connections | headwater req/s | nginx req/s | ratio | headwater CPU s/GB | nginx CPU s/GB | ratio |"
-  echo "|---|---|---|---|---|---|---|---|"
-} >"$table"
-for representation in v1 v2 a1; do
-  size=$(find "$folder/static" -path "*/cmaf/$representation/[0-9]*.m4s" -printf '%s\n' |
-    awk '{ sum += $1 } END { printf "%d KB", sum / NR / 1000 }')
-  for connections in 1 16 64 256; do
-    for ((round = 0; round < rounds; round++)); do
-      run headwater "$origin_pid" "$origin_base" "$representation" "$connections"
-      run nginx "$nginx_worker" "$nginx_base" "$representation" "$connections"
-    done
-    ours=$folder/headwater.$representation.$connections
-    theirs=$folder/nginx.$representation.$connections
-    printf '| %s | %s | %s | %s | %.2f | %s | %s | %.2f |\n' "$size" "$connections" \
-      "$(column "$ours" 1 %.0f)" "$(column "$theirs" 1 %.0f)" \
-      "$(awk -v a="$(median "$ours" 1)" -v b="$(median "$theirs" 1)" 'BEGIN { print a / b }')" \
-      "$(column "$ours" 3 %.3f)" "$(column "$theirs" 3 %.3f)" \
-      "$(awk -v a="$(median "$ours" 3)" -v b="$(median "$theirs" 3)" 'BEGIN { print a / b }')" | tee -a "$table"
-  done
-done
-resident() { sed -n 's/^VmRSS:[[:space:]]*//p' "/proc/$1/status"; }
 {
   cat <<HEAD
 # Benchmarks
 
 Written by \`dev.d/bench-http.sh\` (part of \`./dev bench\`).
 
-The CMAF segments of a ten-minute ladder, cut from its MP4 files by headwater at each request, and the very same bytes as
-static files of nginx with \`sendfile\` and \`open_file_cache\`. Server on CPU 0, wrk on CPU 1, loopback, page cache warm,
-the two in turn, $rounds runs of $seconds s each: median (least–most). CPU is the server process's own time; lower is better.
+A ten-minute ladder, and nginx with \`sendfile\` and \`open_file_cache\` that serves the very bytes that headwater answers
+with as static files. headwater cuts, encrypts or multiplexes at each request from MP4 files: \`stored\` has one track a file,
+\`in place\` picture and sound in turn, \`hot\` 24 segments that many ask for; protected forms verify a grant at each request.
+Server on CPU 0, wrk on CPU 1, loopback, page cache warm, the two in turn, $rounds runs of $seconds s each: median
+(least–most). CPU is the server process's own time; lower is better. The goal is the ratio of requests, then of CPU.
 
 $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1), Linux $(uname -r), $(/usr/sbin/nginx -v 2>&1 | sed 's/nginx version: //').
 
 HEAD
-  cat "$table"
-  echo
-  echo "Resident afterwards: headwater $(resident "$origin_pid"), nginx worker $(resident "$nginx_worker")."
-  echo
-  curl -fsS --noproxy '*' "$origin_base/metrics" |
-    sed -n 's/^headwater_origin_sent_bytes_total{path="\(.*\)"} \(.*\)/Bytes by \1: \2./p'
-} >"$root/BENCHMARKS.md"
-echo "written: BENCHMARKS.md"
+  cat "$output/table.md"
+} >"$output/BENCHMARKS.md"
+cat "$output/BENCHMARKS.md"
+if [[ -z $wanted && -z ${5:-} ]]; then
+  mkdir -p "$root/benchmarks"
+  cp "$output"/*.svg "$root/benchmarks/"
+  {
+    cat "$output/BENCHMARKS.md"
+    printf '\n![Requests](benchmarks/requests.svg)\n\n![CPU](benchmarks/cpu.svg)\n'
+  } >"$root/BENCHMARKS.md"
+  echo "written: BENCHMARKS.md, benchmarks/"
+fi
