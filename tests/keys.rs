@@ -423,7 +423,7 @@ fn keys_are_rotated_from_an_instant_on() {
     assert_eq!(out, "film-1: 3 key periods, 20 keys created, 0 kept\n");
     // Run again it changes nothing; another instant gets another number, wherever it lies.
     let out = folder.done("keys rotate v film-1 --at 1200 --at 900 --json");
-    assert_eq!(out, "{\"created\":10,\"id\":\"film-1\",\"kept\":10,\"periods\":4}\n");
+    assert_eq!(out, "{\"id\":\"film-1\",\"periods\":4,\"created\":10,\"kept\":10}\n");
     let listed = rows(&folder.done("keys list v film-1 --json"));
     let period = |starts_ms: Option<u64>| -> Vec<u64> {
         let found = listed

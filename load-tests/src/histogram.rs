@@ -1,13 +1,13 @@
-//! A histogram of latencies: counts in buckets that are never wider than a 64th of what they hold.
+//! A histogram of latencies: counts in buckets that are never wider than a 32nd of what they hold.
 
 use std::time::Duration;
 
-/// Buckets of each power of two.
+/// Latencies in microseconds below this have a bucket each.
 const FINE: u64 = 64;
 /// Up to 2^36 µs, which is 19 hours.
 const BUCKET_COUNT: usize = 64 * 32;
 
-/// Latencies, to the microsecond below 64 µs and to 1.6 % above.
+/// Latencies, to the microsecond below 64 µs and to 3 % above.
 #[derive(Clone)]
 pub struct Histogram {
     counts: Vec<u64>,
@@ -26,19 +26,13 @@ impl Default for Histogram {
 }
 
 fn bucket(us: u64) -> usize {
-    // Values below FINE have a bucket each; after that each doubling has as many.
-    let doubling = u64::from((us.max(1)).ilog2()).saturating_sub(u64::from(FINE.ilog2()) - 1);
-    let within = if doubling == 0 {
-        us
-    } else {
-        (us >> (doubling - 1)) - FINE / 2
+    // Values below FINE have a bucket each; after that each doubling has half as many.
+    let doubling = u64::from(us.max(1).ilog2()).saturating_sub(u64::from(FINE.ilog2()) - 1);
+    let bucket = match doubling {
+        0 => us,
+        _ => FINE + (doubling - 1) * (FINE / 2) + (us >> doubling) - FINE / 2,
     };
-    let first = if doubling == 0 {
-        0
-    } else {
-        FINE / 2 + (doubling - 1) * (FINE / 2)
-    };
-    ((first + within) as usize).min(BUCKET_COUNT - 1)
+    (bucket as usize).min(BUCKET_COUNT - 1)
 }
 
 /// Highest value of a bucket.
