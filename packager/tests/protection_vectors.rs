@@ -105,17 +105,41 @@ fn samples_of_another_packager_come_out_byte_for_byte() {
         cipher.encrypt_segment(&[sample], &mut segment).unwrap();
         assert_eq!(segment, [b"abc", encrypted.as_slice(), b"de"].concat(), "{at}");
 
-        // Another IV, key or clear byte does not lead there.
-        let mut other_iv = iv;
-        other_iv[0] ^= 1;
-        let mut bytes = clear.clone();
-        cipher.encrypt(&other_iv, &subsamples, &mut bytes).unwrap();
-        assert_ne!(bytes, encrypted, "{at}");
-        let mut bytes = encrypted.clone();
-        bytes[20] ^= 1;
-        cipher.decrypt(&iv, &subsamples, &mut bytes).unwrap();
-        assert_ne!(bytes, clear, "{at}");
+        // No changed byte of key, IV, clear or encrypted sample leads there.
+        let key_bytes = hex(&vector["key_hex"]);
+        let leads_there = |key_bytes: &[u8], iv: &[u8; 16], clear: &[u8], encrypted: &[u8]| {
+            let cipher = SampleCipher::new(scheme, pattern, &key(key_bytes)).unwrap();
+            let mut bytes = clear.to_vec();
+            cipher.encrypt(iv, &subsamples, &mut bytes).unwrap();
+            bytes == encrypted
+        };
+        assert!(leads_there(&key_bytes, &iv, &clear, &encrypted), "{at}");
+        for changed in flips(&key_bytes) {
+            assert!(!leads_there(&changed, &iv, &clear, &encrypted), "{at}: key");
+        }
+        for changed in flips(&hex(&vector["iv_hex"])) {
+            assert!(
+                !leads_there(&key_bytes, &padded(&changed), &clear, &encrypted),
+                "{at}: IV"
+            );
+        }
+        for changed in flips(&clear) {
+            assert!(!leads_there(&key_bytes, &iv, &changed, &encrypted), "{at}: clear");
+        }
+        for mut changed in flips(&encrypted) {
+            cipher.decrypt(&iv, &subsamples, &mut changed).unwrap();
+            assert_ne!(changed, clear, "{at}: encrypted");
+        }
     }
+}
+
+/// The bytes with each of them changed in turn.
+fn flips(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (0..bytes.len()).map(|at| {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 1 << (at % 8);
+        changed
+    })
 }
 
 #[test]
@@ -134,6 +158,25 @@ fn whole_segments_come_out_as_published() {
         let mut segments: Vec<WholeSegment<'_>> = many.iter_mut().map(|bytes| WholeSegment { iv, bytes }).collect();
         aes128::encrypt_many(&key, &mut segments);
         assert_eq!(many, [out.clone(), out.clone()]);
+        // No changed byte of segment, IV or key leads to what was published, nor to the clear bytes.
+        for mut changed in flips(&out) {
+            if aes128::decrypt(&key, iv, &mut changed).is_ok() {
+                assert_ne!(changed, clear);
+            }
+        }
+        let others = flips(&iv).map(|iv| (key_bytes.to_vec(), iv));
+        for (key_bytes, iv) in others.chain(flips(key_bytes).map(|key_bytes| (key_bytes, iv.to_vec()))) {
+            let (key, iv) = (self::key(&key_bytes), padded(&iv));
+            let mut bytes = Vec::new();
+            let mut segment = Aes128Segment::new(&key, iv);
+            segment.update(clear, &mut bytes);
+            segment.finish(&mut bytes);
+            assert_ne!(bytes[..encrypted.len()], *encrypted);
+            let mut bytes = out.clone();
+            if aes128::decrypt(&key, iv, &mut bytes).is_ok() {
+                assert_ne!(bytes, clear);
+            }
+        }
         aes128::decrypt(&key, iv, &mut out).unwrap();
         assert_eq!(out, clear);
     };
@@ -169,10 +212,14 @@ fn wrapped_keys_come_out_as_published() {
         let (kek, key, wrapped) = (hex(&vector["kek"]), hex(&vector["key"]), hex(&vector["wrapped"]));
         assert_eq!(wrap::wrap(&kek, &key).unwrap(), wrapped, "{}", vector["section"]);
         assert_eq!(*wrap::unwrap(&kek, &wrapped).unwrap(), key, "{}", vector["section"]);
-        for at in 0..wrapped.len() {
-            let mut damaged = wrapped.clone();
-            damaged[at] ^= 0x80;
+        for damaged in flips(&wrapped) {
             assert_eq!(wrap::unwrap(&kek, &damaged).unwrap_err(), wrap::WrapError::Integrity);
+        }
+        for other in flips(&kek) {
+            assert_eq!(wrap::unwrap(&other, &wrapped).unwrap_err(), wrap::WrapError::Integrity);
+        }
+        for other in flips(&key) {
+            assert_ne!(wrap::wrap(&kek, &other).unwrap(), wrapped, "{}", vector["section"]);
         }
     }
 }
