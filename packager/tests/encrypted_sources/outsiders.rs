@@ -48,8 +48,16 @@ impl Drop for Scratch {
     }
 }
 
-/// Whether the only track of one kind in `encrypted` has the samples that it has in `clear`.
+/// Whether the only track of one kind in `encrypted` has the samples that it has in `clear`, and some lie encrypted there.
 fn check(encrypted: &Path, clear: &Path, kind: &str, what: &str) {
+    assert!(
+        encrypted_count(encrypted, clear, kind, what) > 0,
+        "{what}: samples lie encrypted in the file"
+    );
+}
+
+/// The same; says how many of the samples lie encrypted in the file.
+fn encrypted_count(encrypted: &Path, clear: &Path, kind: &str, what: &str) -> usize {
     let (file, original) = (load(encrypted), load(clear));
     let found = movie::read_encrypted(&file, &keys()).unwrap();
     let wanted = movie::read(&original).unwrap();
@@ -67,7 +75,7 @@ fn check(encrypted: &Path, clear: &Path, kind: &str, what: &str) {
         let bytes = file.read_at(sample.offset, sample.size as usize).unwrap();
         bytes != theirs.as_slice()
     });
-    assert!(sealed.count() > 0, "{what}: samples lie encrypted in the file");
+    sealed.count()
 }
 
 #[test]
@@ -103,7 +111,9 @@ fn what_shaka_packager_encrypts_is_read() {
                     "{what}: {}",
                     String::from_utf8_lossy(&done.stderr)
                 );
-                check(&output, &clear, kind, &what);
+                // A film may be no longer than its clear lead.
+                let count = encrypted_count(&output, &clear, kind, &what);
+                assert!(count > 0 || more[1] != "0", "{what}: samples lie encrypted in the file");
             }
         }
     }
