@@ -3,6 +3,7 @@
 //! What is read and written is pure: bytes in, bytes out. [`router`] puts it on HTTP; a [`KeySource`] has the keys.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod client;
 pub mod content_key_api;
 mod contract;
 pub mod cpix;

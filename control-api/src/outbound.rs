@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
 pub use address::{Reach, UrlError, check_url, is_public, with_query};
+pub use hyper::Uri as Url;
 pub use tls::{Identity, TlsError};
 
 use address::Guard;

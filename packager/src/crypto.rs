@@ -99,6 +99,11 @@ impl ProtectionScheme {
         ProtectionScheme::Cbcs,
     ];
 
+    /// What [`ProtectionScheme::name`] wrote.
+    pub fn from_name(name: &str) -> Option<ProtectionScheme> {
+        ProtectionScheme::ALL.into_iter().find(|scheme| scheme.name() == name)
+    }
+
     /// `schm` scheme type.
     pub fn fourcc(self) -> [u8; 4] {
         match self {

@@ -319,6 +319,14 @@ pub struct Order {
 }
 
 impl ContentKeyRequest {
+    /// A request for nothing yet of this title.
+    pub fn of_title(content_id: &str) -> ContentKeyRequest {
+        ContentKeyRequest {
+            content_id: STANDARD.encode(content_id),
+            ..ContentKeyRequest::default()
+        }
+    }
+
     /// What the request asks for, on behalf of `signer`.
     pub fn order(&self, signer: &Signer) -> Result<Order, Status> {
         let others = [

@@ -388,7 +388,7 @@ impl SpekeRequest {
 /// What a client asks a key server for.
 #[derive(Clone, Debug)]
 pub struct KeyOrder {
-    /// 2.0 or 2.1; version 1 has no place for schemes and track types.
+    /// Its version. Version 1 has no place for schemes and track types: there, they are the asker's own affair.
     pub version: SpekeVersion,
     /// The title.
     pub content_id: String,
@@ -420,13 +420,11 @@ impl KeyOrder {
     }
 
     fn document(&self) -> Result<Document, SpekeError> {
-        let multivariant = match self.version {
-            SpekeVersion::V1 => return Err(SpekeError::SpekeVersion),
-            SpekeVersion::V2_0 => Playlist::Master,
-            SpekeVersion::V2_1 => Playlist::MultiVariant,
-        };
+        let first = self.version == SpekeVersion::V1;
+        let content_id = Some(self.content_id.clone());
         let mut document = Document {
-            content_id: Some(self.content_id.clone()),
+            id: content_id.clone().filter(|_| first),
+            content_id: content_id.filter(|_| !first),
             version: self.version.cpix().text().map(str::to_owned),
             ..Document::default()
         };
@@ -441,7 +439,7 @@ impl KeyOrder {
             let key_id = wanted.key_id.ok_or(SpekeError::Missing("ContentKey@kid"))?;
             document.keys.push(KeyElement {
                 key_id,
-                scheme: wanted.scheme,
+                scheme: wanted.scheme.filter(|_| !first),
                 iv: wanted.iv,
                 hdcp: None,
                 value: KeyValue::Absent,
@@ -455,13 +453,21 @@ impl KeyOrder {
                     ..KeyPeriod::default()
                 });
             }
-            document.rules.push(UsageRule {
-                key_id,
-                track_type: Some(wanted.track_type.clone()),
-                filters: cpix::filters_of(&wanted.track_type, rotates.then_some(period_id)),
+            let period_id = rotates.then_some(period_id);
+            document.rules.extend(match first {
+                false => Some(UsageRule {
+                    key_id,
+                    track_type: Some(wanted.track_type.clone()),
+                    filters: cpix::filters_of(&wanted.track_type, period_id),
+                }),
+                true => period_id.map(|id| UsageRule {
+                    key_id,
+                    track_type: None,
+                    filters: vec![Filter::KeyPeriod(id)],
+                }),
             });
             for system_id in &self.systems {
-                document.systems.push(asked_of(*system_id, key_id, multivariant));
+                document.systems.push(asked_of(self.version, *system_id, key_id));
             }
         }
         Ok(document)
@@ -494,7 +500,9 @@ impl KeyOrder {
             let found = document.keys.iter().find(|key| key.key_id == key_id);
             match found {
                 Some(key) if matches!(key.value, KeyValue::Absent) => return Err(SpekeError::KeyLeftOut(key_id)),
-                Some(key) if key.scheme != wanted.scheme => return Err(SpekeError::MixedSchemes),
+                Some(key) if self.version != SpekeVersion::V1 && key.scheme != wanted.scheme => {
+                    return Err(SpekeError::MixedSchemes);
+                }
                 Some(_) => {}
                 None => return Err(SpekeError::KeyLeftOut(key_id)),
             }
@@ -505,6 +513,7 @@ impl KeyOrder {
             let key_id = wanted.key_id.ok_or(SpekeError::Missing("ContentKey@kid"))?;
             let key = given.keys.iter().find(|key| key.key_id == key_id);
             let mut key = key.ok_or(SpekeError::KeyLeftOut(key_id))?.clone();
+            key.scheme = wanted.scheme;
             key.track_type = wanted.track_type.clone();
             key.period = wanted.period;
             keys.keys.push(key);
@@ -517,12 +526,22 @@ impl KeyOrder {
 }
 
 /// A `DRMSystem` that asks for everything a system has.
-fn asked_of(system_id: SystemId, key_id: KeyId, multivariant: Playlist) -> DrmSystem {
+fn asked_of(version: SpekeVersion, system_id: SystemId, key_id: KeyId) -> DrmSystem {
     let mut asked = DrmSystem::new(key_id, system_id);
     if system_id != SystemId::FAIRPLAY {
         asked.pssh = Some(String::new());
         asked.content_protection = Some(String::new());
     }
+    let multivariant = match version {
+        SpekeVersion::V1 => {
+            asked.key_uri = Some(String::new());
+            asked.key_format = Some(String::new());
+            asked.key_format_versions = Some(String::new());
+            return asked;
+        }
+        SpekeVersion::V2_0 => Playlist::Master,
+        SpekeVersion::V2_1 => Playlist::MultiVariant,
+    };
     let signal = |playlist| HlsSignal {
         playlist,
         text: String::new(),

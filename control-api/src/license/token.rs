@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{IssueRequest, Keep, LicenseError, LicenseSystem, rfc3339};
+use crate::key_exchange::content_key_api::LENIENT;
 use crate::key_exchange::delivery::encrypt_cbc;
 use crate::outbound::{Ask, with_query};
 
@@ -101,6 +102,12 @@ impl Maker {
             }
         }
     }
+}
+
+/// A key as vendors hand it out: base64.
+pub fn key_from_base64(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let key = Zeroizing::new(LENIENT.decode(text.trim()).ok()?);
+    (!key.is_empty()).then_some(key)
 }
 
 /// The message that tells Axinom's service which keys may be given, and for how long.

@@ -453,7 +453,7 @@ fn order(version: SpekeVersion, recipient: Option<Recipient>) -> KeyOrder {
 fn our_client_reads_what_our_server_writes() {
     let recipient = Recipient::from_pem(CERTIFICATE).unwrap();
     let key = DeliveryKey::from_pem(PRIVATE_KEY).unwrap();
-    for version in [SpekeVersion::V2_0, SpekeVersion::V2_1] {
+    for version in [SpekeVersion::V1, SpekeVersion::V2_0, SpekeVersion::V2_1] {
         for recipient in [None, Some(recipient.clone())] {
             let order = order(version, recipient.clone());
             let memory = Memory::default();

@@ -11,14 +11,6 @@ const FIELD_CONTENT_ID: u64 = 4;
 const FIELD_CRYPTO_PERIOD_INDEX: u64 = 7;
 const FIELD_PROTECTION_SCHEME: u64 = 9;
 
-/// Schemes whose four characters are read.
-const SCHEMES: [ProtectionScheme; 4] = [
-    ProtectionScheme::Cenc,
-    ProtectionScheme::Cens,
-    ProtectionScheme::Cbc1,
-    ProtectionScheme::Cbcs,
-];
-
 /// Wire types of protobuf.
 const VARINT: u64 = 0;
 const FIXED_64: u64 = 1;
@@ -101,7 +93,9 @@ impl WidevineData {
                 (FIELD_CRYPTO_PERIOD_INDEX, VARINT) => found.crypto_period_index = Some(take_u32(&mut rest)?),
                 (FIELD_PROTECTION_SCHEME, VARINT) => {
                     let fourcc = take_u32(&mut rest)?.to_be_bytes();
-                    let scheme = SCHEMES.into_iter().find(|scheme| scheme.fourcc() == fourcc);
+                    let scheme = ProtectionScheme::ALL
+                        .into_iter()
+                        .find(|scheme| scheme.fourcc() == fourcc);
                     found.protection_scheme = Some(scheme.ok_or(WidevineError("unknown protection scheme"))?);
                 }
                 (_, VARINT) => drop(take_varint(&mut rest)?),

@@ -32,15 +32,8 @@ pub(super) struct Asked {
     pub challenge: Zeroizing<Vec<u8>>,
 }
 
-const SCHEMES: [ProtectionScheme; 4] = [
-    ProtectionScheme::Cenc,
-    ProtectionScheme::Cens,
-    ProtectionScheme::Cbc1,
-    ProtectionScheme::Cbcs,
-];
-
 fn scheme_of(name: &str) -> Result<ProtectionScheme, Code> {
-    let found = SCHEMES.into_iter().find(|scheme| scheme.name() == name);
+    let found = ProtectionScheme::from_name(name);
     found.ok_or(Code::InvalidParameter("scheme is one of cenc, cens, cbc1, cbcs"))
 }
 
