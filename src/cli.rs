@@ -12,7 +12,7 @@ pub use self::keys::{
     RotateKeysArguments, StateArguments, VaultArguments,
 };
 #[cfg(feature = "control")]
-pub use self::keys::{ExportKeysArguments, ImportCpixArguments, ServeKeysArguments};
+pub use self::keys::{ExportKeysArguments, FetchKeysArguments, ImportCpixArguments, ServeKeysArguments};
 
 /// Streaming origin and just-in-time packager: stored files out as HLS and DASH, cut and wrapped when asked for.
 #[derive(Debug, Parser)]
@@ -58,6 +58,9 @@ pub enum Command {
     Grant(GrantArguments),
     /// Keep the keys that titles are encrypted under.
     Keys(KeysArguments),
+    /// Get licences for players from the services that issue them, for holders of a grant.
+    #[cfg(feature = "control")]
+    Licences(LicencesArguments),
     /// Check a configuration file and print what is in force.
     CheckConfig(CheckConfigArguments),
     /// One job in a process of its own, started by other commands.
@@ -370,6 +373,31 @@ pub enum GrantCommand {
         /// The file, which must not be there yet.
         #[arg(value_name = "FILE")]
         file: PathBuf,
+    },
+}
+
+/// `headwater licences`
+#[cfg(feature = "control")]
+#[derive(Debug, Args)]
+pub struct LicencesArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: LicencesCommand,
+}
+
+/// What `headwater licences` can do.
+#[cfg(feature = "control")]
+#[derive(Debug, Subcommand)]
+pub enum LicencesCommand {
+    /// Answer players' licence requests over HTTP.
+    Serve {
+        /// Configuration file (TOML) with [control.licences].
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Address and port to listen on [default: 127.0.0.1:8091]. Licences cross it in the clear: let nobody but a TLS
+        /// proxy reach it.
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Option<String>,
     },
 }
 

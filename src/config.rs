@@ -16,7 +16,17 @@ pub struct File {
     /// The transcoder, which this build has not.
     #[cfg(not(feature = "transcode"))]
     pub transcode: toml::Table,
+    /// The control plane.
+    pub control: Control,
 }
+
+/// Sections of the control plane.
+#[cfg(feature = "control")]
+pub type Control = crate::licences::Control;
+
+/// A program without it passes them over.
+#[cfg(not(feature = "control"))]
+pub type Control = serde::de::IgnoredAny;
 
 /// Reads `path`.
 pub fn read(path: &Path) -> anyhow::Result<File> {

@@ -3,8 +3,11 @@
 #[cfg(feature = "control")]
 mod cpix;
 #[cfg(feature = "control")]
-mod credentials;
+pub mod credentials;
 mod disk;
+#[cfg(feature = "control")]
+mod fetch;
+pub mod kek;
 mod list;
 mod rotate;
 #[cfg(feature = "control")]
@@ -19,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use origin::config::Section;
-use origin::keys::{FileKek, KekProvider};
+use origin::keys::KekProvider;
 use origin::store::Store;
 use packager::crypto::vault::{
     KeyState, NewKey, SOURCE_CLEAR_SCHEME, SOURCE_SCHEME, TitleKeys, TrackClass, is_name, is_scheme, is_source_scheme,
@@ -31,6 +34,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use self::disk::{Vault, kek_of, make_kek, random};
+use self::kek::Kek;
 use crate::cli::{
     CreateArguments, ImportKeysArguments, KeysArguments, KeysCommand, RotateArguments, StateArguments, VaultArguments,
 };
@@ -51,8 +55,11 @@ pub fn run(arguments: KeysArguments) -> anyhow::Result<ExitCode> {
         KeysCommand::Retire(arguments) => set_state(&arguments, KeyState::Retired)?,
         KeysCommand::Revoke(arguments) => set_state(&arguments, KeyState::Revoked)?,
         KeysCommand::Destroy(arguments) => set_state(&arguments, KeyState::Destroyed)?,
+        KeysCommand::Upgrade(arguments) => upgrade(&arguments)?,
         #[cfg(feature = "control")]
         KeysCommand::Serve(arguments) => serve::run(&arguments)?,
+        #[cfg(feature = "control")]
+        KeysCommand::Fetch(arguments) => fetch::run(&arguments)?,
         #[cfg(feature = "control")]
         KeysCommand::Export(arguments) => cpix::export(&arguments)?,
         #[cfg(feature = "control")]
@@ -82,14 +89,7 @@ fn create(arguments: &CreateArguments) -> anyhow::Result<()> {
     for scheme in &schemes {
         check_scheme(scheme)?;
     }
-    ensure!(
-        (arguments.period == 0) == (arguments.starts == 0),
-        "--period and --starts go together: period 0 begins at 0, later ones later"
-    );
-    let starts_ms = match arguments.period {
-        0 => None,
-        _ => Some(arguments.starts.checked_mul(1_000).context("--starts: too far ahead")?),
-    };
+    let starts_ms = starts_ms(arguments.period, arguments.starts)?;
     check_tenant(&arguments.tenant)?;
     let media_ids = wanted(arguments)?;
     let vault = Vault::open(&arguments.vault.vault)?;
@@ -120,7 +120,7 @@ fn create(arguments: &CreateArguments) -> anyhow::Result<()> {
             }
         }
         if created > 0 {
-            vault.save_title(&title)?;
+            vault.save_title(&mut title, &tenant_key)?;
         }
         match arguments.format.json {
             true => writeln!(out, "{}", json!({ "id": id, "created": created, "kept": kept }))?,
@@ -128,6 +128,18 @@ fn create(arguments: &CreateArguments) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where a period begins, in milliseconds; the first begins where the title does.
+fn starts_ms(period: u64, starts_s: u64) -> anyhow::Result<Option<u64>> {
+    ensure!(
+        (period == 0) == (starts_s == 0),
+        "--period and --starts go together: period 0 begins at 0, later ones later"
+    );
+    match period {
+        0 => Ok(None),
+        _ => Ok(Some(starts_s.checked_mul(1_000).context("--starts: too far ahead")?)),
+    }
 }
 
 /// The titles that `create` is about.
@@ -148,12 +160,13 @@ fn wanted(arguments: &CreateArguments) -> anyhow::Result<Vec<String>> {
 
 /// A title's keys, which open, or none yet.
 fn title_of(vault: &Vault, media_id: &str, tenant: &str, tenant_key: &Secret32) -> anyhow::Result<TitleKeys> {
-    let Some(title) = vault.title(media_id)? else {
+    let Some(mut title) = vault.title(media_id)? else {
         return Ok(TitleKeys::new(tenant, media_id)?);
     };
     let owner = title.tenant();
     ensure!(owner == tenant, "{media_id}: is tenant {owner}'s, not {tenant}'s");
     // Adding to keys that do not open would hide that something is wrong with them.
+    title.prove(tenant_key).with_context(|| media_id.to_owned())?;
     title.open(tenant_key).with_context(|| media_id.to_owned())?;
     Ok(title)
 }
@@ -198,7 +211,7 @@ fn import(arguments: &ImportKeysArguments) -> anyhow::Result<()> {
         };
         title.seal_new(&tenant_key, &new)?;
     }
-    vault.save_title(&title)?;
+    vault.save_title(&mut title, &tenant_key)?;
     writeln!(std::io::stdout(), "{}: {} imported", arguments.media_id, keys.len())?;
     Ok(())
 }
@@ -222,7 +235,7 @@ fn parse_key(text: &str) -> anyhow::Result<(KeyId, ContentKey, String, TrackClas
 
 fn rotate_kek(arguments: &RotateArguments) -> anyhow::Result<()> {
     let vault = Vault::open(&arguments.vault.vault)?;
-    let (old, new) = (kek_of(&arguments.vault), FileKek::new(&arguments.new_kek));
+    let (old, new) = (kek_of(&arguments.vault), Kek::new(&arguments.new_kek));
     let mut head = vault.head()?;
     ensure!(
         head.previous_kek_id().is_none(),
@@ -284,7 +297,8 @@ fn finish_rotation(arguments: &VaultArguments) -> anyhow::Result<()> {
 
 fn set_state(arguments: &StateArguments, state: KeyState) -> anyhow::Result<()> {
     let key_id = KeyId::parse(&arguments.key_id).context("KID is not 32 hexadecimal digits")?;
-    let vault = Vault::open(&arguments.vault)?;
+    let vault = Vault::open(&arguments.vault.vault)?;
+    let (head, kek) = (vault.head()?, kek_of(&arguments.vault));
     let mut out = std::io::stdout().lock();
     let mut found = false;
     for id in vault.titles()? {
@@ -292,12 +306,43 @@ fn set_state(arguments: &StateArguments, state: KeyState) -> anyhow::Result<()> 
             continue;
         };
         found = true;
+        let tenant_key = vault.tenant_key(&head, &kek, title.tenant())?;
+        // What is written with it is vouched for too, so it must be true.
+        title.prove(&tenant_key).with_context(|| id.clone())?;
         if title.set_state(key_id, state).with_context(|| id.clone())? {
-            vault.save_title(&title)?;
+            vault.save_title(&mut title, &tenant_key)?;
         }
         writeln!(out, "{id}: {key_id} is {}", state.name())?;
     }
     ensure!(found, "no key {key_id} in this vault");
+    Ok(())
+}
+
+/// Brings titles of the format before into the one that is written, and says what is vouched for from now on.
+fn upgrade(arguments: &VaultArguments) -> anyhow::Result<()> {
+    let vault = Vault::open(&arguments.vault)?;
+    let (head, kek) = (vault.head()?, kek_of(arguments));
+    let mut out = std::io::stdout().lock();
+    for id in vault.titles()? {
+        let Some(mut title) = vault.title(&id)?.filter(TitleKeys::is_old) else {
+            continue;
+        };
+        let tenant_key = vault.tenant_key(&head, &kek, title.tenant())?;
+        let upgraded = title.upgrade(&tenant_key, random);
+        upgraded.with_context(|| id.clone())?;
+        vault.save_title(&mut title, &tenant_key)?;
+        let states = [
+            KeyState::Active,
+            KeyState::Retired,
+            KeyState::Revoked,
+            KeyState::Destroyed,
+        ];
+        let counts = states.map(|state| {
+            let count = title.keys().iter().filter(|key| key.state() == state).count();
+            format!("{count} {}", state.name())
+        });
+        writeln!(out, "{id}: {}", counts.join(", "))?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 mod check;
 mod cli;
 mod config;
+#[cfg(feature = "control")]
+mod control;
 #[cfg(feature = "transcode")]
 mod encoders;
 mod grant;
@@ -11,6 +13,8 @@ mod import;
 mod inspect;
 mod keys;
 mod library;
+#[cfg(feature = "control")]
+mod licences;
 mod package;
 mod serve;
 mod service;
@@ -46,6 +50,8 @@ fn main() -> ExitCode {
         Command::Library(arguments) => library::run(arguments),
         Command::Grant(arguments) => grant::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
+        #[cfg(feature = "control")]
+        Command::Licences(arguments) => licences::run(arguments),
         Command::CheckConfig(arguments) => check::run(arguments),
         Command::Worker(arguments) => worker::run(arguments),
     };
@@ -54,10 +60,22 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough (`headwater inspect … | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("headwater: {error:#}");
+            eprintln!("headwater: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes. Some say what their causes say already.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !line.ends_with(&cause) {
+            let separator = if line.is_empty() { "" } else { ": " };
+            line = line + separator + &cause;
+        }
+    }
+    line
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

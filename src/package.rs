@@ -16,6 +16,7 @@ use packager::presentation::choice::Choice;
 
 use crate::cli::{AddressingName, ChoiceArguments, PackageArguments};
 use crate::config;
+use crate::keys::kek;
 use crate::sources::{self, Named};
 
 /// Bytes of media copied at once.
@@ -117,9 +118,10 @@ fn protector(path: &Path, clear_lead_s: Option<u32>) -> anyhow::Result<Protector
     let section = config::read(path)?.origin.protection;
     let mut section = section.with_context(|| format!("{}: there is no [origin.protection]", path.display()))?;
     section.clear_lead_s = clear_lead_s.unwrap_or(section.clear_lead_s);
-    let config = section
+    let mut config = section
         .check()
         .map_err(|(key, reason)| anyhow::anyhow!("{}: {key}: {reason}", path.display()))?;
+    config.open_kek = kek::open;
     Protector::open(config).with_context(|| path.display().to_string())
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use origin::Origin;
 
 use crate::cli::OriginArguments;
+use crate::keys::kek;
 use crate::{config, service, shutdown};
 
 /// Runs the origin with the configuration file's section, arguments winning.
@@ -18,7 +19,11 @@ pub fn run(arguments: OriginArguments) -> anyhow::Result<ExitCode> {
     section.listen = arguments.listen.unwrap_or(section.listen);
     section.player = arguments.player.or(section.player);
     section.cache = arguments.cache.or(section.cache);
-    let origin = Origin::new(section.check()?)?;
+    let mut config = section.check()?;
+    if let Some(protection) = &mut config.protection {
+        protection.open_kek = kek::open;
+    }
+    let origin = Origin::new(config)?;
     let count = origin.store().scan()?.len();
     let reloaded = origin.clone();
     let stop = shutdown::watch_signals(Some(Box::new(move || reloaded.reload())))?;

@@ -1,4 +1,5 @@
-//! `headwater keys serve`, `export` and `import-cpix` as they are run: keys out of a vault, over HTTP and as documents.
+//! `headwater keys serve`, `fetch`, `export`, `import-cpix` and `licences serve` as they are run: keys out of a vault and
+//! into one, over HTTP and as documents.
 #![cfg(feature = "control")]
 #![allow(clippy::unwrap_used)]
 
@@ -89,15 +90,23 @@ impl Drop for Server {
 
 impl Server {
     fn start(folder: &Folder, vault: &str) -> Server {
-        let line = format!("--log-format json keys serve {vault} --listen 127.0.0.1:0 --credentials who.toml");
-        let mut process = folder.command(&line).stderr(Stdio::piped()).spawn().unwrap();
+        let line = format!("keys serve {vault} --listen 127.0.0.1:0 --credentials who.toml");
+        Server::run(folder, &line, "serving keys")
+    }
+
+    fn run(folder: &Folder, line: &str, ready: &str) -> Server {
+        let mut process = folder
+            .command(&format!("--log-format json {line}"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap());
         let mut seen = String::new();
         let address = loop {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "ended before it served: {seen}");
             seen += &line;
-            let start = line.find("127.0.0.1:").filter(|_| line.contains("serving keys"));
+            let start = line.find("127.0.0.1:").filter(|_| line.contains(ready));
             if let Some(start) = start {
                 let address = &line[start..];
                 let end = address.find(|c: char| !matches!(c, '0'..='9' | '.' | ':')).unwrap();
@@ -284,4 +293,345 @@ fn documents_carry_keys_from_vault_to_vault() {
     folder.refused("keys export v film-1 --recipient key.pem", "key.pem: not a certificate");
     folder.refused("keys export v film-9 --recipient cert.pem", "film-9: has no keys");
     folder.refused("keys export v film-1 --recipient cert.pem -o film-1.xml", "File exists");
+}
+
+/// A file that says where to fetch keys.
+fn server_file(folder: &Folder, name: &str, protocol: &str, server: &Server, more: &str) {
+    let path = match protocol {
+        "getcontentkey" => "cenc/getcontentkey/widevine_test",
+        _ => "speke",
+    };
+    let url = format!("http://{}/v1/keys/{path}", server.address);
+    folder.write(
+        name,
+        &format!("protocol = \"{protocol}\"\nurl = \"{url}\"\n{more}"),
+        0o600,
+    );
+}
+
+#[test]
+fn keys_are_fetched_from_another_server() {
+    let folder = folder("fetch");
+    let aes = format!("aes_key = \"{}\"\naes_iv = \"{}\"\n", "1a".repeat(32), "d5".repeat(16));
+    let mut who = fs::read_to_string(folder.0.join("who.toml")).unwrap();
+    who += &format!("[[signer]]\nname = \"widevine_test\"\ntenant = \"acme\"\n{aes}");
+    folder.write("who.toml", &who, 0o600);
+    folder.write("cert.pem", CERTIFICATE, 0o644);
+    folder.write("key.pem", PRIVATE_KEY, 0o600);
+    folder.done("keys init w");
+    let server = Server::start(&folder, "v");
+    let api_key = format!("api_key = \"{API_KEY}\"\n");
+    for protocol in ["speke-2.0", "speke-2.1"] {
+        server_file(&folder, "from.toml", protocol, &server, &api_key);
+        let line = format!("keys fetch w {protocol} --from from.toml");
+        assert_eq!(folder.done(&line), format!("{protocol}: 5 fetched, 0 kept\n"));
+        assert_eq!(folder.keys("w", protocol), folder.keys("v", protocol));
+        // Nothing is asked for that is there.
+        assert_eq!(folder.done(&line), format!("{protocol}: 0 fetched, 5 kept\n"));
+        let line = format!("{line} --period 1 --starts 60 --track AUDIO,HD");
+        assert_eq!(folder.done(&line), format!("{protocol}: 2 fetched, 0 kept\n"));
+        assert_eq!(folder.keys("w", protocol).len(), 7);
+    }
+    // Encrypted to us on the way.
+    let encrypted = format!("{api_key}certificate = \"cert.pem\"\nprivate_key = \"key.pem\"\n");
+    server_file(&folder, "from.toml", "speke-2.1", &server, &encrypted);
+    folder.done("keys fetch w film-2 --from from.toml --scheme cenc");
+    assert_eq!(folder.keys("w", "film-2"), folder.keys("v", "film-2"));
+    // Version 1 says neither scheme nor track: those are our own words.
+    server_file(&folder, "from.toml", "speke-1", &server, &api_key);
+    let line = "keys fetch w film-3 --from from.toml --scheme aes128 --track AUDIO,HD";
+    assert_eq!(folder.done(line), "film-3: 2 fetched, 0 kept\n");
+    let secrets = |vault: &str| -> Vec<[String; 2]> {
+        let keys = folder.keys(vault, "film-3").into_iter();
+        keys.map(|[id, key, ..]| [id, key]).collect()
+    };
+    assert_eq!(secrets("w"), secrets("v"));
+    assert!(folder.keys("w", "film-3").iter().all(|key| key[2].contains("aes128")));
+    server_file(
+        &folder,
+        "from.toml",
+        "getcontentkey",
+        &server,
+        &format!("signer = \"widevine_test\"\n{aes}"),
+    );
+    assert_eq!(
+        folder.done("keys fetch w film-4 --from from.toml --content-id other"),
+        "film-4: 5 fetched, 0 kept\n"
+    );
+    assert_eq!(folder.keys("w", "film-4"), folder.keys("v", "other"));
+    folder.done("keys fetch w film-4 --from from.toml --content-id other --period 2 --starts 9 --track SD");
+    folder.refused(
+        "keys fetch w film-4 --from from.toml --scheme aes128",
+        "--scheme: the key API knows",
+    );
+
+    // What goes wrong is said, and nothing is kept.
+    let line = "keys fetch w film-5 --from from.toml";
+    let check = |protocol: &str, more: &str, expected: &str| {
+        server_file(&folder, "from.toml", protocol, &server, more);
+        folder.refused(line, expected);
+    };
+    check("speke-2.0", "", "status 401");
+    check("speke-2.0", "api_key = \"a-key-of-nobody-at-all\"\n", "status 401");
+    check("speke-2.0", "user = \"u\"\n", "either api_key or user and password");
+    check(
+        "speke-2.0",
+        &format!("{api_key}certificate = \"cert.pem\"\n"),
+        "go together",
+    );
+    check(
+        "speke-2.0",
+        &format!("{api_key}x = 1\n"),
+        "from.toml: line 4: unknown field `x`",
+    );
+    check("getcontentkey", &api_key, "has no aes_key and aes_iv");
+    let wrong = aes.replace("1a", "1b");
+    check(
+        "getcontentkey",
+        &format!("signer = \"widevine_test\"\n{wrong}"),
+        "SIGNATURE_FAILED",
+    );
+    folder.write(
+        "from.toml",
+        "protocol = \"speke-2.0\"\nurl = \"http://keys.example/\"\n",
+        0o600,
+    );
+    folder.refused(line, "url: must be https");
+    folder.write(
+        "from.toml",
+        "protocol = \"speke-2.0\"\nurl = \"https://10.0.0.1/\"\n",
+        0o600,
+    );
+    folder.refused(line, "url: leads into a private network");
+    folder.write("from.toml", "", 0o644);
+    folder.refused(line, "chmod 600");
+    let stopped = server.address.clone();
+    server.stop();
+    folder.write(
+        "from.toml",
+        &format!("protocol = \"speke-2.0\"\nurl = \"http://{stopped}/\"\n"),
+        0o600,
+    );
+    folder.refused(line, "no connection");
+    folder.refused("keys list w film-5", "film-5: has no keys");
+}
+
+/// Answers everything with one body, as somebody else's server might.
+fn answering(head: &'static str, body: String) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut size = 0;
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).unwrap_or(0) <= 2 {
+                    break;
+                }
+                let value = line.to_lowercase().strip_prefix("content-length:").map(str::to_owned);
+                size = value.map_or(size, |value| value.trim().parse().unwrap());
+            }
+            let _ = reader.read_exact(&mut vec![0; size]);
+            let length = body.len();
+            let _ = stream.write_all(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn answers_that_are_none_are_not_believed() {
+    let folder = folder("fetch-wrong");
+    let check = |protocol: &str, head: &'static str, body: &str, expected: &str| {
+        let address = answering(head, body.to_owned());
+        let signer = match protocol {
+            "getcontentkey" => format!(
+                "signer = \"s\"\naes_key = \"{}\"\naes_iv = \"{}\"\n",
+                "0".repeat(64),
+                "0".repeat(32)
+            ),
+            _ => String::new(),
+        };
+        let text = format!("protocol = \"{protocol}\"\nurl = \"http://{address}/\"\n{signer}");
+        folder.write("from.toml", &text, 0o600);
+        folder.refused("keys fetch v film-1 --from from.toml", expected);
+    };
+    let ok = "HTTP/1.1 200 OK\r\nX-Speke-Version: 2.0\r\n";
+    check("speke-2.0", ok, "", "not well-formed XML");
+    check("speke-2.0", ok, "<html/>", "CPIX");
+    check("speke-2.0", "HTTP/1.1 200 OK\r\n", "<a/>", "Unsupported SPEKE version");
+    check(
+        "speke-2.0",
+        "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n",
+        "",
+        "status 302",
+    );
+    let none = "<CPIX contentId=\"film-1\" version=\"2.3\" xmlns=\"urn:dashif:org:cpix\"></CPIX>";
+    check("speke-2.0", ok, none, "left out KID");
+    check("speke-2.0", ok, &none.replace("film-1", "film-2"), "another title");
+    check("speke-2.0", ok, &"x".repeat(3 << 20), "is longer than");
+    check(
+        "getcontentkey",
+        "HTTP/1.1 200 OK\r\n",
+        "{}",
+        "not a response of a key server",
+    );
+    check(
+        "getcontentkey",
+        "HTTP/1.1 200 OK\r\n",
+        "{\"response\":\"e30=\"}",
+        "not a response of a key server",
+    );
+    check("getcontentkey", "HTTP/1.1 500 Error\r\n", "", "status 500");
+    let refused = "{\"response\":\"eyJzdGF0dXMiOiJBQ0NFU1NfREVOSUVEIn0=\"}";
+    check("getcontentkey", "HTTP/1.1 200 OK\r\n", refused, "ACCESS_DENIED");
+    folder.refused("keys list v film-1", "film-1: has no keys");
+}
+
+const CONTROL: &str =
+    "[control.licences]\nvault = \"v\"\nkek = \"v.kek\"\ngrant_keys = \"g.key\"\nrevoked = \"ended\"\n";
+
+#[test]
+fn players_get_licences_with_a_grant() {
+    let folder = folder("licences");
+    folder.done("keys create v film-1 --scheme cbcs,aes128");
+    folder.done("grant new-key g.key");
+    folder.write("ended", "", 0o644);
+    folder.write("headwater.toml", &format!("{CONTROL}clear_key = true\n"), 0o644);
+    let line = "licences serve --config headwater.toml --listen 127.0.0.1:0";
+    let server = Server::run(&folder, line, "serving licences");
+    let listed = folder.keys("v", "film-1");
+    let key = listed
+        .iter()
+        .find(|key| key[2].contains("cbcs") && key[3].contains("AUDIO"))
+        .unwrap();
+    let bytes = |text: &str| -> Vec<u8> {
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        (0..digits.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+            .collect()
+    };
+    let (id, secret) = (base64url(&bytes(&key[0])), base64url(&bytes(&key[1])));
+    let body = format!("{{\"kids\":[\"{id}\"],\"type\":\"temporary\"}}");
+    let token = |session: &str| {
+        let made = folder.done(&format!("grant film-1 --key-file g.key --session {session} --json"));
+        let row: serde_json::Value = serde_json::from_str(&made).unwrap();
+        row["token"].as_str().unwrap().to_owned()
+    };
+    let send = |token: &str, title: &str| {
+        let path = format!("/api/v1/drm/clearkey/license?content_id={title}");
+        server.send("POST", &path, &format!("Authorization: Bearer {token}\r\n"), &body)
+    };
+    let good = token("s1");
+    let expected =
+        format!("{{\"keys\":[{{\"kty\":\"oct\",\"k\":\"{secret}\",\"kid\":\"{id}\"}}],\"type\":\"temporary\"}}");
+    assert_eq!(send(&good, "film-1"), (200, expected));
+    assert_eq!(send(&good, "film-2").0, 403);
+    assert_eq!(send("x", "film-1").0, 403);
+    let (status, body) = server.send("POST", "/api/v1/drm/clearkey/license?content_id=film-1", "", "{}");
+    assert!(status == 401 && body.contains("MEDIA_TOKEN_REQUIRED"), "{body}");
+    // A key that was revoked, and a session that was ended, are out of use within seconds.
+    let ended = token("s2");
+    assert_eq!(send(&ended, "film-1").0, 200);
+    folder.write("ended", "7332\n", 0o644);
+    folder.done(&format!("keys revoke v {}", key[0].trim_matches('"')));
+    let late = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while send(&ended, "film-1").1.contains("keys") || send(&good, "film-1").0 == 200 {
+        assert!(std::time::Instant::now() < late, "still given out");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert!(send(&ended, "film-1").1.contains("MEDIA_TOKEN_INVALID"));
+    assert!(send(&good, "film-1").1.contains("FORBIDDEN"));
+    server.stop();
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let chunks = bytes.chunks(3).map(|chunk| {
+        let group = (0..3).fold(0, |group, at| {
+            group << 8 | u32::from(chunk.get(at).copied().unwrap_or(0))
+        });
+        let all: String = (0..4)
+            .map(|at| char::from(letters[(group >> (18 - 6 * at) & 63) as usize]))
+            .collect();
+        all[..chunk.len() + 1].to_owned()
+    });
+    chunks.collect()
+}
+
+#[test]
+fn a_licence_server_that_can_not_work_does_not_start() {
+    let folder = folder("licences-wrong");
+    folder.done("grant new-key g.key");
+    folder.write("ended", "", 0o644);
+    folder.write(
+        "secrets.toml",
+        &format!("aes_key = \"{}\"\naes_iv = \"{}\"\n", "0".repeat(64), "0".repeat(32)),
+        0o600,
+    );
+    let check = |text: &str, expected: &str| {
+        folder.write("headwater.toml", text, 0o644);
+        folder.refused("licences serve --config headwater.toml --listen 127.0.0.1:0", expected);
+    };
+    check("", "headwater.toml: has no [control.licences]");
+    check(CONTROL, "[control.licences] offers no system");
+    check(&format!("{CONTROL}x = 1\n"), "unknown field `x`");
+    check(
+        &CONTROL.replace("\"v\"", "\"w\""),
+        "w: no vault is here; `headwater keys init` makes one",
+    );
+    check(&CONTROL.replace("g.key", "none.key"), "none.key: No such file");
+    check(
+        &format!("{CONTROL}clear_key = true\nduration_s = 0\n"),
+        "duration_s: 0 is outside",
+    );
+    let service = |system: &str, adapter: &str, url: &str, more: &str| {
+        format!("{CONTROL}[control.licences.{system}]\nadapter = \"{adapter}\"\nurl = \"{url}\"\n{more}")
+    };
+    let https = "https://license.example/x";
+    check(
+        &service("widevine", "widevine-cloud", "http://license.example/x", ""),
+        "[control.licences.widevine]: url: must be https",
+    );
+    check(
+        &service("widevine", "widevine-cloud", "https://10.0.0.1/x", ""),
+        "leads into a private network",
+    );
+    check(
+        &service("widevine", "fairplay-ksm", https, ""),
+        "adapter is not one of this system",
+    );
+    check(&service("widevine", "widevine-cloud", https, ""), "secrets is not set");
+    check(
+        &service("widevine", "widevine-cloud", https, "secrets = \"secrets.toml\"\n"),
+        "provider is not set",
+    );
+    check(
+        &service("fairplay", "fairplay-ksm", https, ""),
+        "a module elsewhere needs client_certificate",
+    );
+    check(&service("playready", "multidrm-http", https, ""), "token is not set");
+    check(
+        &service(
+            "playready",
+            "multidrm-http",
+            https,
+            "secrets = \"secrets.toml\"\ntoken = { kind = \"axinom\" }\n",
+        ),
+        "token: key_id is not set",
+    );
+    check(
+        &format!(
+            "{CONTROL}[control.licences.tracks.AUDIO]\nplayready_level = 3000\n[control.licences.playready]\nadapter = \"playready-http\"\nurl = \"{https}\"\n"
+        ),
+        "sound is never above 2000",
+    );
+    folder.write("secrets.toml", "", 0o644);
+    check(
+        &service("widevine", "widevine-cloud", https, "secrets = \"secrets.toml\"\n"),
+        "chmod 600",
+    );
 }

@@ -187,6 +187,37 @@ fn keys_are_made_once_and_end_in_steps() {
 }
 
 #[test]
+fn states_are_changed_by_commands_alone() {
+    let folder = Folder::new("states");
+    folder.done("keys init v");
+    folder.done("keys create v film-1 --scheme cbcs");
+    let id = rows(&folder.done("keys list v --json"))[0]["key_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    folder.done(&format!("keys revoke v {id}"));
+    let path = folder.path("v/titles/film-1.json");
+    let good = fs::read_to_string(&path).unwrap();
+    let changed = good.replacen("\"revoked\"", "\"active\"", 1);
+    assert_ne!(changed, good);
+    fs::write(&path, &changed).unwrap();
+    let expected = "was changed by something else than `headwater keys`";
+    folder.refused("keys list v --show-secrets", expected);
+    folder.refused("keys create v film-1 --scheme cenc", expected);
+    folder.refused(&format!("keys retire v {id}"), expected);
+    folder.refused(
+        "keys export v film-1 --plain --show-secrets",
+        "film-1: the key source is not available",
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), changed);
+    fs::write(&path, good).unwrap();
+    folder.done("keys create v film-1 --scheme cenc");
+    folder.refused(&format!("keys revoke v {id} --kek none"), "none");
+    // There is nothing to upgrade.
+    assert_eq!(folder.done("keys upgrade v"), "");
+}
+
+#[test]
 fn a_whole_library_gets_keys() {
     let folder = Folder::new("library");
     folder.done("keys init v");
@@ -198,6 +229,121 @@ fn a_whole_library_gets_keys() {
     let ids: Vec<_> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 2, "{ids:?}");
     assert!(ids[0].starts_with("a-") && ids[1].starts_with("b-"), "{ids:?}");
+}
+
+/// Made by age-keygen.
+#[cfg(feature = "control")]
+const AGE_IDENTITY: &str =
+    "# created: 2026-11-22\nAGE-SECRET-KEY-13TV0Z2YQH32PVVVY4KDP8TU2SP8A7EAFYDS8N7M06WE9893YFMNQF857P6\n";
+
+#[cfg(feature = "control")]
+#[test]
+fn a_vault_goes_under_an_age_identity() {
+    let folder = Folder::new("age");
+    folder.done("keys init v");
+    folder.done("keys create v film-1 --scheme cbcs");
+    let before = folder.done("keys list v --show-secrets");
+    fs::write(folder.path("id.txt"), AGE_IDENTITY).unwrap();
+    folder.set_mode("id.txt", 0o644);
+    folder.refused("keys rotate-kek v --new-kek id.txt", "chmod 600");
+    folder.set_mode("id.txt", 0o600);
+    folder.done("keys rotate-kek v --new-kek id.txt");
+    assert_eq!(folder.done("keys list v --show-secrets --kek id.txt"), before);
+    folder.refused("keys list v --show-secrets", "is wrapped with key encryption key");
+    // What is kept is a file of age's own.
+    let head: serde_json::Value = serde_json::from_slice(&fs::read(folder.path("v/vault.json")).unwrap()).unwrap();
+    let wrapped = head["tenants"]["default"].as_str().unwrap();
+    assert!(wrapped.starts_with("6167652d656e6372797074696f6e2e6f7267"), "{wrapped}");
+    fs::write(
+        folder.path("bad.txt"),
+        AGE_IDENTITY.replace("AGE-SECRET-KEY-13", "AGE-SECRET-KEY-14"),
+    )
+    .unwrap();
+    folder.set_mode("bad.txt", 0o600);
+    folder.refused(
+        "keys list v --show-secrets --kek bad.txt",
+        "bad.txt: not an age identity",
+    );
+    folder.done("keys init w --kek id.txt");
+    folder.done("keys create w film-1 --kek id.txt --scheme cenc");
+    folder.done("keys rotate-kek v --kek id.txt --new-kek v.kek");
+    assert_eq!(folder.done("keys list v --show-secrets"), before);
+}
+
+#[test]
+fn what_can_not_start_says_why_on_one_line() {
+    let folder = Folder::new("refusals");
+    folder.done("keys init v");
+    folder.done("grant new-key g.key");
+    fs::create_dir(folder.path("films")).unwrap();
+    let origin = |protection: &str, access: &str| {
+        let text = format!("[origin]\nlibrary = \"films\"\nlisten = \"127.0.0.1:0\"\n{protection}{access}");
+        fs::write(folder.path("headwater.toml"), text).unwrap();
+    };
+    let check = |protection: &str, access: &str, expected: &str| {
+        origin(protection, access);
+        let said = folder.run("--log-format json origin --config headwater.toml");
+        let lines: Vec<&str> = said
+            .err
+            .lines()
+            .filter(|line| line.starts_with("headwater: "))
+            .collect();
+        assert!(!said.is_success && said.out.is_empty(), "{}", said.out);
+        assert_eq!(lines, [format!("headwater: {expected}")]);
+    };
+    let protection = |vault: &str, kek: &str| format!("[origin.protection]\nvault = \"{vault}\"\nkek = \"{kek}\"\n");
+    let access = |more: &str| format!("[origin.access]\ngrant_keys = \"g.key\"\n{more}");
+    check(
+        &protection("nowhere", "v.kek"),
+        &access(""),
+        "key vault: nowhere: no vault is here; `headwater keys init` makes one",
+    );
+    check(
+        &protection("v", "none.kek"),
+        &access(""),
+        "key vault: none.kek: No such file or directory (os error 2)",
+    );
+    check(
+        &protection("v", "v.kek"),
+        "",
+        "[origin] access: is not set and [origin.protection] is: whoever asks would be given keys; add [origin.access]",
+    );
+    fs::write(folder.path("ended"), "7331\nzz\n").unwrap();
+    check(
+        &protection("v", "v.kek"),
+        &access("revoked = \"ended\"\n"),
+        "access: ended, line 2: not a session id in hexadecimal digits",
+    );
+    fs::write(folder.path("ended"), b"\xff\xfe").unwrap();
+    check(
+        &protection("v", "v.kek"),
+        &access("revoked = \"ended\"\n"),
+        "access: ended: stream did not contain valid UTF-8",
+    );
+    check(
+        &protection("v", "v.kek"),
+        &access("revoked = \"none\"\n"),
+        "access: none: No such file or directory (os error 2)",
+    );
+    folder.set_mode("g.key", 0o644);
+    check(
+        &protection("v", "v.kek"),
+        &access(""),
+        "access: g.key: others may read it; chmod 600 it",
+    );
+    folder.set_mode("g.key", 0o600);
+    #[cfg(feature = "control")]
+    {
+        folder.refused("keys serve v", "--credentials <FILE>");
+        folder.refused(
+            "keys serve v --credentials none.toml",
+            "headwater: none.toml: No such file or directory (os error 2)\n",
+        );
+        fs::write(folder.path("who.toml"), "").unwrap();
+        folder.set_mode("who.toml", 0o600);
+        let nobody = "headwater: who.toml: has neither a [[client]] nor a [[signer]]\n";
+        folder.refused("keys serve v --credentials who.toml", nobody);
+    }
 }
 
 #[test]
@@ -360,7 +506,7 @@ fn a_planted_key_comes_out_only_when_it_is_asked_for() {
     assert!(!quiet("keys list v"));
     fs::write(&path, title).unwrap();
     for command in ["retire", "revoke", "destroy"] {
-        assert!(quiet(&format!("keys {command} v {id}")), "{command}");
+        assert!(quiet(&format!("keys {command} v {id} --kek new.kek")), "{command}");
         assert!(quiet("keys list v"));
     }
 }

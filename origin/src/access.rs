@@ -104,11 +104,16 @@ struct Revoked {
     checked: Instant,
 }
 
+/// Sessions that were ended before their grants.
+pub struct EndedSessions {
+    file: Option<PathBuf>,
+    revoked: Mutex<Revoked>,
+}
+
 /// Verifies grants.
 pub struct Access {
     keys: GrantKeys,
-    revoked_file: Option<PathBuf>,
-    revoked: Mutex<Revoked>,
+    ended: EndedSessions,
 }
 
 /// Why grants can not be verified.
@@ -172,18 +177,9 @@ impl Access {
             path: path.clone(),
             reason: error.to_string(),
         })?;
-        let revoked = match &config.revoked {
-            Some(path) => read_revoked(path)?,
-            None => Revoked {
-                sessions: Arc::default(),
-                fingerprint: None,
-                checked: Instant::now(),
-            },
-        };
         Ok(Access {
             keys,
-            revoked_file: config.revoked.clone(),
-            revoked: Mutex::new(revoked),
+            ended: EndedSessions::open(config.revoked.as_deref())?,
         })
     }
 
@@ -208,7 +204,7 @@ impl Access {
         };
         let grant = Grant::verify(token, &self.keys, &request).map_err(refused)?;
         if let Some(session) = &grant.session
-            && self.revoked().contains(session)
+            && self.ended.has(session)
         {
             return Err(ServeError::GrantRefused { reason: "revoked" });
         }
@@ -221,15 +217,35 @@ impl Access {
             watermark: grant.watermark,
         })
     }
+}
+
+impl EndedSessions {
+    /// Reads the file, if there is one.
+    pub fn open(file: Option<&Path>) -> Result<EndedSessions, AccessError> {
+        let revoked = match file {
+            Some(path) => read_revoked(path)?,
+            None => Revoked {
+                sessions: Arc::default(),
+                fingerprint: None,
+                checked: Instant::now(),
+            },
+        };
+        Ok(EndedSessions {
+            file: file.map(Path::to_owned),
+            revoked: Mutex::new(revoked),
+        })
+    }
+
+    /// Whether the session with this id has ended.
+    pub fn has(&self, session: &[u8]) -> bool {
+        self.sessions().contains(session)
+    }
 
     /// The ended sessions, read again when their file is another. A file that can not be read leaves the last ones.
-    fn revoked(&self) -> Arc<BTreeSet<Vec<u8>>> {
+    fn sessions(&self) -> Arc<BTreeSet<Vec<u8>>> {
         let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(path) = self
-            .revoked_file
-            .as_ref()
-            .filter(|_| revoked.checked.elapsed() > CHECK_INTERVAL)
-        {
+        let due = revoked.checked.elapsed() > CHECK_INTERVAL;
+        if let Some(path) = self.file.as_ref().filter(|_| due) {
             revoked.checked = Instant::now();
             let fingerprint = std::fs::metadata(path).map(|metadata| Fingerprint::of(&metadata)).ok();
             if fingerprint != revoked.fingerprint {

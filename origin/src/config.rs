@@ -11,6 +11,7 @@ use packager::isobmff::protection::KeyNaming;
 use packager::segment::SegmentTarget;
 
 use crate::access::AccessConfig;
+use crate::keys::FileKek;
 use crate::limits::{Limits, LimitsSection};
 use crate::paging::{Fill, Probe};
 use crate::protect::{ProtectConfig, Titles};
@@ -144,6 +145,7 @@ impl ProtectionSection {
         Ok(ProtectConfig {
             vault: self.vault,
             kek: self.kek,
+            open_kek: |path| Box::new(FileKek::new(path)),
             titles: self.titles,
             scheme,
             ts,
@@ -314,7 +316,8 @@ impl Section {
             Err((key, reason)) => return wrong(key, reason),
         };
         if protection.is_some() && self.access.is_none() {
-            return wrong("access", "is not set: whoever asks would be given keys".into());
+            let reason = "is not set and [origin.protection] is: whoever asks would be given keys; add [origin.access]";
+            return wrong("access", reason.into());
         }
         let access = self.access.map(|access| AccessConfig {
             grant_keys: access.grant_keys,

@@ -3,7 +3,7 @@
 //! A vault is a folder with `vault.json` and `titles/{media id}.json` ([`packager::crypto::vault`]); `headwater keys`
 //! writes it. What opens it comes from a [`KekProvider`]: a file here, a key service elsewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -30,6 +30,8 @@ pub const TITLES_NAME: &str = "titles";
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Opened keys that are kept; a title without any counts as one.
 const OPEN_KEY_COUNT_MAX: u64 = 65_536;
+/// Titles whose last sequence number is remembered; 100 bytes each.
+const SEQUENCE_COUNT_MAX: usize = 1 << 20;
 /// Longest key file: a key and white space.
 const KEK_FILE_SIZE_BYTES_MAX: u64 = 1_024;
 
@@ -43,6 +45,12 @@ pub enum KeyStoreError {
         path: PathBuf,
         /// What the system said.
         source: Arc<std::io::Error>,
+    },
+    /// There is no vault in the folder.
+    #[error("{path}: no vault is here; `headwater keys init` makes one")]
+    NoVault {
+        /// The folder.
+        path: PathBuf,
     },
     /// A file is not what it should be.
     #[error("{path}: {source}")]
@@ -74,8 +82,14 @@ pub enum KeyStoreError {
         /// What does not open in it.
         source: VaultError,
     },
-    /// The key service did not answer as it should.
-    #[error("key service: {reason}")]
+    /// A title's file is older than one that was read before: somebody put it back.
+    #[error("{path}: is an older file than the one before it")]
+    RolledBack {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key encryption key can not be had, or what has it did not answer as it should.
+    #[error("key encryption key: {reason}")]
     Provider {
         /// What happened, without secrets.
         reason: String,
@@ -85,7 +99,10 @@ pub enum KeyStoreError {
 impl KeyStoreError {
     /// Whether keys were there and did not open: somebody must look.
     pub fn is_unwrap_failure(&self) -> bool {
-        matches!(self, KeyStoreError::Unwrap { .. } | KeyStoreError::Misplaced { .. })
+        matches!(
+            self,
+            KeyStoreError::Unwrap { .. } | KeyStoreError::Misplaced { .. } | KeyStoreError::RolledBack { .. }
+        )
     }
 }
 
@@ -191,7 +208,8 @@ pub fn read_head(vault: &Path) -> Result<VaultHead, KeyStoreError> {
 fn head_of(vault: &Path) -> Result<(VaultHead, Fingerprint), KeyStoreError> {
     let path = vault.join(HEAD_NAME);
     let read = read_file(&path, limits::VAULT_HEAD_SIZE_BYTES_MAX)?;
-    let (bytes, fingerprint) = read.ok_or_else(|| io(&path)(std::io::ErrorKind::NotFound.into()))?;
+    let no_vault = || KeyStoreError::NoVault { path: vault.to_owned() };
+    let (bytes, fingerprint) = read.ok_or_else(no_vault)?;
     match VaultHead::parse(&bytes) {
         Ok(head) => Ok((head, fingerprint)),
         Err(source) => Err(KeyStoreError::Vault { path, source }),
@@ -313,6 +331,8 @@ pub struct KeyStore {
     vault: PathBuf,
     kek: Box<dyn KekProvider>,
     titles: Cache<String, Arc<Kept>>,
+    /// The highest sequence number of each title that was opened since the start.
+    sequences: Mutex<BTreeMap<String, u64>>,
     check_interval: Duration,
 }
 
@@ -346,6 +366,7 @@ impl KeyStore {
             vault: vault.to_owned(),
             kek,
             titles,
+            sequences: Mutex::default(),
             check_interval: CHECK_INTERVAL,
         })
     }
@@ -380,7 +401,11 @@ impl KeyStore {
         let (head, head_fingerprint) = head_of(&self.vault)?;
         let (title, file) = match title_of(&self.vault, media_id)? {
             None => (None, None),
-            Some((sealed, fingerprint)) => (Some(self.unseal(&head, &sealed)?), Some(fingerprint)),
+            Some((sealed, fingerprint)) => {
+                let opened = self.unseal(&head, &sealed)?;
+                self.check_sequence(&sealed)?;
+                (Some(opened), Some(fingerprint))
+            }
         };
         Ok(Arc::new(Kept {
             title: title.map(Arc::new),
@@ -388,6 +413,23 @@ impl KeyStore {
             file,
             checked,
         }))
+    }
+
+    /// Whoever can write the vault can put an older file back, whose MAC is right. It is noticed here for as long as this
+    /// process runs.
+    fn check_sequence(&self, sealed: &TitleKeys) -> Result<(), KeyStoreError> {
+        let mut sequences = self.sequences.lock().unwrap_or_else(PoisonError::into_inner);
+        let (content, sequence) = (sealed.content(), sealed.sequence());
+        if sequences.get(content).is_some_and(|seen| sequence < *seen) {
+            return Err(KeyStoreError::RolledBack {
+                path: title_path(&self.vault, content).unwrap_or_default(),
+            });
+        }
+        // Of more titles than these nothing is remembered.
+        if sequences.len() < SEQUENCE_COUNT_MAX || sequences.contains_key(content) {
+            sequences.insert(content.to_owned(), sequence);
+        }
+        Ok(())
     }
 
     fn unseal(&self, head: &VaultHead, sealed: &TitleKeys) -> Result<OpenTitle, KeyStoreError> {

@@ -3,7 +3,7 @@
 //! A protected title has no clear form: what would be served without a key is not served at all.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::access::Policy;
 use crate::asset::{Asset, Variants};
 use crate::error::ServeError;
-use crate::keys::{KeyStore, KeyStoreError, OpenTitle};
+use crate::keys::{KekProvider, KeyStore, KeyStoreError, OpenTitle};
 use crate::route::VodResource;
 
 /// The vault is looked at again after this time, so that a key that was revoked is soon out of use.
@@ -51,6 +51,8 @@ pub struct ProtectConfig {
     pub vault: PathBuf,
     /// File of the key-encryption key.
     pub kek: PathBuf,
+    /// What reads that file: more than the key itself may stand there.
+    pub open_kek: fn(&Path) -> Box<dyn KekProvider>,
     /// Which titles are protected.
     pub titles: Titles,
     /// What CMAF entry points lead to unless asked otherwise: `cbcs` or `cenc`.
@@ -137,7 +139,7 @@ impl Protector {
     /// Opens the vault.
     pub fn open(config: ProtectConfig) -> Result<Protector, KeyStoreError> {
         Ok(Protector {
-            keys: Arc::new(KeyStore::open(&config.vault, &config.kek)?),
+            keys: Arc::new(KeyStore::with_provider(&config.vault, (config.open_kek)(&config.kek))?),
             kept: Cache::builder().max_capacity(KEPT_COUNT_MAX).build(),
             config,
         })

@@ -172,7 +172,7 @@ impl Place {
         }
         private(
             &vault.join(TITLES_NAME).join(format!("{}.json", self.id)),
-            &title.to_json(),
+            &title.write(&tenant_key, 0).unwrap(),
         );
     }
 

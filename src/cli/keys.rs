@@ -40,9 +40,15 @@ pub enum KeysCommand {
     Revoke(StateArguments),
     /// Wipe a key. What is encrypted under it is lost.
     Destroy(StateArguments),
+    /// Bring titles that an earlier version wrote into the present format, in which nobody but a holder of the key
+    /// encryption key can change the states of keys. Prints how many keys are in which: see that they are right.
+    Upgrade(VaultArguments),
     /// Hand keys to encryptors over HTTP: SPEKE, CPIX, Widevine's key API.
     #[cfg(feature = "control")]
     Serve(ServeKeysArguments),
+    /// Fetch a title's keys from a key server: SPEKE, Widevine's key API.
+    #[cfg(feature = "control")]
+    Fetch(FetchKeysArguments),
     /// Write a title's keys as a CPIX document that its recipient alone can read.
     #[cfg(feature = "control")]
     Export(ExportKeysArguments),
@@ -57,7 +63,8 @@ pub struct VaultArguments {
     /// Folder of the vault.
     #[arg(value_name = "VAULT")]
     pub vault: PathBuf,
-    /// File with the key encryption key: 64 hexadecimal digits, mode 0600 [default: VAULT.kek, beside the folder].
+    /// File of the key encryption key, mode 0600: 64 hexadecimal digits, an age identity, or where a key service has it
+    /// (TOML: service = "transit", url, mount, key, token) [default: VAULT.kek, beside the folder].
     #[arg(long, value_name = "FILE")]
     pub kek: Option<PathBuf>,
 }
@@ -187,6 +194,45 @@ pub struct ServeKeysArguments {
     pub credentials: PathBuf,
 }
 
+/// `headwater keys fetch`
+#[cfg(feature = "control")]
+#[derive(Debug, Args)]
+pub struct FetchKeysArguments {
+    /// The vault.
+    #[command(flatten)]
+    pub vault: VaultArguments,
+    /// The title, as `headwater library` names it.
+    #[arg(value_name = "MEDIA_ID")]
+    pub media_id: String,
+    /// File (TOML, mode 0600) that says which server: protocol (speke-1, speke-2.0, speke-2.1 or getcontentkey), url and
+    /// credentials.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// What the server calls the title [default: MEDIA_ID].
+    #[arg(long, value_name = "NAME")]
+    pub content_id: Option<String>,
+    /// What the keys encrypt for: cbcs, cenc, cens, cbc1; by speke-1 also aes128, sampleaes.
+    #[arg(long, value_name = "NAME", default_value = "cbcs")]
+    pub scheme: String,
+    /// Which tracks.
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "AUDIO,SD,HD,UHD1,UHD2"
+    )]
+    pub track: Vec<String>,
+    /// Key period, from 0; a later one has its own keys from --starts on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub period: u64,
+    /// Where the period begins, in seconds of presentation time.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub starts: u64,
+    /// Whose title it is; a new name gets a key of its own.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub tenant: String,
+}
+
 /// `headwater keys export`
 #[cfg(feature = "control")]
 #[derive(Debug, Args)]
@@ -252,9 +298,9 @@ pub struct RotateArguments {
 /// `headwater keys retire`, `revoke`, `destroy`
 #[derive(Debug, Args)]
 pub struct StateArguments {
-    /// Folder of the vault.
-    #[arg(value_name = "VAULT")]
-    pub vault: PathBuf,
+    /// The vault.
+    #[command(flatten)]
+    pub vault: VaultArguments,
     /// The key, as `headwater keys list` names it.
     #[arg(value_name = "KID")]
     pub key_id: String,

@@ -25,7 +25,7 @@ const SECRET_SIZE_BYTES_MIN: usize = 16;
 /// A value that is wiped when dropped and can not be printed.
 #[derive(Deserialize)]
 #[serde(from = "String")]
-struct Secret(Zeroizing<String>);
+pub struct Secret(pub Zeroizing<String>);
 
 impl From<String> for Secret {
     fn from(text: String) -> Secret {
@@ -150,20 +150,24 @@ fn check_secret(what: &str, secret: &str) -> anyhow::Result<()> {
 fn signer_of(section: &SignerSection) -> anyhow::Result<Signer> {
     ensure!(!section.name.is_empty(), "has no name");
     check_tenant(&section.tenant)?;
-    let key = parse_kek(&section.aes_key.0)
-        .ok()
-        .context("aes_key is not 64 hexadecimal digits")?;
-    let iv = parse_content_key(&section.aes_iv.0).context("aes_iv is not 32 hexadecimal digits")?;
     Ok(Signer {
         name: section.name.clone(),
         tenant: section.tenant.clone(),
-        key: SigningKey::aes(*key.expose(), *iv.expose()),
+        key: signing_key(&section.aes_key, &section.aes_iv)?,
         policies: section.policies.clone(),
     })
 }
 
+/// A key that requests of Widevine's services are signed with.
+pub fn signing_key(key: &Secret, iv: &Secret) -> anyhow::Result<SigningKey> {
+    let key = parse_kek(&key.0).ok();
+    let key = key.context("aes_key is not 64 hexadecimal digits")?;
+    let iv = parse_content_key(&iv.0).context("aes_iv is not 32 hexadecimal digits")?;
+    Ok(SigningKey::aes(*key.expose(), *iv.expose()))
+}
+
 /// What is wrong and where: the parser's own report would show the line, and its messages what stands there.
-fn without_secrets(text: &str, error: &toml::de::Error) -> anyhow::Error {
+pub fn without_secrets(text: &str, error: &toml::de::Error) -> anyhow::Error {
     let start = error.span().map_or(0, |span| span.start);
     let before = text.as_bytes().get(..start).unwrap_or_default();
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -6,11 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use origin::keys::{FileKek, HEAD_NAME, KekProvider, TITLES_NAME, open_tenant, read_head, read_title, title_path};
+use origin::keys::{HEAD_NAME, KekProvider, TITLES_NAME, open_tenant, read_head, read_title, title_path};
 use packager::crypto::vault::{TitleKeys, VaultHead, kek_text};
 use packager::crypto::wrap::Secret32;
 use zeroize::Zeroizing;
 
+use super::kek::Kek;
+use super::now;
 use crate::cli::VaultArguments;
 
 /// An open vault. Nobody else changes it as long as it is.
@@ -73,10 +75,12 @@ impl Vault {
         Ok(read_title(&self.folder, media_id)?)
     }
 
-    /// Replaces a title's file.
-    pub fn save_title(&self, title: &TitleKeys) -> anyhow::Result<()> {
+    /// Replaces a title's file, vouched for with its tenant's key. The title must have been proved with it.
+    pub fn save_title(&self, title: &mut TitleKeys, tenant_key: &Secret32) -> anyhow::Result<()> {
         let path = title_path(&self.folder, title.content()).context("not a media id")?;
-        replace(&path, title.to_json().as_bytes())
+        let json = title.write(tenant_key, now()?);
+        let json = json.with_context(|| path.display().to_string())?;
+        replace(&path, json.as_bytes())
     }
 
     /// Media ids of all titles with keys, in order.
@@ -121,10 +125,10 @@ impl Vault {
 }
 
 /// The key file that the arguments mean.
-pub fn kek_of(arguments: &VaultArguments) -> FileKek {
+pub fn kek_of(arguments: &VaultArguments) -> Kek {
     match &arguments.kek {
-        Some(path) => FileKek::new(path),
-        None => FileKek::new(&beside(&arguments.vault)),
+        Some(path) => Kek::new(path),
+        None => Kek::new(&beside(&arguments.vault)),
     }
 }
 
@@ -136,9 +140,9 @@ fn beside(vault: &Path) -> PathBuf {
 }
 
 /// Makes the key file unless it is there. Says whether it was made.
-pub fn make_kek(kek: &FileKek) -> anyhow::Result<bool> {
+pub fn make_kek(kek: &Kek) -> anyhow::Result<bool> {
     if kek.path().exists() {
-        kek.read()?;
+        kek.kek_id()?;
         return Ok(false);
     }
     let text = kek_text(&random_secret()?);

@@ -36,6 +36,7 @@ pub fn run(arguments: &RotateKeysArguments) -> anyhow::Result<()> {
             .with_context(|| format!("{id}: has no keys; keys create makes those of its beginning"))?;
         let tenant_key = vault.tenant_key(&head, &kek, title.tenant())?;
         // Adding to keys that do not open would hide that something is wrong with them.
+        title.prove(&tenant_key).with_context(|| id.clone())?;
         title.open(&tenant_key).with_context(|| id.clone())?;
         let starts_s = starts(arguments, id)?;
         let schemes = schemes(arguments, &title);
@@ -71,7 +72,7 @@ pub fn run(arguments: &RotateKeysArguments) -> anyhow::Result<()> {
             "{id}: {count} key periods, a title can have {KEY_PERIOD_COUNT_MAX}"
         );
         if created > 0 {
-            vault.save_title(&title)?;
+            vault.save_title(&mut title, &tenant_key)?;
         }
         match arguments.format.json {
             true => writeln!(

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use control_api::key_exchange::{Contract, Key, KeySet, KeySource, KeySourceError, TrackType, Wanted, WantedKey};
-use origin::keys::FileKek;
 use packager::crypto::vault::{KeyState, NewKey, OpenKey, SealedKey, TitleKeys, TrackClass, is_name};
 use packager::crypto::wrap::Secret32;
 use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
@@ -12,30 +11,23 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::disk::{Vault, random};
+use super::kek::Kek;
 use super::{now, random_key_id};
 
 /// Where an asker names no scheme, as in SPEKE 1: its encryptors chain (AES-128, SAMPLE-AES, FairPlay), and a key that
 /// chained must never count.
 const UNNAMED_SCHEME: ProtectionScheme = ProtectionScheme::Cbcs;
 
-/// Schemes that key exchange has words for.
-const SCHEMES: [ProtectionScheme; 4] = [
-    ProtectionScheme::Cenc,
-    ProtectionScheme::Cens,
-    ProtectionScheme::Cbc1,
-    ProtectionScheme::Cbcs,
-];
-
 /// A vault on disk as a source of keys. Each question opens the vault, so commands and other servers take their turns
 /// with it, and what they change is seen.
 pub struct VaultSource {
     vault: PathBuf,
-    kek: FileKek,
+    kek: Kek,
 }
 
 impl VaultSource {
     /// The vault in this folder, opened with `kek`.
-    pub fn new(vault: &Path, kek: FileKek) -> VaultSource {
+    pub fn new(vault: &Path, kek: Kek) -> VaultSource {
         VaultSource {
             vault: vault.to_owned(),
             kek,
@@ -126,9 +118,9 @@ struct Change<'v> {
 }
 
 impl<'v> Change<'v> {
-    fn begin(vault: &'v Vault, kek: &FileKek, tenant: &str, content_id: &str) -> anyhow::Result<Change<'v>> {
+    fn begin(vault: &'v Vault, kek: &Kek, tenant: &str, content_id: &str) -> anyhow::Result<Change<'v>> {
         let name = title_name(tenant, content_id);
-        let title = match vault.title(&name)? {
+        let mut title = match vault.title(&name)? {
             Some(title) if title.tenant() != tenant => {
                 tracing::warn!(tenant, title = name, "key vault: another tenant has this title");
                 return Err(KeySourceError::NoKeys.into());
@@ -149,6 +141,7 @@ impl<'v> Change<'v> {
         };
         let tenant_key = vault.tenant_key_or_new(kek, tenant)?;
         // Adding to keys that do not open would hide that something is wrong with them.
+        title.prove(&tenant_key).with_context(|| name.clone())?;
         let opened = title.open(&tenant_key).with_context(|| name.clone())?;
         Ok(Change {
             vault,
@@ -258,9 +251,9 @@ impl<'v> Change<'v> {
     }
 
     /// Writes the title if keys were added, as a whole.
-    fn end(self) -> anyhow::Result<()> {
+    fn end(mut self) -> anyhow::Result<()> {
         match self.changed {
-            true => self.vault.save_title(&self.title),
+            true => self.vault.save_title(&mut self.title, &self.tenant_key),
             false => Ok(()),
         }
     }
@@ -268,7 +261,7 @@ impl<'v> Change<'v> {
 
 /// A key as it is handed over. Those of AES-128 and SAMPLE-AES have no scheme there and would be taken for others.
 fn exchanged(open: &OpenKey) -> Option<Key> {
-    let scheme = SCHEMES.into_iter().find(|scheme| scheme.name() == open.scheme)?;
+    let scheme = ProtectionScheme::from_name(&open.scheme)?;
     Some(Key {
         key_id: open.key_id,
         key: open.key.clone(),

@@ -50,6 +50,11 @@ fn film(content: &str) -> TitleKeys {
     title
 }
 
+/// The file of a title, as it is written at a time.
+fn text(title: &TitleKeys, now: u64) -> String {
+    title.clone().write(&tenant_key(), now).unwrap()
+}
+
 impl Sample {
     fn new() -> Sample {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -73,7 +78,7 @@ impl Sample {
     }
 
     fn put_title(&self, name: &str, title: &TitleKeys) {
-        self.put(&format!("{TITLES_NAME}/{name}.json"), &title.to_json());
+        self.put(&format!("{TITLES_NAME}/{name}.json"), &text(title, 0));
     }
 
     fn open(&self) -> Result<KeyStore, KeyStoreError> {
@@ -141,6 +146,40 @@ fn changes_are_seen_when_files_are_looked_at_again() {
 }
 
 #[test]
+fn an_older_file_is_not_taken_back() {
+    let sample = Sample::new();
+    let mut store = sample.open().unwrap();
+    store.check_interval = Duration::ZERO;
+    let name = format!("{TITLES_NAME}/film-1.json");
+    let before = text(&film("film-1"), 100);
+    sample.put(&name, &before);
+    assert_eq!(numbers(store.title("film-1").unwrap(), "cbcs"), [1, 2, 4]);
+    let mut changed = film("film-1");
+    changed.set_state(KeyId([2; 16]), KeyState::Revoked).unwrap();
+    sample.put(&name, &text(&changed, 101));
+    assert_eq!(numbers(store.title("film-1").unwrap(), "cbcs"), [1, 4]);
+    sample.put(&name, &before);
+    let error = store.title("film-1").err().unwrap();
+    assert!(
+        error.is_unwrap_failure() && error.to_string().contains("older file"),
+        "{error}"
+    );
+    sample.put(&name, &text(&changed, 102));
+    assert_eq!(numbers(store.title("film-1").unwrap(), "cbcs"), [1, 4]);
+    // Whoever began later can not know.
+    sample.put(&name, &before);
+    assert_eq!(
+        numbers(sample.open().unwrap().title("film-1").unwrap(), "cbcs"),
+        [1, 2, 4]
+    );
+    // A title that was removed and made anew is later.
+    fs::remove_file(sample.0.join(&name)).unwrap();
+    assert!(store.title("film-1").unwrap().is_none());
+    sample.put(&name, &text(&film("film-1"), 103));
+    assert_eq!(numbers(store.title("film-1").unwrap(), "cbcs"), [1, 2, 4]);
+}
+
+#[test]
 fn errors_tell_what_is_wrong() {
     let check = |name: &str, text: &str, expected: &str, is_unwrap_failure: bool| {
         let sample = Sample::new();
@@ -159,14 +198,12 @@ fn errors_tell_what_is_wrong() {
     );
     check(HEAD_NAME, "{}", "vault.json: vault.json, line 1", false);
     check("titles/film-1.json", "{", "cut short", false);
-    check("titles/film-1.json", &film("film-2").to_json(), "another title", true);
-    let tampered = film("film-1").to_json().replacen("AUDIO", "UHD2", 1);
-    check("titles/film-1.json", &tampered, "does not open", true);
-    let tenant = film("film-1").to_json().replacen("acme", "acma", 1);
+    check("titles/film-1.json", &text(&film("film-2"), 0), "another title", true);
+    let tampered = text(&film("film-1"), 0).replacen("AUDIO", "UHD2", 1);
+    check("titles/film-1.json", &tampered, "was changed by something else", true);
+    let tenant = text(&film("film-1"), 0).replacen("acme", "acma", 1);
     check("titles/film-1.json", &tenant, "no tenant acma", true);
-    let damaged = film("film-1")
-        .to_json()
-        .replacen("\"sealed\": \"", "\"sealed\": \"0", 1);
+    let damaged = text(&film("film-1"), 0).replacen("\"sealed\": \"", "\"sealed\": \"0", 1);
     check("titles/film-1.json", &damaged, "nonce or sealed key", false);
 
     let sample = Sample::new();
@@ -178,7 +215,7 @@ fn errors_tell_what_is_wrong() {
     let nowhere = KeyStore::open(&sample.0.join("no"), &sample.0.join("kek"))
         .err()
         .unwrap();
-    assert!(matches!(nowhere, KeyStoreError::Io { .. }), "{nowhere}");
+    assert!(matches!(nowhere, KeyStoreError::NoVault { .. }), "{nowhere}");
 }
 
 /// What a title's keys of one use are at some times, and where periods begin and end.

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use origin::error::ServeError;
-use origin::keys::TITLES_NAME;
 use origin::protect::Titles;
 use packager::crypto::vault::KeyState;
 use packager::crypto::{ContentKey, KeyId};
@@ -74,7 +73,7 @@ fn an_encrypted_source_is_served_under_other_keys_alone() {
 
     // A source key that was revoked opens nothing from the next look at the vault on.
     title.set_state(KeyId(sixteen(SOURCE_KID)), KeyState::Revoked).unwrap();
-    house.put(&format!("{TITLES_NAME}/{id}.json"), &title.to_json());
+    house.put_title(&id, &mut title);
     let begun = Instant::now();
     let error = loop {
         match get(&protector, &asset, &format!("v{version}/cmaf-cbcs/v1/1.m4s"), None) {
@@ -110,7 +109,7 @@ fn a_source_may_be_served_clear_where_its_key_says_so() {
     let mut title = house.keys(&id, &[source, (OWN_KID.0, OWN_KEY, "cbcs")]);
     for state in [KeyState::Active, KeyState::Revoked] {
         title.set_state(OWN_KID, state).unwrap();
-        house.put(&format!("{TITLES_NAME}/{id}.json"), &title.to_json());
+        house.put_title(&id, &mut title);
         let (store, protector) = house.open();
         let asset = store.open(&id).unwrap();
         let error = whole(&protector, &asset, version, "cmaf", None).unwrap_err();

@@ -16,7 +16,7 @@ use origin::asset::Asset;
 use origin::config::Section;
 use origin::content::Piece;
 use origin::error::ServeError;
-use origin::keys::{HEAD_NAME, TITLES_NAME};
+use origin::keys::{FileKek, HEAD_NAME, TITLES_NAME};
 use origin::protect::{ProtectConfig, Protector, Titles};
 use origin::route::{self, Route};
 use origin::source_keys::SourceKeyring;
@@ -97,14 +97,20 @@ impl House {
             };
             title.seal_new(&tenant_key(), &new).unwrap();
         }
-        self.put(&format!("{TITLES_NAME}/{id}.json"), &title.to_json());
+        self.put_title(id, &mut title);
         title
+    }
+
+    fn put_title(&self, id: &str, title: &mut TitleKeys) {
+        let text = title.write(&tenant_key(), 0).unwrap();
+        self.put(&format!("{TITLES_NAME}/{id}.json"), &text);
     }
 
     fn open(&self) -> (Store, Protector) {
         let config = ProtectConfig {
             vault: self.folder.clone(),
             kek: self.folder.join("kek"),
+            open_kek: |path| Box::new(FileKek::new(path)),
             titles: self.titles,
             scheme: ProtectionScheme::Cbcs,
             ts: Form::TsAes128,

@@ -5,6 +5,7 @@
 //! the key above it.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod states;
 pub mod title;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use crate::limits;
 /// What tells a key encryption key's public id from other hashes of it.
 const KEK_ID_LABEL: &[u8] = b"headwater kek 1";
 
-/// Format number of both files.
+/// Format number of the first file.
 const FORMAT: u32 = 1;
 
 /// Which key a track is encrypted under: the track types of Widevine's key API.
@@ -234,6 +235,12 @@ pub enum VaultError {
         /// What it should have become.
         to: KeyState,
     },
+    /// What the file says of its keys was not written by a holder of the tenant's key.
+    #[error("what it says of its keys was changed by something else than `headwater keys`")]
+    States,
+    /// The file is of the format before, in which nothing vouched for the states of keys.
+    #[error("is of an older format, in which nothing vouches for the states of keys; run `headwater keys upgrade`")]
+    NoMac,
     /// More keys or tenants than a vault's file holds.
     #[error("more than {count_max} {what}")]
     Count {

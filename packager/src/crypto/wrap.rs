@@ -71,6 +71,8 @@ pub enum WrapError {
 /// What a content key is for: authenticated with it, not stored in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyUse<'a> {
+    /// Format of the file that it is kept in: 1, or 2, in which a MAC vouches for states.
+    pub format: u32,
     /// Whose.
     pub tenant: &'a str,
     /// Which title.
@@ -86,7 +88,7 @@ pub struct KeyUse<'a> {
 }
 
 impl KeyUse<'_> {
-    /// `v1|tenant|content|kid|scheme|track|period`, the key id as 32 hexadecimal digits.
+    /// `v2|tenant|content|kid|scheme|track|period`, the key id as 32 hexadecimal digits.
     fn associated_data(&self) -> Result<Vec<u8>, WrapError> {
         for (part, text) in [
             ("tenant", self.tenant),
@@ -99,6 +101,7 @@ impl KeyUse<'_> {
             }
         }
         let KeyUse {
+            format,
             tenant,
             content,
             key_id,
@@ -107,7 +110,7 @@ impl KeyUse<'_> {
             period,
         } = self;
         let key_id = key_id.hex();
-        Ok(format!("v1|{tenant}|{content}|{key_id}|{scheme}|{track}|{period}").into_bytes())
+        Ok(format!("v{format}|{tenant}|{content}|{key_id}|{scheme}|{track}|{period}").into_bytes())
     }
 }
 
@@ -224,6 +227,7 @@ mod tests {
     use super::*;
 
     const USE: KeyUse<'static> = KeyUse {
+        format: 2,
         tenant: "acme",
         content: "film-1",
         key_id: KeyId([0xab; 16]),
@@ -240,7 +244,7 @@ mod tests {
     fn the_use_is_written_as_designed() {
         assert_eq!(
             String::from_utf8(USE.associated_data().unwrap()).unwrap(),
-            "v1|acme|film-1|abababababababababababababababab|cbcs|UHD1|7"
+            "v2|acme|film-1|abababababababababababababababab|cbcs|UHD1|7"
         );
     }
 
@@ -264,6 +268,7 @@ mod tests {
         refuses(&kek, nonce, USE, &sealed);
         refuses(&tenant_key, [4; 12], USE, &sealed);
         refuses(&tenant_key, nonce, KeyUse { tenant: "acm", ..USE }, &sealed);
+        refuses(&tenant_key, nonce, KeyUse { format: 1, ..USE }, &sealed);
         refuses(
             &tenant_key,
             nonce,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    KeyState, TrackClass, VaultError, check_format, from_hex, is_name, is_scheme, is_source_scheme, parse_json, to_hex,
+    KeyState, TrackClass, VaultError, from_hex, is_name, is_scheme, is_source_scheme, parse_json, states, to_hex,
     write_json,
 };
 use crate::crypto::wrap::{KeyUse, SEALED_SIZE, Secret32, open, seal};
@@ -12,12 +12,32 @@ use crate::limits;
 
 const WHAT: &str = "a title's keys";
 
+/// The format that is written. The one before had no MAC.
+const FORMAT: u32 = 2;
+/// The format before, which can be read for [`TitleKeys::upgrade`] alone.
+const FORMAT_BEFORE: u32 = 1;
+
 /// `titles/{content}.json`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TitleKeys {
+    format: u32,
     tenant: String,
     content: String,
+    /// Grows with every change.
+    sequence: u64,
     keys: Vec<SealedKey>,
+    proof: Proof,
+}
+
+/// Why what a title says of its keys can be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// It was made here, or proved.
+    Own,
+    /// By this MAC, which was not looked at yet.
+    Claimed([u8; states::MAC_SIZE]),
+    /// It can not: the file is of the format before.
+    Nothing,
 }
 
 /// A content key as it is kept.
@@ -99,6 +119,10 @@ struct TitleJson {
     format: u32,
     tenant: String,
     content: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
     keys: Vec<KeyJson>,
 }
 
@@ -128,17 +152,33 @@ impl TitleKeys {
             }
         }
         Ok(TitleKeys {
+            format: FORMAT,
             tenant: tenant.to_owned(),
             content: content.to_owned(),
+            sequence: 0,
             keys: Vec::new(),
+            proof: Proof::Own,
         })
     }
 
-    /// Reads a title's file. Members that are not known are refused.
+    /// Reads a title's file. Members that are not known are refused. What it says of keys is not believed before
+    /// [`TitleKeys::prove`] or [`TitleKeys::open`].
     pub fn parse(json: &[u8]) -> Result<TitleKeys, VaultError> {
         let read: TitleJson = parse_json(json, WHAT, limits::TITLE_KEYS_SIZE_BYTES_MAX)?;
-        check_format(read.format, WHAT)?;
         let mut title = TitleKeys::new(&read.tenant, &read.content)?;
+        (title.format, title.proof, title.sequence) = match (read.format, &read.mac, read.sequence) {
+            (FORMAT_BEFORE, None, None) => (FORMAT_BEFORE, Proof::Nothing, 0),
+            (FORMAT, Some(mac), Some(sequence)) => {
+                let mac = from_hex(mac).ok_or(VaultError::Name { what: "mac" })?;
+                (FORMAT, Proof::Claimed(mac), sequence)
+            }
+            (FORMAT | FORMAT_BEFORE, ..) => {
+                return Err(VaultError::Name {
+                    what: "mac or sequence",
+                });
+            }
+            (format, ..) => return Err(VaultError::Format { what: WHAT, format }),
+        };
         for row in read.keys {
             let key_id = KeyId::parse(&row.key_id).ok_or(VaultError::Name { what: "key id" })?;
             let sealed = match (&row.nonce, &row.sealed) {
@@ -171,8 +211,79 @@ impl TitleKeys {
         Ok(title)
     }
 
-    /// Writes what [`TitleKeys::parse`] reads.
-    pub fn to_json(&self) -> String {
+    /// Writes what [`TitleKeys::parse`] reads, with a later sequence number and a MAC over everything in it. `now` is in
+    /// seconds since the Unix epoch: a title that is made anew after it was deleted is later than the one before.
+    /// What was read and never proved is not written.
+    pub fn write(&mut self, tenant_key: &Secret32, now: u64) -> Result<String, VaultError> {
+        if self.proof != Proof::Own || self.format != FORMAT {
+            return Err(VaultError::States);
+        }
+        self.sequence = self.sequence.saturating_add(1).max(now);
+        let mut json = self.json();
+        json.mac = Some(to_hex(&states::mac(tenant_key, &json)));
+        Ok(write_json(&json))
+    }
+
+    /// Grows with every change: one that is lower than it was is an old file.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Checks that everything in the file was written by a holder of the tenant's key.
+    pub fn prove(&mut self, tenant_key: &Secret32) -> Result<(), VaultError> {
+        self.check_proof(tenant_key)?;
+        self.proof = Proof::Own;
+        Ok(())
+    }
+
+    fn check_proof(&self, tenant_key: &Secret32) -> Result<(), VaultError> {
+        match &self.proof {
+            Proof::Own => Ok(()),
+            Proof::Claimed(mac) if states::proves(tenant_key, &self.json(), mac) => Ok(()),
+            Proof::Claimed(_) => Err(VaultError::States),
+            Proof::Nothing => Err(VaultError::NoMac),
+        }
+    }
+
+    /// Whether it is of the format before, which is for [`TitleKeys::upgrade`] alone.
+    pub fn is_old(&self) -> bool {
+        self.proof == Proof::Nothing
+    }
+
+    /// Brings a title of the format before into this one: seals every key anew, with `nonce` a different random value
+    /// each time. Nothing vouched for its states until now, so somebody must have looked at them. A file of this format
+    /// that was made to look like one of the format before does not open here.
+    pub fn upgrade<E: From<VaultError>>(
+        &mut self,
+        tenant_key: &Secret32,
+        mut nonce: impl FnMut() -> Result<[u8; 12], E>,
+    ) -> Result<(), E> {
+        if !self.is_old() {
+            return Ok(());
+        }
+        let mut title = TitleKeys {
+            format: FORMAT,
+            keys: Vec::with_capacity(self.keys.len()),
+            proof: Proof::Own,
+            ..self.clone()
+        };
+        for row in &self.keys {
+            let key_id = row.key_id;
+            let refused = |source| VaultError::Sealed { key_id, source };
+            let mut row = row.clone();
+            if let Some((old, sealed)) = &row.sealed {
+                let key = open(tenant_key, old, &self.key_use(&row), sealed).map_err(refused)?;
+                let new = nonce()?;
+                let sealed = seal(tenant_key, &new, &title.key_use(&row), &key).map_err(refused)?;
+                row.sealed = Some((new, sealed));
+            }
+            title.push(row)?;
+        }
+        *self = title;
+        Ok(())
+    }
+
+    fn json(&self) -> TitleJson {
         let keys = self.keys.iter().map(|key| KeyJson {
             key_id: key.key_id.to_string(),
             scheme: key.scheme.clone(),
@@ -184,12 +295,14 @@ impl TitleKeys {
             nonce: key.sealed.map(|(nonce, _)| to_hex(&nonce)),
             sealed: key.sealed.map(|(_, sealed)| to_hex(&sealed)),
         });
-        write_json(&TitleJson {
-            format: super::FORMAT,
+        TitleJson {
+            format: self.format,
             tenant: self.tenant.clone(),
             content: self.content.clone(),
+            sequence: (self.format == FORMAT).then_some(self.sequence),
+            mac: None,
             keys: keys.collect(),
-        })
+        }
     }
 
     /// Whose title it is.
@@ -252,8 +365,10 @@ impl TitleKeys {
         self.push(row)
     }
 
-    /// Opens every key that may be given to players. One that does not open spoils all: the file was tampered with.
+    /// Opens every key that may be given to players. One that does not open spoils all, and so does a MAC that does not
+    /// fit: the file was tampered with.
     pub fn open(&self, tenant_key: &Secret32) -> Result<Vec<OpenKey>, VaultError> {
+        self.check_proof(tenant_key)?;
         let licensed = self.keys.iter().filter(|key| key.state.licenses());
         let opened = licensed.map(|row| {
             let key_id = row.key_id;
@@ -295,6 +410,7 @@ impl TitleKeys {
 
     fn key_use<'a>(&'a self, row: &'a SealedKey) -> KeyUse<'a> {
         KeyUse {
+            format: self.format,
             tenant: &self.tenant,
             content: &self.content,
             key_id: row.key_id,
@@ -366,6 +482,17 @@ mod tests {
         title
     }
 
+    /// The file of a title, as it is written at a time.
+    fn text(mut title: TitleKeys, now: u64) -> String {
+        title.write(&Secret32::new(TENANT_KEY), now).unwrap()
+    }
+
+    fn read(json: &str) -> Result<TitleKeys, VaultError> {
+        let mut title = TitleKeys::parse(json.as_bytes())?;
+        title.prove(&Secret32::new(TENANT_KEY))?;
+        Ok(title)
+    }
+
     fn opened(title: &TitleKeys) -> Result<Vec<(u8, bool)>, VaultError> {
         let keys = title.open(&Secret32::new(TENANT_KEY))?;
         let numbers = keys.iter().map(|key| {
@@ -378,8 +505,8 @@ mod tests {
 
     #[test]
     fn keys_open_as_they_were_sealed() {
-        let title = TitleKeys::parse(film().to_json().as_bytes()).unwrap();
-        assert_eq!(title, film());
+        let title = read(&text(film(), 0)).unwrap();
+        assert_eq!(title, TitleKeys { sequence: 1, ..film() });
         assert_eq!((title.tenant(), title.content()), ("acme", "film-1"));
         assert_eq!(opened(&title).unwrap(), [(1, true), (2, true), (3, true), (4, true)]);
         let found = |scheme, track, period| title.find(scheme, track, period).map(|key| key.key_id.0[0]);
@@ -396,7 +523,14 @@ mod tests {
         let mut check = |number: u8, state, expected: Result<bool, VaultError>, open: &[(u8, bool)]| {
             assert_eq!(title.set_state(KeyId([number; 16]), state), expected);
             assert_eq!(opened(&title).unwrap(), open);
-            assert_eq!(TitleKeys::parse(title.to_json().as_bytes()).unwrap(), title);
+            let sequence = title.sequence + 1;
+            assert_eq!(
+                read(&text(title.clone(), 0)).unwrap(),
+                TitleKeys {
+                    sequence,
+                    ..title.clone()
+                }
+            );
         };
         let all = [(1, true), (2, true), (3, true), (4, true)];
         let key_id = KeyId([9; 16]);
@@ -418,7 +552,7 @@ mod tests {
         check(2, KeyState::Active, Err(back), &[(1, true), (3, true), (4, true)]);
         check(1, KeyState::Destroyed, Ok(true), &[(3, true), (4, true)]);
         check(1, KeyState::Destroyed, Ok(false), &[(3, true), (4, true)]);
-        let json = title.to_json();
+        let json = text(title.clone(), 0);
         assert_eq!(json.matches("\"sealed\"").count(), 3, "{json}");
         // The use is free again, the name is not.
         assert!(title.find("cbcs", TrackClass::Audio, 0).is_none());
@@ -450,10 +584,13 @@ mod tests {
 
     #[test]
     fn rows_that_were_moved_or_changed_do_not_open() {
-        let json = film().to_json();
+        let json = text(film(), 0);
         let check = |from: &str, to: &str| {
             assert!(json.contains(from), "{from}");
-            let title = TitleKeys::parse(json.replacen(from, to, 1).as_bytes()).unwrap();
+            let mut title = TitleKeys::parse(json.replacen(from, to, 1).as_bytes()).unwrap();
+            assert_eq!(opened(&title), Err(VaultError::States));
+            // Nor would they without the MAC.
+            title.proof = Proof::Own;
             let error = opened(&title).unwrap_err();
             assert!(
                 matches!(
@@ -482,7 +619,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_one_is_refused() {
-        let json = film().to_json();
+        let json = text(film(), 0);
         for end in 0..json.len() - 2 {
             let cut = json.get(..end).unwrap();
             assert!(TitleKeys::parse(cut.as_bytes()).is_err(), "{end}");
@@ -493,13 +630,13 @@ mod tests {
             let text = error.map(|error| error.to_string()).unwrap_or_default();
             assert!(text.contains(expected), "{to}: {text}");
         };
-        check("\"format\": 1", "\"format\": 3", "has format 3");
+        check("\"format\": 2", "\"format\": 3", "has format 3");
         check(
             "\"period\"",
             "\"periods\"",
-            "line 10, column 15: a member that is missing, not known",
+            "line 12, column 15: a member that is missing, not known",
         );
-        check("\"state\": \"active\"", "\"state\": \"alive\"", "line 11");
+        check("\"state\": \"active\"", "\"state\": \"alive\"", "line 13");
         check(
             "\"state\": \"active\"",
             "\"state\": \"destroyed\"",
@@ -513,6 +650,98 @@ mod tests {
             "01010101-0101-0101-0101-010101010101",
             "in this title already",
         );
+    }
+
+    #[test]
+    fn whoever_writes_the_file_can_not_bring_a_key_back() {
+        let mut title = film();
+        title.set_state(KeyId([2; 16]), KeyState::Revoked).unwrap();
+        let json = text(title.clone(), 1_000);
+        let whole = read(&json).unwrap();
+        assert_eq!((whole.sequence(), opened(&whole).unwrap().len()), (1_000, 3));
+        let check = |from: &str, to: &str| {
+            assert!(json.contains(from), "{from}");
+            let changed = json.replacen(from, to, 1);
+            let error = read(&changed).unwrap_err();
+            assert_eq!(error, VaultError::States, "{to}");
+            // Not proved, it is not written either.
+            let mut title = TitleKeys::parse(changed.as_bytes()).unwrap();
+            let written = title.write(&Secret32::new(TENANT_KEY), 0);
+            assert_eq!(written, Err(VaultError::States));
+        };
+        check("\"revoked\"", "\"active\"");
+        check("\"revoked\"", "\"retired\"");
+        check("\"starts_ms\": 1000", "\"starts_ms\": 0");
+        check("\"created\": 17", "\"created\": 18");
+        check("\"sequence\": 1000", "\"sequence\": 1001");
+        let mut shorter: TitleJson = serde_json::from_str(&json).unwrap();
+        shorter.keys.remove(1);
+        let shorter = serde_json::to_string(&shorter).unwrap();
+        assert_eq!(read(&shorter).unwrap_err(), VaultError::States);
+        // White space says nothing.
+        assert_eq!(read(&json.replace("  ", "\t")).unwrap(), whole);
+        let other = TitleKeys::parse(json.as_bytes()).unwrap().open(&Secret32::new([8; 32]));
+        assert_eq!(other.err(), Some(VaultError::States));
+
+        // Made to look like one of the format before, it opens for nobody.
+        let mut old: TitleJson = serde_json::from_str(&json.replace("revoked", "active")).unwrap();
+        (old.format, old.sequence, old.mac) = (FORMAT_BEFORE, None, None);
+        let mut old = TitleKeys::parse(serde_json::to_string(&old).unwrap().as_bytes()).unwrap();
+        assert_eq!(opened(&old), Err(VaultError::NoMac));
+        let upgraded: Result<(), VaultError> = old.upgrade(&Secret32::new(TENANT_KEY), || Ok([7; 12]));
+        assert!(matches!(upgraded, Err(VaultError::Sealed { .. })), "{upgraded:?}");
+    }
+
+    #[test]
+    fn sequences_grow_with_changes_and_with_time() {
+        let mut title = film();
+        let mut check = |now, expected| {
+            let json = title.write(&Secret32::new(TENANT_KEY), now).unwrap();
+            assert_eq!(read(&json).unwrap().sequence(), expected);
+        };
+        check(0, 1);
+        check(0, 2);
+        check(100, 100);
+        check(50, 101);
+        check(u64::MAX, u64::MAX);
+        check(0, u64::MAX);
+    }
+
+    #[test]
+    fn the_format_before_is_brought_into_this_one_by_hand() {
+        let mut title = TitleKeys {
+            format: FORMAT_BEFORE,
+            ..TitleKeys::new("acme", "film-1").unwrap()
+        };
+        for number in 1..=3 {
+            add(&mut title, number, "cbcs", TrackClass::ALL[usize::from(number)], 0).unwrap();
+        }
+        title.set_state(KeyId([2; 16]), KeyState::Revoked).unwrap();
+        title.set_state(KeyId([3; 16]), KeyState::Destroyed).unwrap();
+        let json = write_json(&title.json());
+        assert!(!json.contains("sequence") && !json.contains("mac"), "{json}");
+        let mut old = TitleKeys::parse(json.as_bytes()).unwrap();
+        assert!(old.is_old());
+        assert_eq!(opened(&old), Err(VaultError::NoMac));
+        assert_eq!(old.write(&Secret32::new(TENANT_KEY), 0), Err(VaultError::States));
+        let mut nonce = 100;
+        let mut draw = || -> Result<[u8; 12], VaultError> {
+            nonce += 1;
+            Ok([nonce; 12])
+        };
+        old.upgrade(&Secret32::new(TENANT_KEY), &mut draw).unwrap();
+        old.upgrade(&Secret32::new(TENANT_KEY), &mut draw).unwrap();
+        let states = |title: &TitleKeys| title.keys().iter().map(SealedKey::state).collect::<Vec<_>>();
+        assert_eq!(states(&old), [KeyState::Active, KeyState::Revoked, KeyState::Destroyed]);
+        let new = read(&text(old, 5)).unwrap();
+        assert_eq!(opened(&new).unwrap(), [(1, true)]);
+        let nonces: Vec<u8> = new
+            .keys
+            .iter()
+            .filter_map(|key| key.sealed)
+            .map(|(nonce, _)| nonce[0])
+            .collect();
+        assert_eq!(nonces, [101, 102]);
     }
 
     #[test]
@@ -539,8 +768,8 @@ mod tests {
             ..row
         });
         assert!(matches!(full, Err(VaultError::Count { .. })));
-        let json = title.to_json();
+        let json = text(title.clone(), 0);
         assert!(json.len() <= limits::TITLE_KEYS_SIZE_BYTES_MAX, "{}", json.len());
-        assert_eq!(TitleKeys::parse(json.as_bytes()).unwrap(), title);
+        assert_eq!(read(&json).unwrap(), TitleKeys { sequence: 1, ..title });
     }
 }
