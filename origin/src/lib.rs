@@ -311,6 +311,12 @@ impl Origin {
         }
     }
 
+    /// Makes every cold read of the blocking pool take `delay` longer: what a slow disk does to others can be seen then.
+    #[doc(hidden)]
+    pub fn delay_cold_reads(&self, delay: std::time::Duration) {
+        self.gate.set_delay(delay);
+    }
+
     /// Reads certificate and key again. Blocking.
     pub fn reload(&self) {
         if let Some(tls) = &self.tls {

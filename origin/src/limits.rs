@@ -54,6 +54,9 @@ pub struct LimitsSection {
     pub work_count_max: usize,
     /// Answers of one thread that are being sent at once; more are answered 503.
     pub answer_count_max: usize,
+    /// Bytes of media that one thread built for answers which are being sent (MPEG-TS, encrypted); beyond it media is
+    /// answered 503.
+    pub answer_memory_bytes_max: u64,
     /// Media is answered 503 while requests stand longer than this before a thread comes to them; 0 for never.
     pub delay_ms_max: u64,
 }
@@ -69,6 +72,7 @@ impl Default for LimitsSection {
             send_rate_min: 1_024,
             work_count_max: 1_024,
             answer_count_max: 8_192,
+            answer_memory_bytes_max: 512 << 20,
             delay_ms_max: 250,
         }
     }
@@ -93,6 +97,8 @@ pub struct Limits {
     pub work_count_max: usize,
     /// Answers of a thread that are being sent at once.
     pub answer_count_max: usize,
+    /// Bytes built for answers of a thread that are being sent.
+    pub answer_memory_bytes_max: u64,
     /// Standing delay beyond which media is refused.
     pub delay_max: Option<Duration>,
 }
@@ -121,6 +127,7 @@ impl LimitsSection {
             send_stall_timeout: seconds("limits.send_stall_timeout_s", self.send_stall_timeout_s, 600)?,
             send_size_bytes_min: self.send_rate_min.saturating_mul(self.send_stall_timeout_s),
             work_count_max: count("limits.work_count_max", self.work_count_max)?,
+            answer_memory_bytes_max: self.answer_memory_bytes_max.max(16 << 20),
             answer_count_max: count("limits.answer_count_max", self.answer_count_max)?,
             delay_max: (self.delay_ms_max > 0).then_some(Duration::from_millis(self.delay_ms_max)),
         })

@@ -7,7 +7,8 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
 
 use packager::source::ReadAt;
 use rustix::fs::Advice;
@@ -48,6 +49,8 @@ pub enum Fill {
 pub struct Gate {
     probe: AtomicU8,
     filling: Arc<Semaphore>,
+    /// Milliseconds that every cold read takes longer: a slow disk, for tests.
+    delay_ms: AtomicU32,
     #[cfg(feature = "uring")]
     uring: Option<crate::uring::Ring>,
 }
@@ -58,6 +61,7 @@ impl Gate {
         Gate {
             probe: AtomicU8::new(probe as u8),
             filling: Arc::new(Semaphore::new(fill_count_max)),
+            delay_ms: AtomicU32::new(0),
             #[cfg(feature = "uring")]
             uring: match fill {
                 Fill::Uring => crate::uring::Ring::start(fill_count_max),
@@ -77,6 +81,12 @@ impl Gate {
             self.probe.store(Probe::Nowait as u8, Ordering::Relaxed);
         }
         self
+    }
+
+    /// Makes every cold read take `delay` longer, as on a slow disk.
+    pub fn set_delay(&self, delay: Duration) {
+        let delay_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
+        self.delay_ms.store(delay_ms, Ordering::Relaxed);
     }
 
     /// How the page cache is asked.
@@ -124,7 +134,9 @@ impl Gate {
         if let Some(ring) = &self.uring {
             return ring.fill(file, range, turn).await;
         }
+        let delay = Duration::from_millis(u64::from(self.delay_ms.load(Ordering::Relaxed)));
         let filled = tokio::task::spawn_blocking(move || {
+            std::thread::sleep(delay);
             let filled = read_through(&file, range);
             drop(turn);
             filled

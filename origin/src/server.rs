@@ -17,7 +17,7 @@ use crate::Origin;
 use crate::access::{Policy, Ticket};
 use crate::body::{Body, Delivery};
 use crate::error::{Blame, ServeError};
-use crate::load::{Counted, CountedBody, Load};
+use crate::load::{Built, Counted, CountedBody, Load};
 use crate::metrics::Counters;
 use crate::pulse::Pulse;
 use crate::recent::Recent;
@@ -26,6 +26,8 @@ use crate::route::{self, RepresentationFile, Route, VodResource};
 use crate::vod::{Answer, CachePolicy};
 use crate::{page, respond};
 
+/// Smaller answers are what the bound on their number is for.
+const BUILT_SIZE_BYTES_MIN: usize = 64 << 10;
 /// The label of media, which costs far more than the refusal of it.
 const SEGMENT: &str = "segment";
 
@@ -114,7 +116,11 @@ pub async fn handle(
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| CountedBody::new(body, counted)))
+    let built = response
+        .extensions_mut()
+        .remove::<Built>()
+        .map_or(0, |Built(bytes)| bytes);
+    Ok(response.map(|body| CountedBody::new(body, counted, built)))
 }
 
 /// Every request, from top to bottom.
@@ -354,7 +360,11 @@ async fn serve_route(
             let asset = origin.open(&media).await?;
             let label = vod_label(&resource);
             let answer = Prepared::new(origin.answer(&asset, resource, &policy).await?);
-            let response = respond::answer(wanted, &answer);
+            let mut response = respond::answer(wanted, &answer);
+            let weight = answer.weight_bytes();
+            if label == SEGMENT && weight >= BUILT_SIZE_BYTES_MIN {
+                response.extensions_mut().insert(Built(weight as u64));
+            }
             if origin.access.is_none() {
                 worker.recent.borrow_mut().keep(&request.uri, label, answer);
             }
