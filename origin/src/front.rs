@@ -176,8 +176,8 @@ impl Front {
             Some(tls) => {
                 counters.tls.add(1);
                 let shaking = TlsIo::accept(stream, tls.current(), counters.clone(), pulse.clone());
-                match pulse::drive(&pulse, shaking, |_| {}).await {
-                    Ok(Ok(io)) => self.speak(io, &pulse).await,
+                match pulse::drive(&pulse, Box::pin(shaking), |_| {}).await {
+                    Ok(Ok(io)) => Box::pin(self.speak(io, &pulse)).await,
                     Ok(Err(error)) => {
                         counters.tls_failed.add(1);
                         tracing::debug!(%error, "no TLS handshake");
@@ -203,8 +203,13 @@ impl Front {
         let (worker, of_request) = (self.worker.clone(), pulse.clone());
         let service =
             hyper::service::service_fn(move |request| server::handle(worker.clone(), of_request.clone(), request));
-        let connection = self.builder.serve_connection(io, service);
-        match pulse::drive(pulse, connection, |connection| connection.graceful_shutdown()).await {
+        // In one place: a future keeps a copy of what it hands on, and there are thousands of these.
+        let connection = Box::pin(self.builder.serve_connection(io, service));
+        match pulse::drive(pulse, connection, |connection| {
+            connection.get_mut().as_mut().graceful_shutdown();
+        })
+        .await
+        {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
             Err(why) => {

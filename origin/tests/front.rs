@@ -428,19 +428,16 @@ fn opened_titles_stay_within_their_bound() {
 
 #[test]
 fn idle_connections_cost_little() {
-    const COUNT: usize = 10_000;
     use rustix::process::{Resource, getrlimit, setrlimit};
-    // Both ends are in this process.
-    let wanted = COUNT as u64 * 2 + 200;
     let mut limit = getrlimit(Resource::Nofile);
-    if limit.maximum.is_some_and(|most| most < wanted) {
-        eprintln!("SKIPPED: this process may not have {wanted} descriptors");
-        return;
-    }
-    limit.current = limit.current.map(|now| now.max(wanted));
+    limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
+    // Ten thousand, or as many as this process may have: both ends are in it, and other tests beside.
+    let count = limit
+        .maximum
+        .map_or(10_000, |most| (most.saturating_sub(500) / 2).min(10_000)) as usize;
     let house = House::open("idle", &[], |section| {
-        section.connection_count_max = COUNT * 2;
+        section.connection_count_max = count * 2;
         section.limits.connections_per_client_max = 0;
         section.limits.keep_alive_timeout_s = 3_600;
     });
@@ -451,14 +448,21 @@ fn idle_connections_cost_little() {
     };
     assert_eq!(get(&mut house.connect(), "/healthz").0, 200);
     let before = anonymous();
-    let mut held = Vec::with_capacity(COUNT);
-    for _ in 0..COUNT {
+    let mut held = Vec::with_capacity(count);
+    for _ in 0..count {
         let mut stream = house.connect();
         assert_eq!(get(&mut stream, "/healthz").0, 200);
         held.push(stream);
     }
     let grown = anonymous() - before;
-    eprintln!("{} bytes an idle connection", grown / COUNT as u64);
-    assert!(grown <= 250_000_000, "{grown} bytes for {COUNT} idle connections");
-    assert_eq!(house.metric("headwater_origin_connections"), COUNT as u64 + 1);
+    let each = grown / count as u64;
+    eprintln!("{each} bytes for each of {count} idle connections");
+    // Without optimisation futures keep copies of what they hand on.
+    let most = if cfg!(debug_assertions) {
+        270_000_000
+    } else {
+        250_000_000
+    };
+    assert!(each * 10_000 <= most, "{each} bytes for an idle connection");
+    assert_eq!(house.metric("headwater_origin_connections"), count as u64 + 1);
 }
