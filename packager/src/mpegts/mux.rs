@@ -200,10 +200,13 @@ impl<'a> Segment<'a> {
     }
 }
 
+/// PAT and PMT.
+type Tables = (Vec<u8>, Vec<u8>);
+
 /// A segment that is laid out and written as far as its reader wants.
 pub struct Writer<'a> {
     /// PAT and PMT with their counter, until they are written.
-    tables: Option<((Vec<u8>, Vec<u8>), u8)>,
+    tables: Option<(Tables, u8)>,
     streams: Vec<Stream<'a>>,
     counters: Vec<u8>,
     schedule: std::vec::IntoIter<Emission>,
@@ -241,7 +244,7 @@ impl Writer<'_> {
 }
 
 /// PAT and PMT, each in one packet behind its pointer field.
-fn tables(streams: &[Stream<'_>]) -> Result<(Vec<u8>, Vec<u8>), MuxError> {
+fn tables(streams: &[Stream<'_>]) -> Result<Tables, MuxError> {
     let clock_pid = streams.iter().find(|stream| stream.clock).map(|stream| stream.pid);
     let entries: Vec<StreamEntry> = streams.iter().map(Stream::entry).collect();
     // 0x1fff: no clock, for no tracks (ISO/IEC 13818-1 2.4.4.9).

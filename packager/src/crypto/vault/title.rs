@@ -713,8 +713,8 @@ mod tests {
             format: FORMAT_BEFORE,
             ..TitleKeys::new("acme", "film-1").unwrap()
         };
-        for number in 1..=3 {
-            add(&mut title, number, "cbcs", TrackClass::ALL[usize::from(number)], 0).unwrap();
+        for (number, class) in (1..=3).zip(TrackClass::ALL.into_iter().skip(1)) {
+            add(&mut title, number, "cbcs", class, 0).unwrap();
         }
         title.set_state(KeyId([2; 16]), KeyState::Revoked).unwrap();
         title.set_state(KeyId([3; 16]), KeyState::Destroyed).unwrap();
