@@ -61,11 +61,17 @@ if [[ ! -d $vault ]]; then
   "$headwater" keys create "$vault" --library "$folder/library" --all >/dev/null
   "$headwater" grant new-key "$folder/grant.key" >/dev/null
 fi
-# config FILE VIEWERS: a configuration under keys, in which built segments are kept from so many viewers on.
+# kept VIEWERS: built segments are kept from so many viewers on, where this version keeps any.
+kept() {
+  if grep -q '^hot_viewer_count_min' "$root/headwater.toml"; then
+    printf 'hot_viewer_count_min = %s\n' "$1"
+  fi
+}
+# config FILE VIEWERS: a configuration under keys.
 config() {
   cat >"$1" <<TOML
 [origin]
-hot_viewer_count_min = $2
+$(kept "$2")
 [origin.protection]
 vault = "$vault"
 kek = "$vault.kek"
@@ -76,7 +82,7 @@ TOML
 }
 config "$folder/built.toml" 4000000000
 config "$folder/hot.toml" 6
-printf '[origin]\nhot_viewer_count_min = 4000000000\n' >"$folder/clear.toml"
+printf '[origin]\n%s\n' "$(kept 4000000000)" >"$folder/clear.toml"
 
 # What nginx serves: the very bytes that headwater answers with.
 static=$folder/static
