@@ -134,11 +134,14 @@ with_grant() {
   printf '/%s/%s/~%s/%s\n' "$root" "$media" "$token" "$rest"
 }
 
-protect= grant_key= origin_arguments=()
-if [[ ${1:-} == --protect ]]; then
-  protect=1
+protect='' transcode='' grant_key='' origin_arguments=()
+while [[ ${1:-} == --protect || ${1:-} == --transcode ]]; do
+  case $1 in
+    --protect) protect=1 ;;
+    --transcode) transcode=1 ;;
+  esac
   shift
-fi
+done
 films=()
 films_named "$@"
 install_needs
@@ -157,7 +160,12 @@ work=$(mktemp -d "$target/demo.XXXXXX")
 library=$work/library
 mkdir "$library"
 for film in "${films[@]}"; do
-  add_film "$film" "$library"
+  if [[ -n $transcode && -f $film ]]; then
+    say "Transcoding $film"
+    "$headwater" transcode "$film" --output "$library" >/dev/null || die "$film could not be transcoded"
+  else
+    add_film "$film" "$library"
+  fi
 done
 
 if [[ -n $protect ]]; then

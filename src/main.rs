@@ -7,6 +7,8 @@ mod config;
 #[cfg(feature = "control")]
 mod control;
 #[cfg(feature = "transcode")]
+mod confine;
+#[cfg(feature = "transcode")]
 mod encoders;
 mod grant;
 mod import;

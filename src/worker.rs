@@ -3,12 +3,16 @@
 //! Decoders crash, and grow, on damaged input. Whoever started the job sees an exit code and goes on.
 
 use std::io::Read;
+#[cfg(feature = "transcode")]
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, Signal};
 
 use crate::cli::{Job, WorkerArguments};
+#[cfg(feature = "transcode")]
+use crate::confine::confine;
 
 /// Longest order that is read.
 const ORDER_SIZE_BYTES_MAX: u64 = 1 << 20;
@@ -73,6 +77,10 @@ fn transcode(order: &str) -> anyhow::Result<ExitCode> {
         processor_s: order.limits.processor_s,
         file_size_bytes: order.limits.file_size_bytes,
     })?;
+    // What GStreamer writes of itself, it writes at its start.
+    transcoder::worker::prepare()?;
+    let readable: Vec<&std::path::Path> = order.source.iter().map(PathBuf::as_path).collect();
+    confine(&readable, order.folder.as_deref())?;
     match transcoder::worker::run(&order, &mut std::io::stdout()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => bail!(error),
@@ -86,7 +94,9 @@ fn transcode(_order: &str) -> anyhow::Result<ExitCode> {
 
 #[cfg(feature = "transcode")]
 fn thumbnails(order: &str) -> anyhow::Result<ExitCode> {
-    let order = serde_json::from_str(order).context("order")?;
+    let order: transcoder::thumbnails::Order = serde_json::from_str(order).context("order")?;
+    transcoder::worker::prepare()?;
+    confine(&[&order.video], Some(&order.folder))?;
     match transcoder::thumbnails::make(&order) {
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(error) => bail!(error),

@@ -11,6 +11,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use crate::graph::Element;
+use crate::loudness::Meter;
 use crate::order::{AudioRendition, AudioWork, Coded, Progress};
 use crate::pipeline::{Decoding, PipelineError, Running, Watched, append, lock, stream_time, take};
 use crate::sink::TrackSink;
@@ -48,12 +49,20 @@ pub fn rendition_chain(rendition: &AudioRendition) -> Vec<Element> {
     ]
 }
 
+/// Samples of a frame: the encoder is given whole ones, for it swallows the end of what is less.
+const FRAME_SAMPLES: u64 = 1_024;
+
 /// What went into an encoder.
 #[derive(Default)]
 struct Input {
     segment: gst::FormattedSegment<gst::ClockTime>,
     start_ns: Option<i64>,
     sample_count: u64,
+    /// When the last buffer ended.
+    end: Option<gst::ClockTime>,
+    meter: Option<Meter>,
+    /// What comes now fills up the last frame and does not count.
+    filling: bool,
 }
 
 /// Encodes what `work` says into `folder`; renditions are numbered stream by stream.
@@ -137,6 +146,7 @@ pub(crate) fn run(
             codec_data: hexadecimal(&codec_data),
             start_ns: input.start_ns,
             input_sample_count: input.sample_count,
+            loudness: input.meter.as_ref().map(Meter::finish),
             sample_count,
         });
     }
@@ -157,25 +167,59 @@ fn count_input(
         .ok_or_else(missing)?;
     let pad = encoder.static_pad("sink").ok_or_else(missing)?;
     let frame_size_bytes = u64::from(rendition.channels) * SAMPLE_SIZE_BYTES;
+    let sample_rate = u64::from(rendition.sample_rate.max(1));
+    lock(input).meter = Some(Meter::new(rendition.channels, rendition.sample_rate));
     let input = input.clone();
     pad.add_probe(
         gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM,
-        move |_, info| {
-            let mut input = lock(&input);
-            if let Some(event) = info.event()
-                && let gst::EventView::Segment(event) = event.view()
-                && let Some(segment) = event.segment().downcast_ref::<gst::ClockTime>()
+        move |pad, info| {
+            let mut rest = None;
             {
-                input.segment = segment.clone();
-            }
-            if let Some(buffer) = info.buffer() {
-                if input.start_ns.is_none() {
-                    input.start_ns = buffer.pts().and_then(|time| stream_time(&input.segment, time));
+                let mut input = lock(&input);
+                match info.event().map(|event| event.view()) {
+                    Some(gst::EventView::Segment(event)) => {
+                        if let Some(segment) = event.segment().downcast_ref::<gst::ClockTime>() {
+                            input.segment = segment.clone();
+                        }
+                    }
+                    Some(gst::EventView::Eos(_)) => {
+                        let missing = input.sample_count.next_multiple_of(FRAME_SAMPLES) - input.sample_count;
+                        rest = input.end.filter(|_| missing > 0).map(|end| (end, missing));
+                        input.filling = rest.is_some();
+                    }
+                    _ => {}
                 }
-                input.sample_count += buffer.size() as u64 / frame_size_bytes;
+                if let Some(buffer) = info.buffer().filter(|_| !input.filling) {
+                    if input.start_ns.is_none() {
+                        input.start_ns = buffer.pts().and_then(|time| stream_time(&input.segment, time));
+                    }
+                    let count = buffer.size() as u64 / frame_size_bytes;
+                    input.sample_count += count;
+                    input.end = buffer
+                        .pts()
+                        .map(|time| time + gst::ClockTime::from_nseconds(count * 1_000_000_000 / sample_rate));
+                    if let (Some(meter), Ok(map)) = (&mut input.meter, buffer.map_readable()) {
+                        meter.push(&map);
+                    }
+                }
+            }
+            if let Some((end, count)) = rest {
+                // What is refused here was refused before: the end of the stream says so.
+                let _ = pad.chain(silence(end, count, frame_size_bytes, sample_rate));
             }
             gst::PadProbeReturn::Ok
         },
     );
     Ok(())
+}
+
+/// `count` samples of silence from `start` on.
+fn silence(start: gst::ClockTime, count: u64, frame_size_bytes: u64, sample_rate: u64) -> gst::Buffer {
+    let size = usize::try_from(count * frame_size_bytes).unwrap_or(0);
+    let mut buffer = gst::Buffer::from_mut_slice(vec![0; size]);
+    if let Some(buffer) = buffer.get_mut() {
+        buffer.set_pts(start);
+        buffer.set_duration(gst::ClockTime::from_nseconds(count * 1_000_000_000 / sample_rate));
+    }
+    buffer
 }

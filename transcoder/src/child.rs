@@ -157,7 +157,8 @@ pub fn run(
     if !status.success() {
         return Err(ChildError::Failed { status, complaint });
     }
-    sent.transpose()?;
+    // Whoever knew what to say without having heard all of the order is taken at its word.
+    drop(sent);
     last.ok_or_else(|| ChildError::Garbled("nothing".into()))
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::ladder::Rendition;
+use crate::loudness::Loudness;
 use crate::source::{AudioSource, SourceInfo, VideoSource};
 
 /// One piece of work in a process of its own.
@@ -113,6 +114,8 @@ pub struct Coded {
     pub start_ns: Option<i64>,
     /// Sound: samples a channel that went in.
     pub input_sample_count: u64,
+    /// Sound: how loud it is.
+    pub loudness: Option<Loudness>,
     /// Samples that came out.
     pub sample_count: u64,
 }

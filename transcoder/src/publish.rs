@@ -12,6 +12,7 @@ use packager::track::TrackDescription;
 use crate::encoder::HdrSignal;
 use crate::ladder::{Rendition, VideoCodec};
 use crate::order::{Coded, samples_name, table_name};
+use crate::report::{self, AudioReport, Report, VideoReport};
 use crate::source::VideoSource;
 use crate::staging::Staging;
 use crate::table::CodedSample;
@@ -30,13 +31,21 @@ const CUT_OFF_MS: i64 = 2_000;
 pub(crate) fn assemble(job: &TranscodeJob, plan: &Plan, staging: &Staging, folder: &Path) -> Result<(), JobError> {
     let mut tracks = Vec::new();
     let mut end_ms = 0;
+    let zero_ns = zero_ns(plan, staging)?;
+    let mut report = Report {
+        source: plan.source.clone(),
+        refused: plan.refused.clone(),
+        encoders: plan.encoders.clone(),
+        video: Vec::new(),
+        audio: Vec::new(),
+    };
     if let Some(video) = &plan.source.video {
-        let (made, video_end_ms) = videos(job, plan, video, staging, folder)?;
+        let (made, video_end_ms) = videos(plan, video, zero_ns, staging, folder, &mut report.video)?;
         tracks.extend(made);
         end_ms = video_end_ms;
     }
     if !plan.audio.is_empty() {
-        let (made, audio_end_ms) = sounds(job, plan, staging, folder)?;
+        let (made, audio_end_ms) = sounds(job, plan, zero_ns, staging, folder, &mut report.audio)?;
         tracks.extend(made);
         end_ms = end_ms.max(audio_end_ms);
     }
@@ -72,7 +81,28 @@ pub(crate) fn assemble(job: &TranscodeJob, plan: &Plan, staging: &Staging, folde
             .collect(),
     };
     let text = serde_json::to_vec_pretty(&manifest).map_err(|error| JobError::Mismatch(error.to_string()))?;
-    Ok(write_synced(&folder.join(FILE_NAME), &text)?)
+    write_synced(&folder.join(FILE_NAME), &text)?;
+    let text = serde_json::to_vec_pretty(&report).map_err(|error| JobError::Mismatch(error.to_string()))?;
+    Ok(write_synced(&folder.join(report::FILE_NAME), &text)?)
+}
+
+/// The instant of the source that becomes zero. Transport streams begin at any time: there it is the earliest of any
+/// track. In other containers a late start is meant.
+fn zero_ns(plan: &Plan, staging: &Staging) -> Result<i64, JobError> {
+    if !plan.source.container.starts_with("video/mpeg") {
+        return Ok(0);
+    }
+    let mut earliest = None;
+    if !plan.audio.is_empty() {
+        let coded = read_coded(&staging.piece(AUDIO_NAME))?;
+        earliest = coded.iter().filter_map(|coded| coded.start_ns).min();
+    }
+    if !plan.chunks.is_empty() {
+        let joined = join(plan, staging, 0)?;
+        let shown = joined.samples.iter().map(|sample| sample.presentation_ns).min();
+        earliest = earliest.into_iter().chain(shown).min();
+    }
+    Ok(earliest.unwrap_or(0))
 }
 
 fn entry(file: String, said: &TrackSaid, description: Option<TrackDescription>) -> ManifestTrack {
@@ -93,29 +123,37 @@ struct Joined {
     codec_data: Vec<u8>,
 }
 
+impl Joined {
+    fn size_bytes(&self) -> u64 {
+        self.samples.iter().map(|sample| u64::from(sample.size)).sum()
+    }
+}
+
 fn videos(
-    job: &TranscodeJob,
     plan: &Plan,
     video: &VideoSource,
+    zero_ns: i64,
     staging: &Staging,
     folder: &Path,
+    reports: &mut Vec<VideoReport>,
 ) -> Result<(Vec<ManifestTrack>, i64), JobError> {
-    let mut made: Vec<(&Rendition, Joined)> = Vec::with_capacity(plan.renditions.len());
-    for (number, (rendition, _)) in plan.renditions.iter().enumerate() {
-        made.push((rendition, join(plan, staging, number)?));
+    let mut made: Vec<(&Rendition, &String, Joined)> = Vec::with_capacity(plan.renditions.len());
+    for (number, (rendition, encoder)) in plan.renditions.iter().enumerate() {
+        made.push((rendition, encoder, join(plan, staging, number)?));
     }
     // Large before small, heavy before light: the order in which the origin names them.
-    made.sort_by_key(|(rendition, joined)| {
-        let size_bytes: u64 = joined.samples.iter().map(|sample| u64::from(sample.size)).sum();
-        std::cmp::Reverse((u64::from(rendition.width) * u64::from(rendition.height), size_bytes))
+    made.sort_by_key(|(rendition, _, joined)| {
+        let area = u64::from(rendition.width) * u64::from(rendition.height);
+        std::cmp::Reverse((area, joined.size_bytes()))
     });
     let mut tracks = Vec::with_capacity(made.len());
     let mut shown: Option<(Vec<i64>, Vec<i64>)> = None;
     let mut end_ms = 0;
-    for (number, (rendition, joined)) in made.iter().enumerate() {
+    for (number, (rendition, encoder, joined)) in made.into_iter().enumerate() {
         let times = timing::of_video(&joined.samples, video.frame_rate)?;
-        check_alignment(rendition, joined, &mut shown)?;
-        let description = describe(rendition, video, &times, joined)?;
+        let start = times.start - timing::ticks(zero_ns, times.timescale);
+        check_alignment(rendition, &joined, &mut shown)?;
+        let description = describe(rendition, video, &times, &joined)?;
         let file = format!("v{}.mp4", number + 1);
         let samples = joined
             .samples
@@ -130,19 +168,26 @@ fn videos(
             &folder.join(&file),
             &description,
             times.timescale,
-            -times.start,
+            -start,
             samples,
             &joined.pieces,
         )?;
         let ticks: i64 = times.samples.iter().map(|time| i64::from(time.duration)).sum();
-        end_ms = (times.start + ticks) * 1_000 / i64::from(times.timescale.get());
+        end_ms = (start + ticks) * 1_000 / i64::from(times.timescale.get());
         let said = TrackSaid {
             language: "und".into(),
             ..TrackSaid::default()
         };
+        reports.push(VideoReport {
+            file: file.clone(),
+            rendition: rendition.clone(),
+            encoder: encoder.clone(),
+            frame_count: joined.samples.len() as u64,
+            size_bytes: joined.size_bytes(),
+            constant_rate: times.constant_rate,
+        });
         tracks.push(entry(file, &said, Some(description)));
     }
-    let _ = job;
     Ok((tracks, end_ms))
 }
 
@@ -251,8 +296,10 @@ fn describe(
 fn sounds(
     job: &TranscodeJob,
     plan: &Plan,
+    zero_ns: i64,
     staging: &Staging,
     folder: &Path,
+    reports: &mut Vec<AudioReport>,
 ) -> Result<(Vec<ManifestTrack>, i64), JobError> {
     let piece = staging.piece(AUDIO_NAME);
     let coded = read_coded(&piece)?;
@@ -279,14 +326,14 @@ fn sounds(
         };
         let config = bytes_of(&coded.codec_data).ok_or_else(|| wrong("a damaged configuration"))?;
         let description = sample_entry::aac(&facts, &config).map_err(|error| wrong(&error.to_string()))?;
-        let start = timing::ticks(coded.start_ns.unwrap_or(0), timescale);
+        let start = timing::ticks(coded.start_ns.unwrap_or(zero_ns) - zero_ns, timescale);
         // The last frame ends with the last sample that went in.
         let frames = samples.len() as u64;
         let whole = frames * u64::from(AAC_FRAME_SAMPLES);
         let heard = coded.input_sample_count + AAC_PRIMING_SAMPLES.unsigned_abs();
         let excess = u32::try_from(whole.saturating_sub(heard)).unwrap_or(u32::MAX);
         let last_duration = AAC_FRAME_SAMPLES.saturating_sub(excess).max(1);
-        if whole < heard {
+        if whole + u64::from(AAC_FRAME_SAMPLES) < heard {
             return Err(wrong("fewer samples came out than went in"));
         }
         let rows = samples.iter().enumerate().map(|(at, sample)| TrackSample {
@@ -311,16 +358,18 @@ fn sounds(
         )?;
         let ticks = i64::try_from(coded.input_sample_count).unwrap_or(i64::MAX / 2_000);
         end_ms = end_ms.max((start + ticks) * 1_000 / i64::from(timescale.get()));
-        tracks.push(entry(
-            file,
-            &said_of(
-                job,
-                &stream.stream_id,
-                stream.language.as_deref(),
-                stream.title.as_deref(),
-            ),
-            Some(description),
-        ));
+        reports.push(AudioReport {
+            file: file.clone(),
+            rendition: *rendition,
+            loudness: coded.loudness,
+        });
+        let said = said_of(
+            job,
+            &stream.stream_id,
+            stream.language.as_deref(),
+            stream.title.as_deref(),
+        );
+        tracks.push(entry(file, &said, Some(description)));
     }
     Ok((tracks, end_ms))
 }

@@ -143,13 +143,13 @@ impl VideoSource {
     /// Size in which pictures are seen: upright, with square samples. The side that has fewer samples than it should is
     /// stretched, so that nothing that was coded is lost.
     pub fn display_size(&self) -> (u32, u32) {
-        let (width, height) = (u64::from(self.width), u64::from(self.height));
+        let (width, height) = (u128::from(self.width), u128::from(self.height));
         let (horizontal, vertical) = self.sample_aspect_ratio;
         let (horizontal, vertical) = match (horizontal, vertical) {
             (0, _) | (_, 0) => (1, 1),
-            (horizontal, vertical) => (u64::from(horizontal), u64::from(vertical)),
+            (horizontal, vertical) => (u128::from(horizontal), u128::from(vertical)),
         };
-        let stretched = |side: u64, by: u64, over: u64| (side * by * 2).div_ceil(over).div_ceil(2).max(1);
+        let stretched = |side: u128, by: u128, over: u128| (side * by * 2).div_ceil(over).div_ceil(2).max(1);
         let (width, height) = match horizontal >= vertical {
             true => (stretched(width, horizontal, vertical), height),
             false => (width, stretched(height, vertical, horizontal)),
@@ -162,7 +162,7 @@ impl VideoSource {
     }
 }
 
-fn narrow(side: u64) -> u32 {
+fn narrow(side: u128) -> u32 {
     u32::try_from(side).unwrap_or(u32::MAX)
 }
 

@@ -43,26 +43,31 @@ pub struct Staging {
 impl Staging {
     /// Opens or makes the folder of the job named `key` in `library`.
     pub fn open(library: &Path, key: &str) -> Result<Staging, StagingError> {
-        let all = library.join(FOLDER_NAME);
-        let folder = all.join(key);
-        std::fs::create_dir_all(&folder).map_err(io(&folder))?;
+        let folder = library.join(FOLDER_NAME).join(key);
         let path = folder.join("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(io(&path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StagingError::Busy(folder)),
-            Err(TryLockError::Error(error)) => return Err(io(&path)(error).into()),
+        loop {
+            std::fs::create_dir_all(&folder).map_err(io(&folder))?;
+            let lock = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)
+                .map_err(io(&path))?;
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(StagingError::Busy(folder)),
+                Err(TryLockError::Error(error)) => return Err(io(&path)(error).into()),
+            }
+            // Whoever had it before may just have removed it: then this lock holds a file that nobody sees.
+            let locked = lock.metadata().map_err(io(&path))?.ino();
+            if std::fs::metadata(&path).is_ok_and(|seen| seen.ino() == locked) {
+                return Ok(Staging {
+                    folder,
+                    library: library.to_owned(),
+                    _lock: lock,
+                });
+            }
         }
-        Ok(Staging {
-            folder,
-            library: library.to_owned(),
-            _lock: lock,
-        })
     }
 
     /// Where the piece `name` lies when it is finished.

@@ -183,6 +183,7 @@ pub(crate) fn run(
             codec_data: hexadecimal(&codec_data),
             start_ns: None,
             input_sample_count: kept,
+            loudness: None,
             sample_count,
         });
     }

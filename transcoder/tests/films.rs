@@ -53,8 +53,14 @@ impl Drop for Scratch {
 /// The worker that cargo builds beside this test.
 fn worker() -> Program {
     let test = std::env::current_exe().unwrap();
+    let path = test.parent().unwrap().parent().unwrap().join("examples/worker");
+    assert!(
+        path.exists(),
+        "no {}: cargo build -p transcoder --example worker",
+        path.display()
+    );
     Program {
-        path: test.parent().unwrap().parent().unwrap().join("examples/worker"),
+        path,
         arguments: Vec::new(),
     }
 }
@@ -127,6 +133,7 @@ fn ffprobe(path: &Path, arguments: &str) -> Vec<String> {
         .unwrap()
         .lines()
         .map(|line| line.trim_end_matches(',').to_owned())
+        .filter(|line| !line.is_empty())
         .collect()
 }
 

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# dev.d/bench-transcode.sh [FILE]: the default ladder by headwater, whole and in chunks, and by one ffmpeg command with the
+# same sizes, presets, caps and key frames; then each rendition's PSNR against the source. HEADWATER names a built binary.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=setup.sh
+source "$root/dev.d/setup.sh"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+need ffmpeg ffmpeg
+need jq jq
+install_missing
+headwater=${HEADWATER:-$(target_dir)/release/headwater}
+[[ -x $headwater ]] || die "there is no $headwater; build it or name one with HEADWATER"
+
+# Moving detail with grain, so that encoders have to work.
+film=${1:-}
+if [[ -z $film ]]; then
+  film=$work/film.mp4
+  ffmpeg -v error -f lavfi -i "testsrc2=s=1280x720:r=25:d=${SECONDS_OF_FILM:-40},noise=alls=6:allf=t" -f lavfi \
+    -i "sine=f=440:r=48000:d=${SECONDS_OF_FILM:-40}" -c:v libx264 -preset veryfast -crf 16 -pix_fmt yuv420p -c:a aac -shortest \
+    "$film"
+fi
+
+# timed NAME COMMAND…: seconds in hundredths, in a variable of that name.
+timed() {
+  local name=$1 begun ended
+  shift
+  begun=$(date +%s%N)
+  "$@" >"$work/$name.log" 2>&1 || { cat "$work/$name.log" >&2; die "$name failed"; }
+  ended=$(date +%s%N)
+  printf -v "$name" '%d' $(((ended - begun) / 10000000))
+}
+
+by_headwater() {
+  "$headwater" transcode "$film" --output "$1" --device cpu --no-thumbnails "${@:2}"
+}
+
+# The renditions that headwater chose, for ffmpeg: name, width, height, preset, quality, cap.
+renditions() {
+  jq -r '.video[] | "\(.file) \(.rendition.width) \(.rendition.height) \(.rendition.preset) \(.rendition.quality) \(.rendition.bitrate_kbps)"' \
+    "$work"/whole/*/report.json
+}
+
+by_ffmpeg() {
+  local count=0 graph='' outputs=() file width height preset quality cap
+  while read -r file width height preset quality cap; do
+    graph+="[s$count]scale=$width:$height:flags=lanczos[v$count];"
+    outputs+=(-map "[v$count]" -c:v libx264 -preset "$preset" -crf "$quality" -maxrate "${cap}k" -bufsize "${cap}k"
+      -force_key_frames 'expr:gte(t,n_forced*2)' -g 100000 -keyint_min 50000 -an -f mp4 "$work/ffmpeg-$file")
+    count=$((count + 1))
+  done < <(renditions)
+  local splits
+  splits=$(for ((i = 0; i < count; i++)); do printf '[s%d]' "$i"; done)
+  ffmpeg -v error -nostdin -y -i "$film" -filter_complex "[0:v]split=$count$splits;${graph%;}" "${outputs[@]}" \
+    -map '0:a?' -c:a aac -b:a 160k -f mp4 "$work/ffmpeg-audio.mp4"
+}
+
+psnr() {
+  ffmpeg -v info -nostdin -i "$1" -i "$film" -lavfi "[1:v]scale=$2:$3:flags=lanczos[r];[0:v][r]psnr" -f null - 2>&1 |
+    sed -n 's/.*average:\([0-9.]*\).*/\1/p'
+}
+
+timed whole by_headwater "$work/whole" --workers 1 --chunk 3600
+timed chunks by_headwater "$work/chunks" --chunk 10
+timed ffmpeg by_ffmpeg
+seconds() { printf '%d.%02d' $(($1 / 100)) $(($1 % 100)); }
+say "headwater, whole       $(seconds "$whole") s"
+say "headwater, in chunks   $(seconds "$chunks") s"
+say "ffmpeg                 $(seconds "$ffmpeg") s"
+say "speed against ffmpeg   $((ffmpeg * 100 / whole)) % whole, $((ffmpeg * 100 / chunks)) % in chunks"
+while read -r file width height _ _ _; do
+  for made in "$work"/whole/*/"$file" "$work"/chunks/*/"$file" "$work/ffmpeg-$file"; do
+    printf '%-10s %5dx%-5d %9d bytes  PSNR %s dB\n' "$(basename "$(dirname "$(dirname "$made")")")" "$width" "$height" \
+      "$(stat --format %s "$made")" "$(psnr "$made" "$width" "$height")"
+  done
+done < <(renditions)
