@@ -246,7 +246,7 @@ fn all_renditions_have_the_sources_pictures_and_key_frames_at_the_same_instants(
         &["0.000000", "2.000000", "4.000000", "6.000000"],
     );
     check(
-        "ntsc.mkv",
+        "ntsc.mp4",
         &film("30000/1001"),
         Some(2),
         &["0.000000", "2.002000", "4.004000", "6.006000"],
