@@ -87,7 +87,7 @@ pub enum Said {
     /// How far it is.
     Progress(Progress),
     /// The end of a probe.
-    Source(SourceInfo),
+    Source(Box<SourceInfo>),
     /// The end of encoding: what became of each rendition, in the order of the work.
     Coded(Vec<Coded>),
     /// The end of a test: pictures coded in so many milliseconds.

@@ -259,7 +259,7 @@ pub fn probe(source: &Path, program: &Program, cancel: &AtomicBool) -> Result<So
         work: Work::Probe,
     };
     match child::run(program, &order, cancel, |_| {}) {
-        Ok(Said::Source(source)) => Ok(source),
+        Ok(Said::Source(source)) => Ok(*source),
         Ok(_) => Err(JobError::Probe(ChildError::Garbled("another answer".into()))),
         Err(ChildError::Cancelled) => Err(JobError::Cancelled),
         Err(error) => Err(JobError::Probe(error)),

@@ -33,7 +33,7 @@ pub fn run(order: &Order, out: &mut dyn Write) -> Result<(), PipelineError> {
             let _ = write(&Said::Progress(progress));
         };
         match &order.work {
-            Work::Probe => Said::Source(probe::run(source()?)?),
+            Work::Probe => Said::Source(Box::new(probe::run(source()?)?)),
             Work::Video(work) => Said::Coded(video_work::run(source()?, folder()?, work, &mut progress)?),
             Work::Audio(work) => Said::Coded(audio_work::run(source()?, folder()?, work, &mut progress)?),
             Work::SelfTest(rendition, factory) => {

@@ -1,5 +1,5 @@
 //! Whole jobs over films that ffmpeg makes, judged by ffprobe and ffmpeg.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can not go on has failed")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
