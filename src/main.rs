@@ -4,10 +4,10 @@
 mod check;
 mod cli;
 mod config;
-#[cfg(feature = "control")]
-mod control;
 #[cfg(feature = "transcode")]
 mod confine;
+#[cfg(feature = "control")]
+mod control;
 #[cfg(feature = "transcode")]
 mod encoders;
 mod grant;

@@ -250,7 +250,9 @@ fn bytes_are_the_same_with_and_without() {
         // Takes little at a time: sends are cut everywhere. Not less than a few of loopback's segments of 64 KiB: below,
         // the kernel itself waits for seconds between them.
         let mut slow = house.secure(&[&rustls::version::TLS13], &[b"http/1.1"]);
-        socket2::SockRef::from(&slow.sock).set_recv_buffer_size(256 << 10).unwrap();
+        socket2::SockRef::from(&slow.sock)
+            .set_recv_buffer_size(256 << 10)
+            .unwrap();
         for representation in &asset.presentation.representations {
             let count = representation.segments.segments().len();
             for form in ["cmaf", "ts"] {

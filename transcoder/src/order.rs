@@ -82,7 +82,6 @@ pub struct AudioRendition {
 
 /// What a worker says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "one at a time is read from the worker")]
 pub enum Said {
     /// How far it is.
     Progress(Progress),

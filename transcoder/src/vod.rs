@@ -101,7 +101,7 @@ pub struct TrackSaid {
 pub enum JobError {
     /// The source could not be looked into.
     #[error("the source can not be read: {0}")]
-    Probe(#[source] ChildError),
+    Probe(ChildError),
     /// There is nothing in it.
     #[error("nothing in the source can be transcoded{}", reasons(.0))]
     Empty(Vec<Refused>),
@@ -112,12 +112,12 @@ pub enum JobError {
     #[error("{0}")]
     NoEncoder(String),
     /// A piece failed.
-    #[error("{piece}: {source}")]
+    #[error("{piece}: {why}")]
     Piece {
         /// Which.
         piece: String,
         /// Why.
-        source: ChildError,
+        why: ChildError,
     },
     /// What workers made does not fit together.
     #[error("{0}")]
@@ -604,7 +604,7 @@ fn make(
         };
         return Err(JobError::Piece {
             piece: piece.name.clone(),
-            source: error,
+            why: error,
         });
     }
 }
