@@ -28,7 +28,7 @@ pub struct Seen {
 }
 
 /// An attack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Attack {
     /// Request heads that never end.
     Slowloris,
@@ -42,18 +42,6 @@ pub enum Attack {
     Continuation,
     /// HTTP/2 answers asked for and never given room.
     NoWindow,
-}
-
-impl Attack {
-    /// All of them.
-    pub const ALL: [Attack; 6] = [
-        Attack::Slowloris,
-        Attack::SlowBody,
-        Attack::SlowRead,
-        Attack::Resets,
-        Attack::Continuation,
-        Attack::NoWindow,
-    ];
 }
 
 /// One round of abuse.

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::abuse::{Attack, Plan};
 use crate::load::{Load, Mix};
@@ -84,6 +84,9 @@ struct RunArguments {
 struct AbuseArguments {
     #[command(flatten)]
     whom: Whom,
+    /// Which attacks; malformed requests always come too [default: all].
+    #[arg(long, value_enum, value_delimiter = ',')]
+    attacks: Vec<Attack>,
     /// Connections of each slow attack.
     #[arg(long, default_value_t = 500)]
     connections: usize,
@@ -172,7 +175,11 @@ async fn abuse(arguments: AbuseArguments) -> anyhow::Result<Vec<String>> {
         pid: arguments.pid,
     };
     let mut missed = Vec::new();
-    let rounds = Attack::ALL.into_iter().map(Some).chain([None]);
+    let attacks = match arguments.attacks.as_slice() {
+        [] => Attack::value_variants(),
+        chosen => chosen,
+    };
+    let rounds = attacks.iter().copied().map(Some).chain([None]);
     for attack in rounds {
         let report = abuse::round(&plan, attack, &targets).await?;
         let name = report
