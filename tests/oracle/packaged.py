@@ -48,7 +48,7 @@ def package(run, source, out, form, *arguments):
     except RuntimeError as error:
         run.report.check(f"{source.name} {form}", "is packaged, or refused for a reason",
                          "no form asked for can carry it" in str(error) or "no mapping" in str(error)
-                         or run.damaged(source), str(error)[:300])
+                         or "too many slices or tiles" in str(error) or run.damaged(source), str(error)[-300:])
         return None
     return Path(said.splitlines()[-1])
 

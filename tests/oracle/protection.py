@@ -98,6 +98,11 @@ class Run:
                 shutil.copytree(folder, library / folder.name)
         rows = self.site.open(library)
         rows = [row for row in rows if row["playable"] and only in row["path"]]
+        # Whose source is encrypted is a title only for those who have the key, as `origin/tests/titles` shows.
+        sealed_sources = [row for row in rows if any("no key" in refusal["why"] for refusal in row["refused"])]
+        for row in sealed_sources:
+            self.count("titles whose source is encrypted, left out")
+            rows.remove(row)
         rows = in_turns(rows, None if self.whole or only else TITLE_COUNT_MAX)
         # Of every three titles one has the same keys from end to end, one has others as it goes, and one has a clear
         # beginning too.
