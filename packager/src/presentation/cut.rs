@@ -112,3 +112,91 @@ fn representation(named: Named, cut: Cut, trick_frames: Vec<TrickFrame>) -> Repr
         bandwidths,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::form::Form;
+    use crate::index::{IndexWriter, NewSample};
+    use crate::isobmff::fixture;
+    use crate::presentation::{HlsDescription, NewPresentation, Presentation};
+    use crate::track::{MediaDescription, Track};
+
+    /// 30 s at 25 pictures a second. A sync sample is shown each second, and all but the first are followed by `leading`
+    /// pictures that are shown before them.
+    fn open_gops(height: u32, leading: i32) -> NewRepresentation {
+        let mut description = fixture::video();
+        if let MediaDescription::Video(video) = &mut description.media {
+            (video.width, video.height) = (height * 16 / 9, height);
+        }
+        let mut writer = IndexWriter::new(Timescale::MPEG_TS);
+        for at in 0..750 - leading {
+            // As if the first group had pictures in front of it too.
+            let (group, in_group) = match at {
+                0 => (0, 0),
+                _ => ((at + leading) / 25, (at + leading) % 25),
+            };
+            let shown = match in_group {
+                0 => group * 25,
+                _ if in_group <= leading => group * 25 - leading + in_group - 1,
+                _ => group * 25 + in_group - leading,
+            };
+            writer
+                .push(NewSample {
+                    offset: at as u64 * 1_000,
+                    size: 1_000,
+                    duration: 3_600,
+                    composition_offset: (shown - at) * 3_600,
+                    sync: in_group == 0,
+                })
+                .unwrap();
+        }
+        let index = writer.finish(0).unwrap();
+        NewRepresentation {
+            source: 0,
+            content: Content::Samples(Track { description, index }),
+            language: "und".into(),
+            label: None,
+            roles: Vec::new(),
+            default: false,
+        }
+    }
+
+    #[test]
+    fn open_gops_are_cut_as_often_as_closed_ones() {
+        let check = |leading: &[i32]| {
+            let tracks = (1..)
+                .zip(leading)
+                .map(|(at, leading)| open_gops(at * 180, *leading))
+                .collect();
+            let presentation = Presentation::assemble(NewPresentation {
+                title: String::new(),
+                tracks,
+                refused: Vec::new(),
+                target: SegmentTarget::DEFAULT,
+                hls: HlsDescription::default(),
+            });
+            let presentation = presentation.unwrap();
+            // The highest picture comes first.
+            for (representation, leading) in presentation.representations.iter().zip(leading.iter().rev()) {
+                let first = |number: i32| (number * 100 - leading).max(0) as u32;
+                let firsts: Vec<u32> = representation
+                    .segments
+                    .segments()
+                    .iter()
+                    .map(|s| s.samples.start)
+                    .collect();
+                assert_eq!(firsts, Vec::from_iter((0..8).map(first)), "{leading} pictures");
+            }
+            assert_eq!(
+                presentation.video_sets(Form::Cmaf).len(),
+                1,
+                "{leading:?}: players may switch"
+            );
+        };
+        check(&[0]);
+        check(&[2]);
+        check(&[2, 2]);
+        check(&[2, 3, 0]);
+    }
+}
