@@ -1,70 +1,36 @@
 //! What clients may cost: slow ones, greedy ones, idle ones, slow disks, many titles, and a change of guard.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod shared;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use origin::config::Section;
 use origin::{Inherited, Origin};
-use tokio::sync::watch;
+
+use shared::{FRAGMENTED, LARGE_SEGMENTS, Running};
 
 /// Some megabytes in one range a segment, made once; `None`, loudly, without ffmpeg.
 fn film() -> Option<&'static Path> {
     static FILM: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let picture = "testsrc2=size=640x360:rate=25:duration=12,noise=alls=60:allf=t";
     let made = FILM.get_or_init(|| {
-        let encode = [
-            "-f",
-            "lavfi",
-            "-i",
-            picture,
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-b:v",
-            "12M",
-            "-g",
-            "50",
-        ];
-        make("front-film.mp4", &encode)
+        let noise = shared::noise(12);
+        let arguments = [&["-f", "lavfi", "-i", &noise][..], &LARGE_SEGMENTS, &FRAGMENTED].concat();
+        shared::film("front-film.mp4", &arguments)
     });
     made.as_deref()
-}
-
-/// What ffmpeg makes by `arguments`, as a file kept for the next run.
-fn make(name: &str, arguments: &[&str]) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    let part = path.with_extension("part.mp4");
-    let done = Command::new("ffmpeg")
-        .args(["-v", "error", "-y"])
-        .args(arguments)
-        .args(["-movflags", "+frag_keyframe+empty_moov+default_base_moof"])
-        .arg(&part)
-        .status();
-    if !done.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: ffmpeg is not installed or can not encode H.264");
-        return None;
-    }
-    std::fs::rename(part, &path).unwrap();
-    Some(path)
 }
 
 /// A running origin; stops and removes everything when dropped.
 struct House {
     folder: PathBuf,
     origin: Arc<Origin>,
-    address: SocketAddr,
-    stop: watch::Sender<bool>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    running: Running,
 }
 
 impl House {
@@ -77,18 +43,15 @@ impl House {
         let mut section = section(&folder);
         settings(&mut section);
         let origin = Origin::new(section.check().unwrap()).unwrap();
-        let (stop, address, thread) = start(origin.clone(), None);
         House {
+            running: Running::start(&origin, None),
             folder,
             origin,
-            address,
-            stop,
-            thread: Some(thread),
         }
     }
 
     fn connect(&self) -> TcpStream {
-        connect(self.address)
+        connect(self.running.addresses.plain.unwrap())
     }
 
     fn metric(&self, name: &str) -> u64 {
@@ -121,10 +84,7 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
+        self.running.end();
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
 }
@@ -138,23 +98,6 @@ fn section(folder: &Path) -> Section {
         segment_duration_ms: 2_000,
         ..Section::default()
     }
-}
-
-type Started = (watch::Sender<bool>, SocketAddr, std::thread::JoinHandle<()>);
-
-fn start(origin: Arc<Origin>, listener: Option<TcpListener>) -> Started {
-    let (stop, stopped) = watch::channel(false);
-    let (tell, told) = mpsc::channel();
-    let inherited = listener.map(|plain| Inherited {
-        plain: Some(plain),
-        tls: None,
-    });
-    let thread = std::thread::spawn(move || {
-        let started = |addresses: origin::Addresses| tell.send(addresses.plain.unwrap()).unwrap();
-        origin.serve_at(inherited, stopped, started).unwrap();
-    });
-    let address = told.recv_timeout(Duration::from_secs(10)).unwrap();
-    (stop, address, thread)
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -276,10 +219,11 @@ fn a_change_of_guard_fails_no_request() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let next = || {
         let origin = Origin::new(section(&house.folder).check().unwrap()).unwrap();
-        start(origin, Some(listener.try_clone().unwrap()))
+        let plain = Some(listener.try_clone().unwrap());
+        Running::start(&origin, Some(Inherited { plain, tls: None }))
     };
-    let (mut stop, address, thread) = next();
-    let mut thread = Some(thread);
+    let mut guard = next();
+    let address = guard.addresses.plain.unwrap();
     let (over, count) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for client in 0..4 {
@@ -303,15 +247,11 @@ fn a_change_of_guard_fails_no_request() {
             let before = count.load(Ordering::Relaxed);
             wait_for("requests go on", || count.load(Ordering::Relaxed) > before + 20);
             // As a service manager does it: the old one ends, what comes meanwhile waits in the socket.
-            stop.send(true).unwrap();
-            thread.take().unwrap().join().unwrap();
-            let (now_stop, _, now_thread) = next();
-            (stop, thread) = (now_stop, Some(now_thread));
+            guard.end();
+            guard = next();
         }
         over.store(true, Ordering::Relaxed);
     });
-    stop.send(true).unwrap();
-    thread.take().unwrap().join().unwrap();
 }
 
 #[test]
@@ -388,11 +328,16 @@ fn opened_titles_stay_within_their_bound() {
         "-g",
         "60",
     ];
-    let Some(short) = make("front-short.mp4", &encode) else {
+    let encode = [&encode[..], &FRAGMENTED].concat();
+    let Some(short) = shared::film("front-short.mp4", &encode) else {
         return;
     };
-    let looped = ["-stream_loop", "299", "-i", short.to_str().unwrap(), "-c", "copy"];
-    let Some(long) = make("front-two-hours.mp4", &looped) else {
+    let looped = [
+        &["-stream_loop", "299", "-i", short.to_str().unwrap(), "-c", "copy"][..],
+        &FRAGMENTED,
+    ]
+    .concat();
+    let Some(long) = shared::film("front-two-hours.mp4", &looped) else {
         return;
     };
     let (bound, count) = (16 << 20, 40_u64);

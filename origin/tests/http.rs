@@ -1,24 +1,25 @@
 //! The origin over a loopback socket, asked in raw HTTP bytes.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod shared;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use origin::Origin;
 use origin::config::Section;
-use tokio::sync::watch;
+
+use shared::Running;
 
 /// A running origin over a library of its own; stops and removes everything when dropped.
 struct House {
     folder: PathBuf,
     address: SocketAddr,
-    stop: watch::Sender<bool>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    running: Running,
 }
 
 impl House {
@@ -46,15 +47,11 @@ impl House {
             ..Section::default()
         };
         let origin = Origin::new(section.check().unwrap()).unwrap();
-        let (stop, stopped) = watch::channel(false);
-        let (tell, told) = mpsc::channel();
-        let thread = std::thread::spawn(move || origin.serve(stopped, |address| tell.send(address).unwrap()).unwrap());
-        let address = told.recv_timeout(Duration::from_secs(10)).unwrap();
+        let running = Running::start(&origin, None);
         Some(House {
             folder,
-            address,
-            stop,
-            thread: Some(thread),
+            address: running.addresses.plain.unwrap(),
+            running,
         })
     }
 
@@ -122,10 +119,7 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
+        self.running.end();
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
 }
@@ -533,7 +527,7 @@ fn a_stop_lets_a_running_answer_end() {
         .unwrap();
     let mut first = [0; 1];
     stream.read_exact(&mut first).unwrap();
-    house.stop.send(true).unwrap();
+    house.running.stop.send(true).unwrap();
     let mut rest = first.to_vec();
     stream.read_to_end(&mut rest).unwrap();
     assert!(rest.ends_with(&whole), "the answer was cut short");

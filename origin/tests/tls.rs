@@ -1,28 +1,29 @@
 //! The origin behind TLS: both versions, both protocols, the same bytes as without.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod shared;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use origin::Origin;
 use origin::config::Section;
 use origin::tls::TlsSection;
-use origin::{Addresses, Origin};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
-use tokio::sync::watch;
+
+use shared::{FRAGMENTED, LARGE_SEGMENTS, Running};
 
 /// A running origin; stops and removes everything when dropped.
 struct House {
     folder: PathBuf,
     origin: Arc<Origin>,
-    addresses: Addresses,
     certificate: rcgen::Certificate,
-    stop: watch::Sender<bool>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    running: Running,
 }
 
 impl House {
@@ -44,27 +45,16 @@ impl House {
         };
         settings(&mut section);
         let origin = Origin::new(section.check().unwrap()).unwrap();
-        let (stop, stopped) = watch::channel(false);
-        let (tell, told) = mpsc::channel();
-        let served = origin.clone();
-        let serve = move || {
-            let started = |addresses| tell.send(addresses).unwrap();
-            served.serve_at(None, stopped, started).unwrap();
-        };
-        let thread = std::thread::spawn(serve);
-        let addresses = told.recv_timeout(Duration::from_secs(10)).unwrap();
         House {
+            running: Running::start(&origin, None),
             folder,
             origin,
-            addresses,
             certificate,
-            stop,
-            thread: Some(thread),
         }
     }
 
     fn plain(&self) -> TcpStream {
-        connect(self.addresses.plain.unwrap())
+        connect(self.running.addresses.plain.unwrap())
     }
 
     fn secure(&self, versions: &[&'static SupportedProtocolVersion], protocols: &[&[u8]]) -> Secure {
@@ -79,16 +69,13 @@ impl House {
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("localhost").unwrap();
         let client = ClientConnection::new(Arc::new(config), name).unwrap();
-        StreamOwned::new(client, connect(self.addresses.tls.unwrap()))
+        StreamOwned::new(client, connect(self.running.addresses.tls.unwrap()))
     }
 }
 
 impl Drop for House {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
+        self.running.end();
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
 }
@@ -146,7 +133,7 @@ fn both_versions_are_spoken_and_early_ones_are_not() {
         &b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03"[..],
         b"GET / HTTP/1.1\r\n\r\n",
     ] {
-        let mut stream = connect(house.addresses.tls.unwrap());
+        let mut stream = connect(house.running.addresses.tls.unwrap());
         stream.write_all(hello).unwrap();
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut answer = Vec::new();
@@ -195,40 +182,10 @@ fn http_2_is_chosen_by_name() {
 
 /// A film of some megabytes; `None`, loudly, without ffmpeg.
 fn film() -> Option<PathBuf> {
-    // Kept for the next run.
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("tls-film.mp4");
-    if path.exists() {
-        return Some(path);
-    }
-    let part = path.with_extension("part.mp4");
-    let picture = "testsrc2=size=640x360:rate=25:duration=12,noise=alls=60:allf=t";
-    let sound = "sine=frequency=440:sample_rate=48000:duration=12";
-    let done = std::process::Command::new("ffmpeg")
-        .args([
-            "-v", "error", "-y", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound,
-        ])
-        .args([
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-b:v",
-            "12M",
-            "-g",
-            "50",
-            "-c:a",
-            "aac",
-            "-shortest",
-        ])
-        .args(["-movflags", "+frag_keyframe+empty_moov+default_base_moof"])
-        .arg(&part)
-        .status();
-    if !done.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: ffmpeg is not installed or can not encode H.264 and AAC");
-        return None;
-    }
-    std::fs::rename(part, &path).unwrap();
-    Some(path)
+    let (noise, tone) = (shared::noise(12), shared::tone(12));
+    let inputs = ["-f", "lavfi", "-i", &noise, "-f", "lavfi", "-i", &tone];
+    let arguments = [&inputs[..], &LARGE_SEGMENTS, &["-c:a", "aac", "-shortest"], &FRAGMENTED].concat();
+    shared::film("tls-film.mp4", &arguments)
 }
 
 #[test]
@@ -307,7 +264,7 @@ fn a_renewed_certificate_is_taken_without_a_restart() {
 #[test]
 fn a_handshake_that_does_not_come_is_not_waited_for() {
     let house = House::open("handshake", |section| section.limits.handshake_timeout_s = 1);
-    let mut silent = connect(house.addresses.tls.unwrap());
+    let mut silent = connect(house.running.addresses.tls.unwrap());
     let begun = Instant::now();
     assert_eq!(silent.read(&mut [0; 10]).unwrap_or(0), 0, "hung up");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());

@@ -1,12 +1,14 @@
 //! Bytes on the wire, whichever way they took: `sendfile`, reads, fallbacks; under slow, hasty and vanishing clients.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod shared;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use origin::Origin;
@@ -15,7 +17,8 @@ use origin::content::Piece;
 use origin::paging::{Fill, Probe};
 use origin::route::{self, Route};
 use packager::source::ReadAt;
-use tokio::sync::watch;
+
+use shared::{LARGE_SEGMENTS, Running};
 
 /// How a film's samples lie in their file.
 #[derive(Clone, Copy, Debug)]
@@ -34,42 +37,13 @@ fn film(lie: Lie) -> Option<&'static Path> {
         Lie::Fragmented => "+frag_keyframe+empty_moov+default_base_moof",
     };
     let made = FILMS[lie as usize].get_or_init(|| {
-        // Kept for the next run.
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("zerocopy-{lie:?}.mp4"));
-        if path.exists() {
-            return Some(path);
-        }
-        let part = path.with_extension("part.mp4");
-        let picture = "testsrc2=size=640x360:rate=25:duration=16,noise=alls=60:allf=t";
-        let sound = "sine=frequency=440:sample_rate=48000:duration=16";
-        let done = Command::new("ffmpeg")
-            .args([
-                "-v", "error", "-y", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound,
-            ])
-            .args([
-                "-c:v",
-                "libx264",
-                "-preset",
-                "ultrafast",
-                "-b:v",
-                "12M",
-                "-maxrate",
-                "14M",
-                "-bufsize",
-                "6M",
-            ])
-            .args(["-g", "50", "-c:a", "aac", "-shortest", "-movflags", flags])
-            .arg(&part)
-            .status();
-        if !done.is_ok_and(|status| status.success()) {
-            return None;
-        }
-        std::fs::rename(part, &path).unwrap();
-        Some(path)
+        let (noise, tone) = (shared::noise(16), shared::tone(16));
+        let inputs = ["-f", "lavfi", "-i", &noise, "-f", "lavfi", "-i", &tone];
+        let rate = ["-maxrate", "14M", "-bufsize", "6M"];
+        let rest = ["-c:a", "aac", "-shortest", "-movflags", flags];
+        let arguments = [&inputs[..], &LARGE_SEGMENTS, &rate, &rest].concat();
+        shared::film(&format!("zerocopy-{lie:?}.mp4"), &arguments)
     });
-    if made.is_none() {
-        eprintln!("SKIPPED: ffmpeg is not installed or can not encode H.264 and AAC");
-    }
     made.as_deref()
 }
 
@@ -77,8 +51,7 @@ struct House {
     folder: PathBuf,
     origin: Arc<Origin>,
     address: SocketAddr,
-    stop: watch::Sender<bool>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    running: Running,
 }
 
 impl House {
@@ -99,17 +72,12 @@ impl House {
         };
         settings(&mut section);
         let origin = Origin::new(section.check().unwrap()).unwrap();
-        let (stop, stopped) = watch::channel(false);
-        let (tell, told) = mpsc::channel();
-        let served = origin.clone();
-        let thread = std::thread::spawn(move || served.serve(stopped, |address| tell.send(address).unwrap()).unwrap());
-        let address = told.recv_timeout(Duration::from_secs(10)).unwrap();
+        let running = Running::start(&origin, None);
         Some(House {
             folder,
             origin,
-            address,
-            stop,
-            thread: Some(thread),
+            address: running.addresses.plain.unwrap(),
+            running,
         })
     }
 
@@ -188,10 +156,7 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
+        self.running.end();
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
 }
