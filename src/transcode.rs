@@ -130,23 +130,32 @@ fn watch(cancel: Arc<AtomicBool>) -> anyhow::Result<()> {
 /// What the packager's readers know of the source. They know fewer containers than GStreamer does: what they can not read
 /// has no text and only the languages that GStreamer finds.
 fn known(named: &Named) -> Known {
-    let mut known = Known::default();
     let path = named.entry.path();
-    let Ok(file) = SourceFile::open_beneath(&named.config.library, path).map(Arc::new) else {
-        return known;
+    let unknown = |why: &dyn std::fmt::Display| Known {
+        refused: vec![Refused {
+            what: "text, and what tracks are called".into(),
+            why: why.to_string(),
+        }],
+        ..Known::default()
+    };
+    let file = match SourceFile::open_beneath(&named.config.library, path) {
+        Ok(file) => Arc::new(file),
+        Err(error) => return unknown(&error),
     };
     let head_size = file.size().min(container::HEAD_SIZE_BYTES as u64) as usize;
-    let container = file
-        .read_at(0, head_size)
-        .ok()
-        .and_then(|head| container::recognise(&head));
+    let container = match file.read_at(0, head_size) {
+        Ok(head) => container::recognise(&head),
+        Err(error) => return unknown(&error),
+    };
     // Streams without an index would be stored anew to be read, for a language or two.
     if matches!(container, None | Some(Container::MpegTs | Container::Ogg)) {
-        return known;
+        return Known::default();
     }
-    let Ok(opened) = origin::open::open_file(&named.config, path, &file) else {
-        return known;
+    let opened = match origin::open::open_file(&named.config, path, &file) {
+        Ok(opened) => opened,
+        Err(error) => return unknown(&error),
     };
+    let mut known = Known::default();
     for track in opened.tracks {
         let said = TrackSaid {
             language: track.language,
