@@ -1,0 +1,204 @@
+//! The state that every handler gets: pool, caches, keys, limits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use chrono::{DateTime, TimeDelta, Utc};
+use packager::grant::GrantKeys;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::cache::{CacheEvent, Caches};
+use crate::config::{Config, Settings};
+use crate::db;
+use crate::error::ApiError;
+use crate::key_log::KeyLog;
+use crate::login_guard::LoginGuard;
+use crate::metrics::Metrics;
+use crate::operation::Endpoint;
+use crate::password::Passwords;
+use crate::rate_limit::RateLimiter;
+use crate::secrets::SecretBox;
+use crate::token::{SigningKey, TokenKeys};
+
+/// What the API is called in `X-Api-Version`.
+pub const API_VERSION: &str = "1.0";
+/// Where a signing key is sealed.
+fn key_place(kid: &str) -> String {
+    format!("signing_key:{kid}")
+}
+
+/// Everything shared, built once.
+pub struct App {
+    /// The configuration.
+    pub config: Config,
+    /// Connections to the database.
+    pub db: PgPool,
+    /// Seals what is secret in rows.
+    pub secrets: SecretBox,
+    /// What is kept in memory of rows.
+    pub caches: Caches,
+    /// Keys that access tokens are signed and verified with.
+    pub token_keys: ArcSwap<TokenKeys>,
+    /// Keys that grants are signed with.
+    pub grant_keys: Option<GrantKeys>,
+    /// Requests a minute.
+    pub limits: RateLimiter,
+    /// Failed logins.
+    pub logins: LoginGuard,
+    /// Hashes passwords.
+    pub passwords: Passwords,
+    /// What keys asked for, on its way to the database.
+    pub key_log: KeyLog,
+    /// Counters.
+    pub metrics: Metrics,
+    /// What can be asked.
+    pub endpoints: Vec<Endpoint>,
+    /// The document of it.
+    pub openapi: Arc<serde_json::Value>,
+    /// This process.
+    pub node: Uuid,
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// What tests add to the clock.
+    shift_ms: AtomicI64,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("App")
+    }
+}
+
+impl App {
+    /// Builds it on a migrated database.
+    pub async fn new(
+        config: Config,
+        db: PgPool,
+        secrets: SecretBox,
+        grant_keys: Option<GrantKeys>,
+    ) -> Result<Arc<App>, ApiError> {
+        let endpoints = crate::router::endpoints();
+        let openapi = Arc::new(crate::openapi::document(&endpoints, &config.section.public_url));
+        let now = Utc::now();
+        db::system::make_partitions(&db, now).await?;
+        let token_keys = load_token_keys(&db, &secrets, now).await?;
+        let section = &config.section;
+        let app = App {
+            passwords: Passwords::new(section.password_memory_kib, section.password_count_max),
+            token_keys: ArcSwap::from_pointee(token_keys),
+            caches: Caches::default(),
+            limits: RateLimiter::default(),
+            logins: LoginGuard::default(),
+            key_log: KeyLog::default(),
+            metrics: Metrics::new().map_err(ApiError::internal)?,
+            node: Uuid::now_v7(),
+            started: now,
+            shift_ms: AtomicI64::new(0),
+            endpoints,
+            openapi,
+            secrets,
+            grant_keys,
+            db,
+            config,
+        };
+        let hour_ago = now - TimeDelta::hours(25);
+        for (session, at) in db::sessions::revoked_since(&app.db, hour_ago).await? {
+            app.caches.revoke(session, at + TimeDelta::days(1));
+        }
+        Ok(Arc::new(app))
+    }
+
+    /// Now, in whole milliseconds.
+    pub fn now(&self) -> DateTime<Utc> {
+        let ms = Utc::now()
+            .timestamp_millis()
+            .saturating_add(self.shift_ms.load(Ordering::Relaxed));
+        DateTime::from_timestamp_millis(ms).unwrap_or_default()
+    }
+
+    /// Whether the clock is the system's, not a test's.
+    pub fn is_on_time(&self) -> bool {
+        self.shift_ms.load(Ordering::Relaxed) == 0
+    }
+
+    /// Sets the clock ahead, for tests of what happens later.
+    pub fn advance(&self, by: TimeDelta) {
+        self.shift_ms.fetch_add(by.num_milliseconds(), Ordering::Relaxed);
+    }
+
+    /// What administrators may change.
+    pub fn settings(&self) -> &Settings {
+        &self.config.section.settings
+    }
+
+    /// Acts on a cache event, of this node or another.
+    pub fn heard(&self, event: &CacheEvent) {
+        self.caches.apply(event, self.now());
+    }
+
+    /// Reads the signing keys anew.
+    pub async fn reload_token_keys(&self) -> Result<(), ApiError> {
+        let keys = load_token_keys(&self.db, &self.secrets, self.now()).await?;
+        self.token_keys.store(Arc::new(keys));
+        Ok(())
+    }
+
+    /// Makes a new signing key. The one before verifies until its last token has ended.
+    pub async fn rotate_token_keys(self: &Arc<App>) -> Result<(), ApiError> {
+        let now = self.now();
+        let mut transaction = self.db.begin().await?;
+        let retire = now + TimeDelta::seconds(self.settings().auth.access_ttl_seconds.saturating_mul(2));
+        add_token_key(&mut transaction, &self.secrets, now, retire).await?;
+        let event = CacheEvent {
+            kind: "signing_key".to_owned(),
+            tenant: db::DEFAULT_TENANT,
+            reference: String::new(),
+            version: 0,
+        };
+        db::events::tell_caches(&mut transaction, &event).await?;
+        transaction.commit().await?;
+        self.reload_token_keys().await?;
+        self.heard(&event);
+        Ok(())
+    }
+}
+
+async fn load_token_keys(pool: &PgPool, secrets: &SecretBox, now: DateTime<Utc>) -> Result<TokenKeys, ApiError> {
+    let mut transaction = pool.begin().await?;
+    db::keys::lock_signing_keys(&mut transaction).await?;
+    let mut stored = db::keys::signing_keys(&mut transaction, "jwt", now).await?;
+    if stored.is_empty() {
+        add_token_key(&mut transaction, secrets, now, now).await?;
+        stored = db::keys::signing_keys(&mut transaction, "jwt", now).await?;
+    }
+    transaction.commit().await?;
+    let keys = stored.iter().map(|stored| {
+        let pkcs8 = secrets
+            .open(&key_place(&stored.kid), &stored.private_encrypted)
+            .map_err(ApiError::internal)?;
+        SigningKey::from_pkcs8(&stored.kid, &pkcs8).ok_or_else(|| ApiError::internal("a stored signing key is not one"))
+    });
+    let keys = keys.collect::<Result<Vec<SigningKey>, ApiError>>()?;
+    TokenKeys::new(keys).ok_or_else(|| ApiError::internal("no signing key"))
+}
+
+async fn add_token_key(
+    connection: &mut sqlx::PgConnection,
+    secrets: &SecretBox,
+    now: DateTime<Utc>,
+    others_retire_at: DateTime<Utc>,
+) -> Result<(), ApiError> {
+    let pkcs8 = SigningKey::generate().ok_or_else(|| ApiError::internal("no signing key could be made"))?;
+    let pkcs8 = zeroize::Zeroizing::new(pkcs8);
+    let kid = Uuid::now_v7().to_string();
+    let key = SigningKey::from_pkcs8(&kid, &pkcs8).ok_or_else(|| ApiError::internal("a new signing key is not one"))?;
+    let stored = db::keys::StoredKey {
+        private_encrypted: secrets.seal(&key_place(&kid), &pkcs8).map_err(ApiError::internal)?,
+        active_from: now,
+        kid,
+    };
+    db::keys::add_signing_key(connection, "jwt", "ES256", &stored, key.public(), others_retire_at).await?;
+    Ok(())
+}

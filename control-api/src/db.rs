@@ -1,0 +1,68 @@
+//! The database: the only files with SQL. Rows in, domain types out; every question names its tenant.
+
+pub mod audit;
+pub mod events;
+pub mod idempotency;
+pub mod keys;
+pub mod sessions;
+pub mod system;
+pub mod users;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::call::{Call, TenantId};
+use crate::error::{ApiError, Code};
+
+/// The tenant that there always is; the platform's own.
+pub const DEFAULT_TENANT: TenantId = TenantId(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
+
+/// The schema, step by step: a step first adds, and a later one takes away what nobody uses any more.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Least version of Postgres.
+pub const VERSION_MIN: i32 = 140_000;
+
+/// Connects, a few connections at most.
+pub async fn connect(options: PgConnectOptions, count_max: u32) -> Result<PgPool, sqlx::Error> {
+    let options = options.application_name("headwater").options([("timezone", "UTC")]);
+    PgPoolOptions::new()
+        .max_connections(count_max)
+        // Waiting longer would only pile up requests: 503 says come again.
+        .acquire_timeout(std::time::Duration::from_millis(900))
+        .connect_with(options)
+        .await
+}
+
+/// Brings the schema up to date. Several nodes may do so at once.
+pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
+    MIGRATIONS.run(pool).await
+}
+
+/// Why a row of `table` was not found: another tenant has it, or nobody (1.9). Strangers do not learn which.
+pub async fn missing(connection: &mut PgConnection, table: &'static str, id: Uuid, call: &Call) -> ApiError {
+    if call.principal.is_none() {
+        return Code::NotFound.into();
+    }
+    let sql = format!("select tenant_id from {table} where id = $1");
+    let found: Result<Option<Uuid>, sqlx::Error> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(id)
+        .fetch_optional(connection)
+        .await;
+    match found {
+        Ok(Some(tenant)) if tenant != call.tenant.0 => Code::WrongTenant.into(),
+        Ok(_) => Code::NotFound.into(),
+        Err(error) => error.into(),
+    }
+}
+
+/// A row of a page: what it is, its sort key and its id.
+pub fn keyed<T>(row: &sqlx::postgres::PgRow) -> Result<(T, String, Uuid), sqlx::Error>
+where
+    T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
+{
+    use sqlx::Row as _;
+    Ok((T::from_row(row)?, row.try_get("sort_key")?, row.try_get("id")?))
+}

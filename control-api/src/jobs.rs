@@ -1,0 +1,141 @@
+//! What goes on in the background of every node: caches told of changes, logs written, what has ended cleaned up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgListener;
+use tokio::sync::watch;
+
+use crate::app::App;
+use crate::cache::CacheEvent;
+use crate::{db, key_log};
+
+/// How often the node makes itself heard to itself.
+const SELF_NOTICE: Duration = Duration::from_secs(1);
+/// Without a notice for so long, other nodes can not be heard.
+const DEAF_AFTER: Duration = Duration::from_secs(2);
+
+/// Runs all of it until `stop` turns true. Writes what waits before it returns.
+pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
+    let listening = tokio::spawn(listen(Arc::clone(&app), stop.clone()));
+    let noticed = tokio::spawn(every(SELF_NOTICE, stop.clone(), {
+        let app = Arc::clone(&app);
+        move || {
+            let app = Arc::clone(&app);
+            async move {
+                // Not told: the listener finds out by itself that it hears nothing.
+                let _ = db::system::notify_self(&app.db, "self").await;
+            }
+        }
+    }));
+    let flushed = tokio::spawn(every(Duration::from_secs(5), stop.clone(), {
+        let app = Arc::clone(&app);
+        move || flush(Arc::clone(&app))
+    }));
+    let cleaned = tokio::spawn(every(Duration::from_secs(60), stop, {
+        let app = Arc::clone(&app);
+        move || clean(Arc::clone(&app))
+    }));
+    for task in [listening, noticed, flushed, cleaned] {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a background job ended");
+        }
+    }
+    flush(app).await;
+}
+
+/// Calls `work` every `period` until `stop` turns true.
+pub async fn every<F, R>(period: Duration, mut stop: watch::Receiver<bool>, work: F)
+where
+    F: Fn() -> R + Send,
+    R: Future<Output = ()> + Send,
+{
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => work().await,
+            _ = told(&mut stop) => return,
+        }
+    }
+}
+
+/// Writes what waits in memory.
+pub async fn flush(app: Arc<App>) {
+    if let Err(error) = key_log::flush(&app).await {
+        tracing::warn!(%error, "requests of API keys were not logged");
+    }
+}
+
+/// Drops what has ended, makes the partitions to come, says that this node is alive.
+pub async fn clean(app: Arc<App>) {
+    let now = app.now();
+    app.caches.forget_revoked(now);
+    let done = async {
+        db::events::trim(&app.db).await?;
+        db::idempotency::trim(&app.db, now).await?;
+        db::sessions::trim(&app.db, now).await?;
+        db::system::make_partitions(&app.db, now).await?;
+        db::system::beat(&app.db, app.node, env!("CARGO_PKG_VERSION"), now).await
+    };
+    if let Err(error) = done.await {
+        tracing::warn!(%error, "what has ended was not cleaned up");
+    }
+}
+
+/// Waits until told to stop, or until nobody could tell any more.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    // The guard of the value must not be kept across a wait.
+    let _ = stop.wait_for(|stop| *stop).await.map(|_| ());
+}
+
+async fn listen(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+    let mut last_seq = 0;
+    loop {
+        let heard = tokio::select! {
+            heard = hear(&app, &mut last_seq) => heard,
+            _ = told(&mut stop) => return,
+        };
+        app.caches.set_deaf(true);
+        if let Err(error) = heard {
+            tracing::warn!(%error, "changes of other nodes are not heard; caches are kept short");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Listens until the connection is lost or silent.
+async fn hear(app: &Arc<App>, last_seq: &mut i64) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(&app.db).await?;
+    listener.listen("cache").await?;
+    // What happened while nobody listened.
+    if *last_seq == 0 || db::events::is_too_old(&app.db, *last_seq).await? {
+        app.caches.clear();
+    }
+    for (seq, event) in db::events::since(&app.db, *last_seq).await? {
+        act(app, &event).await;
+        *last_seq = seq.max(*last_seq);
+    }
+    app.caches.set_deaf(false);
+    loop {
+        match tokio::time::timeout(DEAF_AFTER, listener.try_recv()).await {
+            Ok(Ok(Some(notice))) => {
+                if let Some((seq, event)) = CacheEvent::parse(notice.payload()) {
+                    act(app, &event).await;
+                    *last_seq = seq.max(*last_seq);
+                }
+            }
+            Ok(Ok(None)) | Err(_) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+        }
+    }
+}
+
+async fn act(app: &Arc<App>, event: &CacheEvent) {
+    app.heard(event);
+    if event.kind == "signing_key"
+        && let Err(error) = app.reload_token_keys().await
+    {
+        tracing::error!(cause = ?error.cause, "signing keys were not read anew");
+    }
+}

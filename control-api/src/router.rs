@@ -1,0 +1,53 @@
+//! The whole API on one page: every area's endpoints, put on HTTP.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::Method;
+use axum::routing::{MethodFilter, MethodRouter, any, on};
+
+use crate::app::App;
+use crate::operation::Endpoint;
+use crate::{pipeline, routes};
+
+/// Every operation.
+pub fn endpoints() -> Vec<Endpoint> {
+    let areas = [routes::system::endpoints(), routes::auth::endpoints()];
+    areas.into_iter().flatten().collect()
+}
+
+/// The API as a service.
+pub fn router(app: &Arc<App>) -> Router {
+    let mut paths: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
+    for endpoint in &app.endpoints {
+        paths.entry(&endpoint.operation.path).or_default().push(endpoint);
+    }
+    let mut router = Router::new();
+    for (path, endpoints) in paths {
+        let mut methods = MethodRouter::new();
+        let mut allowed: Vec<Method> = endpoints
+            .iter()
+            .map(|endpoint| endpoint.operation.method.clone())
+            .collect();
+        if allowed.contains(&Method::GET) && !allowed.contains(&Method::HEAD) {
+            allowed.push(Method::HEAD);
+        }
+        for endpoint in endpoints {
+            let Ok(filter) = MethodFilter::try_from(endpoint.operation.method.clone()) else {
+                continue;
+            };
+            let (app, endpoint) = (Arc::clone(app), endpoint.clone());
+            let handler = move |request: Request| pipeline::run(Arc::clone(&app), endpoint.clone(), request);
+            methods = methods.merge(on(filter, handler));
+        }
+        let other = Arc::clone(app);
+        let refuse = move |request: Request| pipeline::refuse(Arc::clone(&other), request, allowed.clone());
+        router = router.route(path, methods.fallback(refuse));
+    }
+    let app = Arc::clone(app);
+    router.fallback_service(any(move |request: Request| {
+        pipeline::refuse(Arc::clone(&app), request, Vec::new())
+    }))
+}

@@ -1,0 +1,4 @@
+//! Handlers, one file an area: read the call, ask a noun, answer.
+
+pub mod auth;
+pub mod system;

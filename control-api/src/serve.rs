@@ -1,0 +1,189 @@
+//! Serving: a database, the state on it, the listeners, and their end.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use packager::grant::GrantKeys;
+use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::postgres::{Cluster, Durability, PostgresError};
+use crate::secrets::{SecretBox, SecretError};
+use crate::{db, jobs, router, routes};
+
+/// Why it can not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The embedded database.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The database.
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// Its schema.
+    #[error("the database's schema: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// It is too old.
+    #[error("the database is Postgres {0}; 14 or newer is needed")]
+    TooOld(i32),
+    /// The key for secrets.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The state.
+    #[error("{0}")]
+    App(String),
+    /// A listener.
+    #[error("listen {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+}
+
+/// A database in use, and the state on it.
+pub struct Opened {
+    /// The state.
+    pub app: Arc<App>,
+    cluster: Option<Cluster>,
+}
+
+/// Opens the database (`database_url`, or the embedded one), brings its schema up to date and builds the state.
+pub async fn open(
+    config: Config,
+    database_url: Option<&str>,
+    grant_keys: Option<GrantKeys>,
+) -> Result<Opened, ServeError> {
+    let section = &config.section;
+    let secret_key = section
+        .secret_key
+        .clone()
+        .unwrap_or_else(|| section.data.join("secret.key"));
+    let folder = secret_key.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder {
+        std::fs::create_dir_all(folder).map_err(|error| SecretError::File(folder.display().to_string(), error))?;
+    }
+    let secrets = SecretBox::open_file(&secret_key)?;
+    let (options, cluster) = match database_url {
+        Some(url) => (PgConnectOptions::from_str(url)?, None),
+        None => {
+            let (folder, user) = (section.data.join("postgres"), section.database_user.clone());
+            let started = tokio::task::spawn_blocking(move || Cluster::start(&folder, &user, Durability::Full)).await;
+            let cluster = started.map_err(|error| ServeError::App(error.to_string()))??;
+            cluster.make_database().await?;
+            (cluster.options(), Some(cluster))
+        }
+    };
+    let opened = build(config, options, secrets, grant_keys).await;
+    match opened {
+        Ok(app) => Ok(Opened { app, cluster }),
+        Err(error) => {
+            stop_cluster(cluster).await;
+            Err(error)
+        }
+    }
+}
+
+async fn build(
+    config: Config,
+    options: PgConnectOptions,
+    secrets: SecretBox,
+    grant_keys: Option<GrantKeys>,
+) -> Result<Arc<App>, ServeError> {
+    let pool = db::connect(options, config.section.database_connection_count_max).await?;
+    let version = db::system::version(&pool).await?;
+    if version < db::VERSION_MIN {
+        return Err(ServeError::TooOld(version / 10_000));
+    }
+    db::migrate(&pool).await?;
+    let app = App::new(config, pool, secrets, grant_keys).await;
+    app.map_err(|error| ServeError::App(error.cause.unwrap_or_else(|| error.message.into_owned())))
+}
+
+async fn stop_cluster(cluster: Option<Cluster>) {
+    let Some(cluster) = cluster else { return };
+    match tokio::task::spawn_blocking(move || cluster.stop()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the embedded database was not stopped"),
+        Err(error) => tracing::error!(%error, "the embedded database was not stopped"),
+    }
+}
+
+impl Opened {
+    /// Closes the connections, and stops the embedded database unless others use it.
+    pub async fn close(self) {
+        self.app.db.close().await;
+        stop_cluster(self.cluster).await;
+    }
+
+    /// Serves until `stop` turns true, then lets running answers end. `ready` is told the address.
+    pub async fn serve(self, stop: watch::Receiver<bool>, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+        let served = serve(&self.app, stop, ready).await;
+        self.close().await;
+        served
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let fails = |error| ServeError::Listen(address, error);
+    let listener = TcpListener::bind(address).await.map_err(fails)?;
+    let bound = listener.local_addr().map_err(fails)?;
+    Ok((listener, bound))
+}
+
+async fn serve(app: &Arc<App>, stop: watch::Receiver<bool>, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+    let config = &app.config;
+    let (listener, address) = bind(config.listen).await?;
+    let metrics = match config.metrics_listen {
+        Some(address) => Some(bind(address).await?.0),
+        None => None,
+    };
+    let (ended, end) = watch::channel(false);
+    let background = tokio::spawn(jobs::run(Arc::clone(app), end));
+    if let Some(listener) = metrics {
+        let router = metrics_router(app);
+        let stopping = stopped(stop.clone());
+        tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopping).await });
+    }
+    let service = router::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let drain = Duration::from_secs(config.section.drain_timeout_s);
+    let late = stopped(stop.clone());
+    ready(address);
+    let served = axum::serve(listener, service).with_graceful_shutdown(stopped(stop));
+    let served = tokio::select! {
+        served = async { served.await } => served.map_err(|error| ServeError::Listen(address, error)),
+        () = async { late.await; tokio::time::sleep(drain).await } => Ok(()),
+    };
+    // The receivers may be gone already, then there is nothing left to end.
+    let _ = ended.send(true);
+    if let Err(error) = background.await {
+        tracing::error!(%error, "background jobs ended badly");
+    }
+    served
+}
+
+/// Waits until told to stop. A watcher that is gone will never say so; nor should its end be taken for it.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// `/metrics` alone, for an address of its own.
+fn metrics_router(app: &Arc<App>) -> Router {
+    let app = Arc::clone(app);
+    let metrics = move || {
+        let text = routes::system::metrics(&app);
+        async move { text.map_err(|error| (error.status(), "metrics failed\n")) }
+    };
+    Router::new().route("/metrics", get(metrics))
+}
+
+/// Reads a file of grant keys: up to two lines of `name:digits`, the current key first.
+pub fn parse_grant_keys(text: &str, path: &Path) -> Result<GrantKeys, ServeError> {
+    GrantKeys::parse(text).map_err(|error| ServeError::App(format!("{}: {error}", path.display())))
+}

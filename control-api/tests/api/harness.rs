@@ -1,0 +1,547 @@
+//! What tests stand on: a Postgres started once, a database for each test, a client that holds every reply against the table.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, Request};
+use control_api::app::App;
+use control_api::auth::Role;
+use control_api::call::TenantId;
+use control_api::config::{Config, Section, Settings};
+use control_api::db::users::NewUser;
+use control_api::db::{self, DEFAULT_TENANT};
+use control_api::operation::Operation;
+use control_api::postgres::{Cluster, Durability};
+use control_api::router;
+use control_api::secrets::SecretBox;
+use packager::grant::{GrantKey, GrantKeys};
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+/// Every test user's password.
+pub const PASSWORD: &str = "correct horse";
+
+/// The cluster, started by the first test and stopped when the process has ended.
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("headwater-test-{}", std::process::id()));
+        let cluster = Cluster::start(&folder, "postgres", Durability::None).expect("Postgres for tests");
+        // It reads the end of its input when this process has ended, however that came.
+        let script = "read -r x; for data in \"$0\"/data; do kill -QUIT $(head -1 \"$data/postmaster.pid\") 2>/dev/null; done; \
+                      sleep 1; rm -rf \"$0\"";
+        let janitor = Command::new("sh")
+            .args(["-c", script])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        std::mem::forget(janitor.expect("sh"));
+        cluster
+    })
+}
+
+async fn admin_connection() -> PgConnection {
+    PgConnection::connect_with(&cluster().options().database("postgres"))
+        .await
+        .expect("connect")
+}
+
+/// A new database, copied of one that was migrated once.
+async fn new_database() -> PgConnectOptions {
+    static TEMPLATE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    TEMPLATE
+        .get_or_init(|| async {
+            let mut connection = admin_connection().await;
+            sqlx::query("create database template_of_tests")
+                .execute(&mut connection)
+                .await
+                .expect("create");
+            let pool = db::connect(cluster().options().database("template_of_tests"), 1)
+                .await
+                .expect("connect");
+            db::migrate(&pool).await.expect("migrate");
+            pool.close().await;
+        })
+        .await;
+    let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let mut connection = admin_connection().await;
+    let sql = format!("create database {name} template template_of_tests");
+    sqlx::query(AssertSqlSafe(sql))
+        .execute(&mut connection)
+        .await
+        .expect("create");
+    cluster().options().database(&name)
+}
+
+/// An API on a database of its own.
+pub struct Api {
+    /// Its state.
+    pub app: Arc<App>,
+    /// How its database is reached.
+    pub options: PgConnectOptions,
+    router: Router,
+}
+
+/// The settings that tests begin with: limits that are not in the way.
+pub fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.rate_limits.anonymous_per_minute = 1_000_000;
+    settings.rate_limits.user_per_minute = 1_000_000;
+    settings.rate_limits.key_per_minute = 1_000_000;
+    settings.rate_limits.burst_per_second = 1_000_000;
+    settings
+}
+
+/// The keys that grants of tests are signed with.
+pub fn grant_keys() -> GrantKeys {
+    GrantKeys::new(GrantKey::new(b"test", [9; 32]).expect("key"), None).expect("keys")
+}
+
+impl Api {
+    /// With the settings of tests.
+    pub async fn start() -> Api {
+        Api::with(settings()).await
+    }
+
+    /// With these settings.
+    pub async fn with(settings: Settings) -> Api {
+        let section = Section {
+            require_https: false,
+            settings,
+            ..Section::default()
+        };
+        Api::with_section(section).await
+    }
+
+    /// With this section.
+    pub async fn with_section(section: Section) -> Api {
+        Api::on(new_database().await, section).await
+    }
+
+    /// Another process on the same database.
+    pub async fn beside(&self) -> Api {
+        Api::on(self.options.clone(), self.app.config.section.clone()).await
+    }
+
+    async fn on(options: PgConnectOptions, section: Section) -> Api {
+        let config: Config = section.check().expect("a section");
+        let pool = db::connect(options.clone(), 10).await.expect("connect");
+        let secrets = SecretBox::new(&[7; 32]).expect("a key");
+        let app = App::new(config, pool, secrets, Some(grant_keys()))
+            .await
+            .expect("an app");
+        let router = router::router(&app);
+        Api { app, options, router }
+    }
+
+    /// A stranger.
+    pub fn stranger(&self) -> Client<'_> {
+        Client {
+            api: self,
+            credentials: None,
+            user_id: Uuid::nil(),
+            email: String::new(),
+            headers: BTreeMap::new(),
+        }
+    }
+
+    /// A new tenant.
+    pub async fn tenant(&self, slug: &str) -> TenantId {
+        let id = Uuid::now_v7();
+        let tenant = sqlx::query("insert into tenants (id, slug, name, domains) values ($1, $2, $2, array[$3])");
+        let host = format!("{slug}.example");
+        tenant
+            .bind(id)
+            .bind(slug)
+            .bind(host)
+            .execute(&self.app.db)
+            .await
+            .expect("tenant");
+        TenantId(id)
+    }
+
+    /// A new user of a tenant, signed in.
+    pub async fn user_of(&self, tenant: TenantId, role: Role) -> Client<'_> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let now = self.app.now();
+        static HASH: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
+        let hash = HASH
+            .get_or_init(|| async { self.app.passwords.hash(PASSWORD).await.expect("hash") })
+            .await;
+        let user = NewUser {
+            id: Uuid::now_v7(),
+            name: format!("User {number}"),
+            email: format!("user{number}@example.org"),
+            password_hash: Some(hash.clone()),
+            role,
+            email_verified_at: Some(now),
+            now,
+        };
+        let mut connection = self.app.db.acquire().await.expect("connection");
+        db::users::insert(&mut connection, tenant, &user).await.expect("user");
+        let mut client = self.stranger();
+        client.user_id = user.id;
+        client.email = user.email.clone();
+        client.credentials = Some(self.token_of(tenant, user.id, role).await);
+        client
+    }
+
+    async fn token_of(&self, tenant: TenantId, user: Uuid, role: Role) -> String {
+        let now = self.app.now();
+        let session = db::sessions::NewSession {
+            id: Uuid::now_v7(),
+            user_id: user,
+            now,
+            user_agent: None,
+            ip: "127.0.0.1".to_owned(),
+            client_id: None,
+            scope: None,
+        };
+        let mut connection = self.app.db.acquire().await.expect("connection");
+        db::sessions::insert(&mut connection, tenant, &session)
+            .await
+            .expect("session");
+        let claims = control_api::token::Claims {
+            iss: self.app.config.section.public_url.clone(),
+            aud: control_api::token::AUDIENCE.to_owned(),
+            sub: user,
+            tid: tenant.0,
+            role: role.name().to_owned(),
+            sid: session.id,
+            iat: now.timestamp(),
+            exp: now.timestamp() + 3600,
+            jti: Uuid::now_v7(),
+        };
+        self.app
+            .token_keys
+            .load()
+            .current()
+            .expect("key")
+            .sign(&claims)
+            .expect("token")
+    }
+
+    /// A new user of the default tenant.
+    pub async fn user(&self) -> Client<'_> {
+        self.user_of(DEFAULT_TENANT, Role::User).await
+    }
+
+    /// A new moderator of the default tenant.
+    pub async fn moderator(&self) -> Client<'_> {
+        self.user_of(DEFAULT_TENANT, Role::Moderator).await
+    }
+
+    /// A new admin of the default tenant.
+    pub async fn admin(&self) -> Client<'_> {
+        self.user_of(DEFAULT_TENANT, Role::Admin).await
+    }
+
+    /// Runs a statement.
+    pub async fn sql(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&self.app.db)
+            .await
+            .expect(sql);
+    }
+
+    /// The only value of a query.
+    pub async fn value<T>(&self, sql: &str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&self.app.db)
+            .await
+            .expect(sql)
+    }
+
+    /// Types of the events that were told, in order.
+    pub async fn events(&self) -> Vec<String> {
+        sqlx::query_scalar("select event_type from outbox_events order by seq")
+            .fetch_all(&self.app.db)
+            .await
+            .expect("events")
+    }
+
+    /// Actions of the audit log, in order.
+    pub async fn audit(&self) -> Vec<String> {
+        sqlx::query_scalar("select action from audit_log order by id")
+            .fetch_all(&self.app.db)
+            .await
+            .expect("audit")
+    }
+
+    /// The token in the mail that was queued last.
+    pub async fn mailed(&self) -> String {
+        let (id, sealed): (Uuid, Vec<u8>) =
+            sqlx::query_as("select id, sealed from mail_queue order by id desc limit 1")
+                .fetch_one(&self.app.db)
+                .await
+                .expect("a mail");
+        let plain = self.app.secrets.open(&format!("mail:{id}"), &sealed).expect("sealed");
+        String::from_utf8(plain.to_vec()).expect("text")
+    }
+
+    fn operation(&self, method: &Method, path: &str) -> Option<Arc<Operation>> {
+        let matches = |operation: &Operation| {
+            let (mut wanted, mut found) = (operation.path.split('/'), path.split('/'));
+            loop {
+                match (wanted.next(), found.next()) {
+                    (None, None) => return true,
+                    (Some(wanted), Some(found)) if wanted.starts_with('{') || wanted == found => {}
+                    _ => return false,
+                }
+            }
+        };
+        let mut known: Vec<&Arc<Operation>> = self.app.endpoints.iter().map(|endpoint| &endpoint.operation).collect();
+        // Fixed paths win over those with parameters.
+        known.sort_by_key(|operation| operation.path.matches('{').count());
+        known
+            .into_iter()
+            .find(|operation| operation.method == *method && matches(operation))
+            .cloned()
+    }
+}
+
+/// Somebody who asks.
+#[derive(Clone)]
+pub struct Client<'a> {
+    api: &'a Api,
+    /// A token or key.
+    pub credentials: Option<String>,
+    /// Who.
+    pub user_id: Uuid,
+    /// Their e-mail.
+    pub email: String,
+    headers: BTreeMap<String, String>,
+}
+
+impl<'a> Client<'a> {
+    /// The same with other credentials.
+    pub fn with_credentials(&self, credentials: &str) -> Client<'a> {
+        Client {
+            credentials: Some(credentials.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// The same, sending a header each time.
+    pub fn with_header(&self, name: &str, value: &str) -> Client<'a> {
+        let mut client = self.clone();
+        client.headers.insert(name.to_owned(), value.to_owned());
+        client
+    }
+
+    /// A request.
+    pub fn ask(&self, method: Method, path: &str) -> Ask<'a> {
+        let path = match path.strip_prefix("//") {
+            Some(rest) => format!("/{rest}"),
+            None => format!("/api/v1{path}"),
+        };
+        let mut headers: Vec<(String, String)> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        if let Some(credentials) = &self.credentials {
+            headers.push(("authorization".to_owned(), format!("Bearer {credentials}")));
+        }
+        Ask {
+            api: self.api,
+            method,
+            path,
+            headers,
+            body: Vec::new(),
+        }
+    }
+
+    /// `GET`
+    pub fn get(&self, path: &str) -> Ask<'a> {
+        self.ask(Method::GET, path)
+    }
+
+    /// `POST`
+    pub fn post(&self, path: &str) -> Ask<'a> {
+        self.ask(Method::POST, path)
+    }
+
+    /// `PUT`
+    pub fn put(&self, path: &str) -> Ask<'a> {
+        self.ask(Method::PUT, path)
+    }
+
+    /// `PATCH`
+    pub fn patch(&self, path: &str) -> Ask<'a> {
+        self.ask(Method::PATCH, path)
+    }
+
+    /// `DELETE`
+    pub fn delete(&self, path: &str) -> Ask<'a> {
+        self.ask(Method::DELETE, path)
+    }
+}
+
+/// A request to be sent.
+pub struct Ask<'a> {
+    api: &'a Api,
+    method: Method,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Ask<'_> {
+    /// With a JSON body.
+    pub fn json(self, body: Value) -> Self {
+        self.bytes("application/json", body.to_string().as_bytes())
+    }
+
+    /// With a form.
+    pub fn form(self, pairs: &[(&str, &str)]) -> Self {
+        let escape = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        let body: Vec<String> = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}={}", escape(value)))
+            .collect();
+        self.bytes("application/x-www-form-urlencoded", body.join("&").as_bytes())
+    }
+
+    /// With a body.
+    pub fn bytes(mut self, media_type: &str, body: &[u8]) -> Self {
+        self.body = body.to_vec();
+        self.header("content-type", media_type)
+    }
+
+    /// With a header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sends it. The reply must be one that the table of operations knows.
+    pub async fn send(self) -> Got {
+        let mut request = Request::builder().method(self.method.clone()).uri(&self.path);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Body::from(self.body)).expect("a request");
+        let response = self.api.router.clone().oneshot(request).await.expect("a reply");
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, 16 << 20).await.expect("a body").to_vec();
+        let got = Got {
+            what: format!("{} {}", self.method, self.path),
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            bytes,
+        };
+        let path = self.path.split('?').next().unwrap_or_default();
+        if let Some(operation) = self.api.operation(&self.method, path) {
+            got.hold_against(&operation);
+        }
+        got
+    }
+
+    /// Sends it and expects this status; the body.
+    pub async fn expect(self, status: u16) -> Value {
+        self.send().await.is(status).json()
+    }
+
+    /// Sends it and expects this error.
+    pub async fn refused(self, code: &str) -> Value {
+        let got = self.send().await;
+        let body = got.json();
+        assert_eq!(body["code"], json!(code), "{} answered {} {body}", got.what, got.status);
+        body
+    }
+}
+
+/// A reply.
+#[derive(Debug)]
+pub struct Got {
+    what: String,
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub bytes: Vec<u8>,
+}
+
+impl Got {
+    /// Expects a status.
+    pub fn is(self, status: u16) -> Got {
+        assert_eq!(
+            self.status,
+            status,
+            "{}: {}",
+            self.what,
+            String::from_utf8_lossy(&self.bytes)
+        );
+        self
+    }
+
+    /// The body as JSON; null without one.
+    pub fn json(&self) -> Value {
+        match self.bytes.is_empty() {
+            true => Value::Null,
+            false => {
+                serde_json::from_slice(&self.bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&self.bytes)))
+            }
+        }
+    }
+
+    /// A header; empty without one.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+
+    fn hold_against(&self, operation: &Operation) {
+        let Got { what, status, .. } = self;
+        assert!(
+            operation.has_status(*status),
+            "{what}: {} does not document {status}: {}",
+            operation.id,
+            self.json()
+        );
+        assert!(!self.header("x-request-id").is_empty(), "{what} has no request id");
+        let body = self.json();
+        let documented = operation.replies.iter().find(|(known, _)| known == status);
+        if operation.media_type.is_none()
+            && let Some((_, Some(schema))) = documented
+        {
+            let wrong = schema.check(&body);
+            assert!(
+                wrong.is_empty(),
+                "{what}: {} answers what it does not document: {wrong:?} in {body}",
+                operation.id
+            );
+        } else if *status >= 400 && documented.is_none() {
+            let code = body["code"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{what}: an error without a code: {body}"));
+            let code = control_api::error::Code::from_name(code).unwrap_or_else(|| panic!("{what}: unknown {code}"));
+            let known = operation.errors.contains(&code) || control_api::error::Code::STANDARD.contains(&code);
+            assert!(known, "{what}: {} does not document {code:?}", operation.id);
+        }
+    }
+}
+
+/// Writes to standard error, for tests that skip.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

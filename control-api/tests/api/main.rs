@@ -1,0 +1,5 @@
+//! The API over a real Postgres, one database a test.
+
+mod auth;
+mod harness;
+mod system;
