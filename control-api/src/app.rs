@@ -14,6 +14,7 @@ use crate::config::{Config, Settings};
 use crate::db;
 use crate::error::ApiError;
 use crate::key_log::KeyLog;
+use crate::live::LiveSessions;
 use crate::login_guard::LoginGuard;
 use crate::metrics::Metrics;
 use crate::operation::Endpoint;
@@ -51,6 +52,8 @@ pub struct App {
     pub passwords: Passwords,
     /// What keys asked for, on its way to the database.
     pub key_log: KeyLog,
+    /// Sessions that beat here.
+    pub live: LiveSessions,
     /// Counters.
     pub metrics: Metrics,
     /// What can be asked.
@@ -92,6 +95,7 @@ impl App {
             limits: RateLimiter::default(),
             logins: LoginGuard::default(),
             key_log: KeyLog::default(),
+            live: LiveSessions::default(),
             metrics: Metrics::new().map_err(ApiError::internal)?,
             node: Uuid::now_v7(),
             started: now,
@@ -135,7 +139,10 @@ impl App {
 
     /// Acts on a cache event, of this node or another.
     pub fn heard(&self, event: &CacheEvent) {
-        self.caches.apply(event, self.now());
+        match event.kind.as_str() {
+            "stream" => self.live.ended_elsewhere(&event.reference),
+            _ => self.caches.apply(event, self.now()),
+        }
     }
 
     /// Reads the signing keys anew.

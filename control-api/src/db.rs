@@ -1,10 +1,14 @@
 //! The database: the only files with SQL. Rows in, domain types out; every question names its tenant.
 
 pub mod audit;
+pub mod devices;
 pub mod events;
 pub mod idempotency;
 pub mod keys;
+pub mod movies;
+pub mod profiles;
 pub mod sessions;
+pub mod streams;
 pub mod system;
 pub mod users;
 

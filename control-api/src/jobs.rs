@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::app::App;
 use crate::cache::CacheEvent;
-use crate::{db, key_log};
+use crate::{db, key_log, live, routes};
 
 /// How often the node makes itself heard to itself.
 const SELF_NOTICE: Duration = Duration::from_secs(1);
@@ -32,11 +32,24 @@ pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
         let app = Arc::clone(&app);
         move || flush(Arc::clone(&app))
     }));
-    let cleaned = tokio::spawn(every(Duration::from_secs(60), stop, {
+    let cleaned = tokio::spawn(every(Duration::from_secs(60), stop.clone(), {
         let app = Arc::clone(&app);
         move || clean(Arc::clone(&app))
     }));
-    for task in [listening, noticed, flushed, cleaned] {
+    let live = tokio::spawn(every(Duration::from_millis(250), stop.clone(), {
+        let app = Arc::clone(&app);
+        move || tell_ended(Arc::clone(&app))
+    }));
+    let clock = tokio::spawn(every(Duration::from_secs(1), stop.clone(), {
+        let app = Arc::clone(&app);
+        let revoked = Arc::new(tokio::sync::Mutex::new(None));
+        move || tick(Arc::clone(&app), Arc::clone(&revoked))
+    }));
+    let swept = tokio::spawn(every(Duration::from_secs(10), stop, {
+        let app = Arc::clone(&app);
+        move || sweep(Arc::clone(&app))
+    }));
+    for task in [listening, noticed, flushed, cleaned, live, clock, swept] {
         if let Err(error) = task.await {
             tracing::error!(%error, "a background job ended");
         }
@@ -64,6 +77,33 @@ where
 pub async fn flush(app: Arc<App>) {
     if let Err(error) = key_log::flush(&app).await {
         tracing::warn!(%error, "requests of API keys were not logged");
+    }
+    if let Err(error) = live::flush(&app).await {
+        tracing::warn!(%error, "beats wait for the database");
+    }
+}
+
+/// Tells other nodes of sessions that ended here.
+async fn tell_ended(app: Arc<App>) {
+    if let Err(error) = live::tell(&app).await {
+        tracing::warn!(%error, "other nodes do not know of ended sessions yet");
+    }
+}
+
+/// What the clock brings: titles that go live, the file of ended sessions.
+pub async fn tick(app: Arc<App>, revoked: Arc<tokio::sync::Mutex<Option<String>>>) {
+    if let Err(error) = routes::movies::publish_due(&app).await {
+        tracing::warn!(cause = ?error.cause, "scheduled titles were not published");
+    }
+    if let Err(error) = live::write_revoked(&app, &mut *revoked.lock().await).await {
+        tracing::warn!(%error, "the file of ended sessions was not written");
+    }
+}
+
+/// Ends sessions that were silent for too long.
+pub async fn sweep(app: Arc<App>) {
+    if let Err(error) = live::sweep(&app).await {
+        tracing::warn!(%error, "silent sessions were not ended");
     }
 }
 

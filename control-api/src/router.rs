@@ -14,7 +14,17 @@ use crate::{pipeline, routes};
 
 /// Every operation.
 pub fn endpoints() -> Vec<Endpoint> {
-    let areas = [routes::system::endpoints(), routes::auth::endpoints()];
+    let areas = [
+        routes::system::endpoints(),
+        routes::auth::endpoints(),
+        routes::account::endpoints(),
+        routes::keys::endpoints(),
+        routes::profiles::endpoints(),
+        routes::users::endpoints(),
+        routes::devices::endpoints(),
+        routes::movies::endpoints(),
+        routes::playback::endpoints(),
+    ];
     areas.into_iter().flatten().collect()
 }
 

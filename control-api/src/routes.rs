@@ -1,4 +1,11 @@
 //! Handlers, one file an area: read the call, ask a noun, answer.
 
+pub mod account;
 pub mod auth;
+pub mod devices;
+pub mod keys;
+pub mod movies;
+pub mod playback;
+pub mod profiles;
 pub mod system;
+pub mod users;

@@ -56,6 +56,8 @@ pub struct Work {
     pub now: DateTime<Utc>,
     ticket: Option<Ticket>,
     events: Vec<CacheEvent>,
+    /// Stream sessions that end with this.
+    ended: Vec<Uuid>,
 }
 
 impl Work {
@@ -87,6 +89,7 @@ impl Work {
             now: app.now(),
             ticket: None,
             events: Vec::new(),
+            ended: Vec::new(),
         })
     }
 
@@ -135,6 +138,13 @@ impl Work {
         Ok(())
     }
 
+    /// Ends stream sessions.
+    pub async fn end_streams(&mut self, ids: &[Uuid], reason: &str) -> Result<(), ApiError> {
+        let gone = db::streams::end(&mut self.transaction, ids, reason, self.now).await?;
+        self.ended.extend(gone.into_iter().map(|(session, _)| session));
+        Ok(())
+    }
+
     /// Puts list pages of the catalogue that were made before out of reach.
     pub async fn raise_catalogue(&mut self) -> Result<(), ApiError> {
         let epoch = db::events::raise_catalogue(&mut self.transaction, self.tenant).await?;
@@ -144,6 +154,7 @@ impl Work {
     /// Makes it last.
     pub async fn commit(self) -> Result<(), ApiError> {
         self.transaction.commit().await?;
+        self.app.live.end(&self.ended);
         for event in &self.events {
             self.app.heard(event);
         }

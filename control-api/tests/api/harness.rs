@@ -1,7 +1,6 @@
 //! What tests stand on: a Postgres started once, a database for each test, a client that holds every reply against the table.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -344,6 +343,17 @@ impl<'a> Client<'a> {
         client
     }
 
+    /// The same at another process.
+    pub fn at<'b>(&self, api: &'b Api) -> Client<'b> {
+        Client {
+            api,
+            credentials: self.credentials.clone(),
+            user_id: self.user_id,
+            email: self.email.clone(),
+            headers: self.headers.clone(),
+        }
+    }
+
     /// A request.
     pub fn ask(&self, method: Method, path: &str) -> Ask<'a> {
         let path = match path.strip_prefix("//") {
@@ -539,9 +549,4 @@ impl Got {
             assert!(known, "{what}: {} does not document {code:?}", operation.id);
         }
     }
-}
-
-/// Writes to standard error, for tests that skip.
-pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -1,5 +1,9 @@
 //! The API over a real Postgres, one database a test.
 
+mod account;
 mod auth;
 mod harness;
+mod movies;
+mod playback;
 mod system;
+mod users;

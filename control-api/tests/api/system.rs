@@ -211,7 +211,7 @@ async fn sweep_callers() {
             })
             .collect();
         let path = format!("/{}", path.join("/"));
-        let ask = |client: &crate::harness::Client<'_>| client.ask(operation.method.clone(), &path).send();
+        let ask = async |client: &crate::harness::Client<'_>| client.ask(operation.method.clone(), &path).send().await;
         if operation.caller > Caller::Catalogue && operation.caller != Caller::Signed {
             let got = ask(&stranger).await;
             assert_eq!(got.status, 401, "{} for strangers", operation.id);
