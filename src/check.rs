@@ -11,8 +11,12 @@ pub fn run(arguments: CheckConfigArguments) -> anyhow::Result<ExitCode> {
     let origin = file.origin.check()?;
     #[cfg(feature = "transcode")]
     file.transcode.check()?;
+    #[cfg(feature = "control")]
+    let control = file.control.api.check()?;
     println!("{}: good", arguments.config.display());
     println!("{origin:#?}");
     println!("{:#?}", file.transcode);
+    #[cfg(feature = "control")]
+    println!("{control:#?}");
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,7 @@
 //! Commands and their arguments.
 
+#[cfg(feature = "control")]
+mod control;
 mod keys;
 
 use std::path::PathBuf;
@@ -7,6 +9,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use packager::form::Form;
 
+#[cfg(feature = "control")]
+pub use self::control::{
+    AdminArguments, AdminCommand, ControlArguments, ControlPlace, CreateAdminArguments, DevArguments,
+};
 pub use self::keys::{
     CreateArguments, ImportKeysArguments, KeysArguments, KeysCommand, ListArguments, RotateArguments,
     RotateKeysArguments, StateArguments, VaultArguments,
@@ -40,6 +46,15 @@ pub enum LogFormat {
 pub enum Command {
     /// Serve a library over HTTP.
     Origin(OriginArguments),
+    /// Answer the control API: accounts, catalogue, entitlements, playback sessions.
+    #[cfg(feature = "control")]
+    Control(ControlArguments),
+    /// Do to the control plane what nobody may yet do through its API.
+    #[cfg(feature = "control")]
+    Admin(AdminArguments),
+    /// Run all roles in one process, for work on one's own machine.
+    #[cfg(feature = "control")]
+    Dev(DevArguments),
     /// Explain files: tracks, codecs, GOPs, edits, what would be left out and why.
     Inspect(InspectArguments),
     /// Write what the origin would serve for files, byte for byte, into a folder.

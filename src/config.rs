@@ -20,9 +20,30 @@ pub struct File {
     pub control: Control,
 }
 
-/// Sections of the control plane.
+/// The control plane: the API's settings, and sections of roles beside it.
 #[cfg(feature = "control")]
-pub type Control = crate::licences::Control;
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(try_from = "toml::Table")]
+pub struct Control {
+    /// The API.
+    pub api: control_api::config::Section,
+    /// Licences.
+    pub licences: Option<crate::licences::Section>,
+}
+
+#[cfg(feature = "control")]
+impl TryFrom<toml::Table> for Control {
+    type Error = toml::de::Error;
+
+    // Not by `flatten`: it would let unknown keys pass.
+    fn try_from(mut table: toml::Table) -> Result<Control, toml::de::Error> {
+        let licences = table.remove("licences");
+        Ok(Control {
+            licences: licences.map(toml::Value::try_into).transpose()?,
+            api: table.try_into()?,
+        })
+    }
+}
 
 /// A program without it passes them over.
 #[cfg(not(feature = "control"))]

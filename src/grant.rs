@@ -122,7 +122,7 @@ fn read_owned(path: &Path) -> anyhow::Result<GrantKeys> {
 }
 
 /// Makes a file with one new key. One that is there already stays as it is.
-fn new_key(path: &Path) -> anyhow::Result<GrantKeys> {
+pub fn new_key(path: &Path) -> anyhow::Result<GrantKeys> {
     let mut secret = Zeroizing::new([0u8; 32]);
     getrandom::fill(&mut *secret)?;
     let mut line = Zeroizing::new(String::with_capacity(65));

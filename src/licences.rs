@@ -16,8 +16,7 @@ use crate::cli::{LicencesArguments, LicencesCommand};
 use crate::keys::kek;
 use crate::{config, control, grant};
 
-pub use self::section::Control;
-use self::section::Section;
+pub use self::section::Section;
 
 /// Runs one of its commands.
 pub fn run(arguments: LicencesArguments) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,8 @@
 //! The front door: reads arguments and configuration, starts logs, runs one command, ends with its exit code.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "control")]
+mod api;
 mod check;
 mod cli;
 mod config;
@@ -8,6 +10,8 @@ mod config;
 mod confine;
 #[cfg(feature = "control")]
 mod control;
+#[cfg(feature = "control")]
+mod dev;
 #[cfg(feature = "transcode")]
 mod encoders;
 mod grant;
@@ -42,6 +46,12 @@ fn main() -> ExitCode {
     }
     let done = match cli.command {
         Command::Origin(arguments) => serve::run(arguments),
+        #[cfg(feature = "control")]
+        Command::Control(arguments) => api::run(arguments),
+        #[cfg(feature = "control")]
+        Command::Admin(arguments) => api::admin(arguments),
+        #[cfg(feature = "control")]
+        Command::Dev(arguments) => dev::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Package(arguments) => package::run(arguments),
         Command::Import(arguments) => import::run(arguments),

@@ -22,14 +22,6 @@ use crate::keys::credentials::{Secret, read_secret, signing_key, without_secrets
 /// Longest licence: what is longer is not noticed to have ended.
 const DURATION_S_MAX: u64 = 30 * 86_400;
 
-/// Sections of the control plane.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Control {
-    /// Licences.
-    pub licences: Option<Section>,
-}
-
 /// `[control.licences]` as written by people.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,114 @@
+//! `headwater control`: the control API until told to stop; `headwater admin`: what is done to it from outside.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use control_api::config::Config;
+use control_api::serve::{self, Opened};
+use zeroize::Zeroizing;
+
+use crate::cli::{AdminArguments, AdminCommand, ControlArguments, ControlPlace, CreateAdminArguments};
+use crate::{config, grant, service, shutdown};
+
+/// Threads that answer.
+const THREAD_COUNT_MIN: usize = 2;
+
+/// Runs the control API.
+pub fn run(arguments: ControlArguments) -> anyhow::Result<ExitCode> {
+    let mut section = section(&arguments.place)?;
+    section.listen = arguments.listen.unwrap_or(section.listen);
+    section.require_https &= !arguments.allow_http;
+    let stop = shutdown::watch_signals(None)?;
+    runtime()?.block_on(async {
+        let opened = open(section.check()?).await?;
+        let served = opened.serve(stop, |address| {
+            tracing::info!(%address, "answering the API");
+            service::tell("READY=1");
+        });
+        served.await.context("control")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `headwater admin`.
+pub fn admin(arguments: AdminArguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        AdminCommand::Create(arguments) => create(&arguments)?,
+        AdminCommand::RotateKeys(place) => {
+            let config = section(&place)?.check()?;
+            runtime()?.block_on(async {
+                let opened = open(config).await?;
+                let done = opened.app.rotate_token_keys().await;
+                opened.close().await;
+                done.map_err(said)
+            })?;
+            println!("a new key signs from now on");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn create(arguments: &CreateAdminArguments) -> anyhow::Result<()> {
+    let (password, made) = match &arguments.password_file {
+        Some(path) => (read_password(path)?, false),
+        None => (control_api::secrets::new_token("")?, true),
+    };
+    let config = section(&arguments.place)?.check()?;
+    let id = runtime()?.block_on(async {
+        let opened = open(config).await?;
+        let created = control_api::admin::create(&opened.app, &arguments.name, &arguments.email, &password).await;
+        opened.close().await;
+        created.map_err(said)
+    })?;
+    println!("admin     {id}\nemail     {}", arguments.email);
+    if made {
+        println!("password  {}", *password);
+    }
+    Ok(())
+}
+
+fn read_password(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let text = Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.display().to_string())?);
+    let line = text.lines().next().unwrap_or_default();
+    ensure!(
+        (8..=256).contains(&line.chars().count()),
+        "{}: 8 to 256 characters make a password",
+        path.display()
+    );
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+fn said(error: control_api::error::ApiError) -> anyhow::Error {
+    match error.cause {
+        Some(cause) => anyhow::anyhow!("{cause}"),
+        None => anyhow::anyhow!("{}", error.message),
+    }
+}
+
+/// The section of the configuration file, with what the arguments say.
+fn section(place: &ControlPlace) -> anyhow::Result<control_api::config::Section> {
+    let mut section = match &place.config {
+        Some(path) => config::read(path)?.control.api,
+        None => control_api::config::Section::default(),
+    };
+    section.data = place.data.clone().unwrap_or(section.data);
+    Ok(section)
+}
+
+/// A runtime for it.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let count =
+        std::thread::available_parallelism().map_or(THREAD_COUNT_MIN, |count| count.get().max(THREAD_COUNT_MIN));
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(count)
+        .enable_all()
+        .build()?)
+}
+
+/// Opens the database that DATABASE_URL names, or the embedded one.
+pub async fn open(config: Config) -> anyhow::Result<Opened> {
+    let keys = config.section.grant_keys.as_deref().map(grant::read_keys).transpose()?;
+    let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+    Ok(serve::open(config, url.as_deref(), keys).await?)
+}

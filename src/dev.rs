@@ -1,0 +1,74 @@
+//! `headwater dev`: all roles in one process, on one folder, for one's own machine.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use origin::Origin;
+
+use crate::cli::DevArguments;
+use crate::{api, grant, shutdown};
+
+/// Runs the origin and the control API until told to stop.
+pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
+    let data = &arguments.data;
+    let library = arguments.library.clone().unwrap_or_else(|| data.join("library"));
+    for folder in [data, &library] {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    let (keys, revoked) = (grant_keys(data.join("grant.key"))?, data.join("revoked"));
+    if !revoked.exists() {
+        std::fs::write(&revoked, "").with_context(|| revoked.display().to_string())?;
+    }
+    let origin = Origin::new(
+        origin::config::Section {
+            library: Some(library),
+            listen: arguments.origin_listen.clone(),
+            access: Some(origin::config::AccessSection {
+                grant_keys: keys.clone(),
+                revoked: Some(revoked.clone()),
+            }),
+            ..origin::config::Section::default()
+        }
+        .check()?,
+    )?;
+    let section = control_api::config::Section {
+        listen: arguments.listen.clone(),
+        data: data.clone(),
+        public_url: format!("http://{}", arguments.listen),
+        delivery_url: format!("http://{}", arguments.origin_listen),
+        grant_keys: Some(keys),
+        revoked: Some(revoked),
+        require_https: false,
+        ..control_api::config::Section::default()
+    };
+    let stop = shutdown::watch_signals(None)?;
+    let stop_origin = stop.clone();
+    let serving = std::thread::Builder::new()
+        .name("origin".into())
+        .spawn(move || origin.serve(stop_origin, |address| tracing::info!(%address, "serving media")))?;
+    api::runtime()?.block_on(async {
+        let opened = api::open(section.check()?).await?;
+        let told = opened.serve(stop, |address| {
+            println!("API       http://{address}/api/v1/docs");
+            println!(
+                "an admin  headwater admin create --data {} --email you@example.org",
+                arguments.data.display()
+            );
+        });
+        told.await.context("control")
+    })?;
+    match serving.join() {
+        Ok(served) => served.context("origin")?,
+        Err(_) => anyhow::bail!("the origin ended badly"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file of grant keys, made where there is none.
+fn grant_keys(path: PathBuf) -> anyhow::Result<PathBuf> {
+    if !path.exists() {
+        grant::new_key(&path).with_context(|| path.display().to_string())?;
+    }
+    Ok(path)
+}
