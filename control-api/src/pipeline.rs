@@ -47,6 +47,8 @@ struct Journey {
     begun: Instant,
     now: DateTime<Utc>,
     peer: Peer,
+    /// Whether a trusted proxy says that it came over HTTPS.
+    is_https: bool,
     principal: Option<Principal>,
     standing: Option<Standing>,
     method: Method,
@@ -76,7 +78,7 @@ pub async fn refuse(app: Arc<App>, request: Request, allowed: Vec<Method>) -> Re
     } else {
         Code::MethodNotAllowed
     };
-    let answer = match journey.check_transport(&app, request.headers(), false) {
+    let answer = match journey.check_transport(&app, false) {
         Ok(()) => count(&app, &mut journey, None).and(Err(code.into())),
         Err(error) => Err(error),
     };
@@ -140,7 +142,7 @@ fn cors(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
 async fn walk(app: &Arc<App>, endpoint: &Endpoint, request: Request, journey: &mut Journey) -> Answer {
     let operation = &endpoint.operation;
     let (mut parts, body) = request.into_parts();
-    journey.check_transport(app, &parts.headers, operation.bare)?;
+    journey.check_transport(app, operation.bare)?;
     let identified = match operation.caller {
         Caller::Signed => Ok(None),
         _ => auth::authenticate(app, &parts.headers, journey.now).await,
@@ -503,8 +505,11 @@ impl Journey {
         let user_agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
         let socket = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let mut ip = socket.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |info| info.0.ip().to_canonical());
-        let mut country = None;
+        let (mut country, mut is_https) = (None, false);
         if is_trusted(app, ip) {
+            is_https = headers
+                .get("x-forwarded-proto")
+                .is_some_and(|value| value.as_bytes() == b"https");
             let forwarded = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
             // From the right: what trusted proxies added, up to the first address that is not theirs.
             for part in forwarded.unwrap_or_default().rsplit(',') {
@@ -532,6 +537,7 @@ impl Journey {
                 country,
                 user_agent: user_agent.map(|text| text.chars().take(512).collect()),
             },
+            is_https,
             principal: None,
             standing: None,
             method: request.method().clone(),
@@ -540,15 +546,10 @@ impl Journey {
     }
 
     /// Refuses plain HTTP: a redirect would invite clients to send their token in clear first.
-    fn check_transport(&self, app: &App, headers: &HeaderMap, bare: bool) -> Result<(), ApiError> {
-        if !app.config.section.require_https || bare {
-            return Ok(());
-        }
-        let forwarded = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
-        let trusted = !app.config.section.trusted_proxies.is_empty();
-        match forwarded {
-            Some("https") if trusted => Ok(()),
-            _ => Err(Code::HttpsRequired.into()),
+    fn check_transport(&self, app: &App, bare: bool) -> Result<(), ApiError> {
+        match !app.config.section.require_https || bare || self.is_https {
+            true => Ok(()),
+            false => Err(Code::HttpsRequired.into()),
         }
     }
 

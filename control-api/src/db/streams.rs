@@ -288,6 +288,16 @@ pub async fn end(
         .await
 }
 
+/// Writes how far a session is.
+pub async fn set_position(connection: &mut PgConnection, id: Uuid, position_s: f64) -> Result<(), sqlx::Error> {
+    sqlx::query("update stream_sessions set position_seconds = $2 where id = $1")
+        .bind(id)
+        .bind(position_s)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Live sessions of an account.
 pub async fn of_user(connection: &mut PgConnection, user: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar("select id from stream_sessions where user_id = $1")

@@ -512,7 +512,14 @@ async fn recheck(
 async fn end(app: Arc<App>, call: Call) -> Answer {
     let (user, id) = (call.user_id()?, call.path_id("session_id")?);
     match streams::live(&app.db, id).await? {
-        Some(session) if session.user_id == user => end_now(&app, &call, id, "ended").await?,
+        Some(session) if session.user_id == user => {
+            let mut work = Work::begin(&app, &call).await?;
+            if let Some(position_s) = call.query.get("position_seconds").and_then(Value::as_f64) {
+                streams::set_position(work.connection(), id, position_s).await?;
+            }
+            work.end_streams(&[id], "ended").await?;
+            work.commit().await?;
+        }
         Some(_) => return Err(Code::SessionNotFound.into()),
         None => match streams::ended(&app.db, id).await? {
             Some((owner, _)) if owner == user => {}

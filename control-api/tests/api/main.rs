@@ -5,5 +5,6 @@ mod auth;
 mod harness;
 mod movies;
 mod playback;
+mod postgres;
 mod system;
 mod users;

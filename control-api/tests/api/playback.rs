@@ -324,8 +324,11 @@ async fn pl_15_and_16_sessions_are_their_accounts() {
             .unwrap()
             .is_empty()
     );
+    let end = scene.viewer.delete(&format!("{path}?position_seconds=12.5"));
+    end.expect(204).await;
     scene.viewer.delete(&path).expect(204).await;
-    scene.viewer.delete(&path).expect(204).await;
+    let position = "select position_seconds from stream_session_log";
+    assert_eq!(api.value::<f64>(position).await, 12.5);
     assert_eq!(reason(&scene.beat(&body, 1).await), "410 ended");
     other
         .post("/playback/heartbeat")

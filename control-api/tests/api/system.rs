@@ -119,6 +119,19 @@ async fn plain_http_is_refused_behind_a_proxy() {
 }
 
 #[tokio::test]
+async fn nobody_but_a_trusted_proxy_is_believed() {
+    let section = control_api::config::Section {
+        require_https: true,
+        trusted_proxies: vec!["192.0.2.1".parse().unwrap()],
+        settings: settings(),
+        ..control_api::config::Section::default()
+    };
+    let api = Api::with_section(section).await;
+    let lying = api.stranger().with_header("x-forwarded-proto", "https");
+    lying.get("/system/version").refused("HTTPS_REQUIRED").await;
+}
+
+#[tokio::test]
 async fn rate_limits_are_told_and_kept() {
     let mut limits = settings();
     limits.rate_limits.anonymous_per_minute = 3;
