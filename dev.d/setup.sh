@@ -39,6 +39,20 @@ need_file() {
   fi
 }
 
+# need_postgres: the server's binaries, which the embedded database is made of. The cluster that Debian's package would make
+# and start is not wanted.
+need_postgres() {
+  local settings=/etc/postgresql-common/createcluster.conf
+  if compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; then
+    return
+  fi
+  if [[ ! -e $settings ]]; then
+    as_root mkdir -p "${settings%/*}"
+    echo 'create_main_cluster = false' | as_root tee "$settings" >/dev/null
+  fi
+  missing_packages+=(postgresql)
+}
+
 # need_gstreamer: what `headwater import` makes thumbnails with and `headwater transcode` ladders: to build against, and the
 # plugins that read, decode and encode.
 need_gstreamer() {

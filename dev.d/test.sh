@@ -69,6 +69,7 @@ set_up() {
   need python3 python3
   need_file /usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf fonts-dejavu-core
   need_gstreamer
+  need_postgres
   install_missing_and_rust
   need_component fmt rustfmt
   need_component clippy clippy
