@@ -335,7 +335,7 @@ mod tests {
             mode: EntitlementMode::Open,
             ..terms()
         };
-        assert_eq!(refusals(&facts, &open, true, now()), []);
+        assert!(refusals(&facts, &open, true, now()).is_empty());
         assert_eq!(policy(&facts, &open).streams_max, 2);
     }
 

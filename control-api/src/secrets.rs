@@ -145,7 +145,7 @@ pub fn random<const N: usize>() -> Result<[u8; N], SecretError> {
 /// 32 random bytes as base64url: a token of which the database has the hash alone.
 pub fn new_token(prefix: &str) -> Result<Zeroizing<String>, SecretError> {
     let bytes = Zeroizing::new(random::<32>()?);
-    Ok(Zeroizing::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(&*bytes))))
+    Ok(Zeroizing::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(*bytes))))
 }
 
 /// SHA-256.

@@ -135,7 +135,7 @@ pub async fn list(
     push_filter(&mut query, tenant, filter);
     page.push(&mut query);
     let rows = query.build().fetch_all(connection).await?;
-    rows.iter().map(|row| super::keyed(row)).collect()
+    rows.iter().map(super::keyed).collect()
 }
 
 /// How many rows there are.

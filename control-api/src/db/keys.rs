@@ -63,7 +63,7 @@ pub async fn list(
     query.push(" and t.user_id = ").push_bind(user);
     page.push(&mut query);
     let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(|row| super::keyed(row)).collect::<Result<_, _>>()?;
+    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
     let total = match page.include_total {
         true => Some(count(connection, user).await?),
         false => None,

@@ -389,7 +389,7 @@ pub async fn list(
     push_filter(&mut query, tenant, filter);
     page.push(&mut query);
     let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(|row| super::keyed(row)).collect::<Result<_, _>>()?;
+    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
     if !page.include_total {
         return Ok((rows, None));
     }

@@ -236,10 +236,9 @@ fn mint(granted: &Granted<'_>) -> Result<Urls, ApiError> {
 
 /// The device and profile that the headers name. A device that is no id is registered to nobody.
 fn viewer(call: &Call) -> Result<(Option<Uuid>, Option<Uuid>), ApiError> {
-    let device = match call.header("x-device-id") {
-        None => None,
-        Some(text) => Some(Uuid::try_parse(text).unwrap_or_else(|_| Uuid::nil())),
-    };
+    let device = call
+        .header("x-device-id")
+        .map(|text| Uuid::try_parse(text).unwrap_or_else(|_| Uuid::nil()));
     let profile = match call.header("x-profile-id") {
         None => None,
         Some(text) => Some(Uuid::try_parse(text).map_err(|_| Code::InvalidProfile)?),
