@@ -26,7 +26,7 @@
 //! 5. **Migrations**: the next number in `migrations/`. A step that was merged is never edited; first add, a release later
 //!    take away.
 //! 6. **Tests**: `tests/api/AREA.rs`, named after the rules (`pl_9_…`). `Api::start().await` gives each test a database of
-//!    its own; `api.admin().post("/path").json(…).send().await.expect(201)` checks status and body against the table.
+//!    its own; `api.admin().await.post("/path").json(…).expect(201).await` checks status and body against the table.
 //!    Add the rows of `RULES.md`.
 //! 7. **Work in the background**: a function called by [`jobs`], under an advisory lock or `for update skip locked`.
 #![forbid(unsafe_code)]
