@@ -13,7 +13,7 @@ async fn answers(cluster: &Cluster) -> bool {
 #[tokio::test]
 async fn a_cluster_survives_restarts_and_ends_with_its_last_user() {
     let folder = std::env::temp_dir().join(format!("headwater-cluster-{}", std::process::id()));
-    let start = || Cluster::start(&folder, "postgres", Durability::None).expect("a cluster");
+    let start = || Cluster::start(&folder, "postgres", Durability::Full).expect("a cluster");
     let first = start();
     first.make_database().await.expect("a database");
     first.make_database().await.expect("once is enough");
