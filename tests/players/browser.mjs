@@ -52,3 +52,21 @@ export async function until(what, deadline_s, probe, describe = () => '') {
     await new Promise((resolve) => setTimeout(resolve, 80));
   }
 }
+
+/**
+ * Runs `jobs`, `count` of them at any time. Each gives a result or a list of results, which `report` is told as they come; all
+ * are returned in the order of the jobs.
+ */
+export async function atOnce(count, jobs, report) {
+  const waiting = [...jobs.entries()];
+  const results = [];
+  const work = async () => {
+    for (let next = waiting.shift(); next; next = waiting.shift()) {
+      const [index, job] = next;
+      results[index] = [await job()].flat();
+      for (const result of results[index]) report(result);
+    }
+  };
+  await Promise.all(Array.from({length: count}, work));
+  return results.flat();
+}

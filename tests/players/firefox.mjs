@@ -1,8 +1,9 @@
 // Headless Firefox ESR, whose Clear Key module and decoders are its own: a protected title plays for who holds a grant,
 // and nobody else sees a frame of it.
 import {launchFirefox} from './bidi.mjs';
+import {atOnce} from './browser.mjs';
 import {play} from './play.mjs';
-import {agree, atOnce, denied} from './protected.mjs';
+import {agree, denied} from './protected.mjs';
 
 // Port 9 is nobody's: what is not on this machine can not be reached, whatever the browser would like to fetch.
 const NOWHERE = {

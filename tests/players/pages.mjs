@@ -1,15 +1,20 @@
 // The player pages: opens them as a viewer does and looks at what a viewer sees.
 import {mkdir} from 'node:fs/promises';
 import {join} from 'node:path';
-import {launch, record, until} from './browser.mjs';
+import {atOnce, launch, record, until} from './browser.mjs';
 
 const DESKTOP = {width: 1280, height: 860};
 const PHONE = {width: 390, height: 844};
 // The controls choose their touch layout by the browser's name.
 const PHONE_BROWSER = 'Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36';
 
-/** Runs every page check, or those of the names `only`, and never throws; results have the shape of `play`'s. */
-export async function pages({base, media, shots, executable, harness, only = null}) {
+const AT_ONCE = 2;
+
+/**
+ * Runs every page check, or those of the names `only`, and never throws; results have the shape of `play`'s and are given to
+ * `report` as they come.
+ */
+export async function pages({base, media, shots, executable, harness, only = null, report = () => {}}) {
   if (shots) await mkdir(shots, {recursive: true});
   const browser = await launch({executable});
   const strict = await launch({executable, autoplay: 'blocked'});
@@ -18,17 +23,14 @@ export async function pages({base, media, shots, executable, harness, only = nul
     ['start second and button', startsOnClick], ['failure is told', tellsFailure], ['phone width', fitsPhone],
     ['unknown title', knowsNot], ['embed', embeds], ['embed in a foreign page', embedsAbroad], ['autoplay blocked', showsButton],
   ];
-  const results = [];
+  const jobs = checks.filter(([name]) => only?.includes(name) ?? true).map(([name, check]) => () =>
+    new Visit({browser: check === showsButton ? strict : browser, base, media, shots, harness}).run(name, check));
   try {
-    for (const [name, check] of checks.filter(([name]) => only?.includes(name) ?? true)) {
-      const visit = new Visit({browser: check === showsButton ? strict : browser, base, media, shots, harness});
-      results.push(await visit.run(name, check));
-    }
+    return await atOnce(AT_ONCE, jobs, report);
   } finally {
     await browser.close();
     await strict.close();
   }
-  return results;
 }
 
 class Visit {

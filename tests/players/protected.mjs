@@ -1,5 +1,5 @@
 // A protected title: it plays for who holds a grant, and nobody else sees a frame of it.
-import {record, until} from './browser.mjs';
+import {atOnce, record, until} from './browser.mjs';
 import {pages} from './pages.mjs';
 import {firstLine, LIBRARIES, play} from './play.mjs';
 
@@ -140,20 +140,6 @@ export function agree(results) {
     step.detail = firstLine(error);
   }
   return {player: 'pictures', form: 'of all cases', ok: step.ok, took_s: 0, steps: [step], facts: {}};
-}
-
-export async function atOnce(count, jobs, report) {
-  const waiting = [...jobs.entries()];
-  const results = [];
-  const work = async () => {
-    for (let next = waiting.shift(); next; next = waiting.shift()) {
-      const [index, job] = next;
-      results[index] = [await job()].flat();
-      for (const result of results[index]) report(result);
-    }
-  };
-  await Promise.all(Array.from({length: count}, work));
-  return results.flat();
 }
 
 /**

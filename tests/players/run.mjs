@@ -15,13 +15,16 @@ import {mkdtemp, rm, writeFile} from 'node:fs/promises';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {parseArgs} from 'node:util';
-import {launch} from './browser.mjs';
+import {atOnce, launch} from './browser.mjs';
 import * as firefox from './firefox.mjs';
 import {FORMS, LIBRARIES, play, plays} from './play.mjs';
 import {pages} from './pages.mjs';
 import {periods, protectedTitle} from './protected.mjs';
 import * as reference from './reference.mjs';
 import * as harness from './server.mjs';
+
+// A case waits for the clock for most of its time; a small machine decodes this many.
+const AT_ONCE = 3;
 
 const OPTIONS = {
   base: {type: 'string'},
@@ -77,25 +80,19 @@ function usage(reason) {
 
 async function matrix({base, media, players, forms, chromium}, origin) {
   const browser = await launch({executable: chromium});
-  const results = [];
   try {
-    for (const player of players) {
-      for (const form of forms.filter((candidate) => plays(player, candidate))) {
-        const result = await play({browser, harness: origin, base, media, player, form});
-        report(result);
-        results.push(result);
-      }
-    }
+    const jobs = players.flatMap((player) => forms.filter((form) => plays(player, form))
+      .map((form) => () => play({browser, harness: origin, base, media, player, form})));
+    const results = await atOnce(AT_ONCE, jobs, report);
+    conclude(results);
+    return results;
   } finally {
     await browser.close();
   }
-  conclude(results);
-  return results;
 }
 
 async function page({base, media, shots, chromium}, origin) {
-  const results = await pages({base, media, shots, executable: chromium, harness: origin});
-  for (const result of results) report(result);
+  const results = await pages({base, media, shots, executable: chromium, harness: origin, report});
   conclude(results);
   return results;
 }
