@@ -139,7 +139,7 @@ fn check(name: &str, extension: &str, clear: &[Vec<u8>], encrypted: &[Vec<u8>]) 
         assert!(count > 10, "{name}: {count} frames");
         let differs = (0..count).find(|at| read.get(*at) != expected.get(*at));
         assert_eq!(differs, None, "{name}, copy {copy}");
-        assert_eq!(read.len(), expected.len(), "{name}, copy {copy}");
+        // How many there are is not compared: what ffmpeg leaves encrypted at the end it may take for more frames or fewer.
     }
     let wrong = read_by_ffmpeg(name, encrypted, extension, Some([9; 16]), true);
     let right = read_by_ffmpeg(name, encrypted, extension, Some(KEY), true);
