@@ -197,23 +197,10 @@ pub fn parse(path: &str, query: Option<&str>) -> Option<Route> {
 }
 
 fn vod<'a>(parts: &mut impl Iterator<Item = &'a str>, query: &str) -> Option<Result<VodResource, ChoiceError>> {
-    let multivariant = |form| {
-        choice::from_query(query).map(|choice| VodResource::Multivariant {
-            form,
-            choice,
-            clear_key: clear_key(query),
-        })
-    };
-    let (cmaf, ts) = entry_forms(query);
     match parts.next()? {
-        "master.m3u8" => Some(multivariant(cmaf)),
-        "ts" => (parts.next()? == "master.m3u8").then(|| multivariant(ts)),
-        "manifest.mpd" => Some(choice::from_query(query).map(|choice| VodResource::Mpd {
-            form: cmaf,
-            addressing: addressing(query),
-            text: text_coding(query),
-            choice,
-        })),
+        "master.m3u8" => Some(multivariant(query, &CMAF_SCHEMES)),
+        "ts" => (parts.next()? == "master.m3u8").then(|| multivariant(query, &TS_SCHEMES)),
+        "manifest.mpd" => Some(mpd(query)),
         "thumbs.vtt" => Some(Ok(VodResource::Thumbs)),
         "poster.jpg" => Some(Ok(VodResource::Poster)),
         version => {
@@ -267,53 +254,108 @@ fn page_name<'a>(parts: &mut (impl Iterator<Item = &'a str> + Clone)) -> Option<
     Some(media)
 }
 
+/// A query parameter that takes one of few values.
+struct Enumerated<T: 'static> {
+    parameter: &'static str,
+    values: &'static [(&'static str, T)],
+    /// The values, for people.
+    expected: &'static str,
+    /// What stands where nothing is asked for.
+    default: T,
+}
+
+/// What CMAF entry points lead to; the clear form stands for what the title's protection makes of it.
+const CMAF_SCHEMES: Enumerated<Form> = Enumerated {
+    parameter: "scheme",
+    values: &[
+        ("cbcs", Form::CmafProtected(ProtectionScheme::Cbcs)),
+        ("cenc", Form::CmafProtected(ProtectionScheme::Cenc)),
+    ],
+    expected: "cbcs or cenc, which CMAF has",
+    default: Form::Cmaf,
+};
+
+/// The same in MPEG-TS.
+const TS_SCHEMES: Enumerated<Form> = Enumerated {
+    parameter: "scheme",
+    values: &[("aes128", Form::TsAes128), ("sampleaes", Form::TsSampleAes)],
+    expected: "aes128 or sampleaes, which MPEG-TS has",
+    default: Form::Ts,
+};
+
 /// How HLS names Clear Keys of `cbcs`: players take one way or the other.
-fn clear_key(query: &str) -> Option<ClearKeyTag> {
-    match parameter(query, "clear_key") {
-        Some("identity") => Some(ClearKeyTag::Identity),
-        Some("licence" | "license") => Some(ClearKeyTag::Licence),
-        _ => None,
+const CLEAR_KEYS: Enumerated<Option<ClearKeyTag>> = Enumerated {
+    parameter: "clear_key",
+    values: &[
+        ("identity", Some(ClearKeyTag::Identity)),
+        ("licence", Some(ClearKeyTag::Licence)),
+        ("license", Some(ClearKeyTag::Licence)),
+    ],
+    expected: "identity or licence",
+    default: None,
+};
+
+const ADDRESSINGS: Enumerated<Addressing> = Enumerated {
+    parameter: "addressing",
+    values: &[
+        ("timeline", Addressing::TimelineNumber),
+        ("time", Addressing::TimelineTime),
+        ("number", Addressing::Number),
+        ("ondemand", Addressing::OnDemand),
+    ],
+    expected: "timeline, time, number or ondemand",
+    default: Addressing::TimelineNumber,
+};
+
+const TEXT_CODINGS: Enumerated<TextCoding> = Enumerated {
+    parameter: "text",
+    values: &[
+        ("wvtt", TextCoding::Wvtt),
+        ("stpp", TextCoding::Stpp),
+        ("vtt", TextCoding::WebVtt),
+    ],
+    expected: "wvtt, stpp or vtt",
+    default: TextCoding::Wvtt,
+};
+
+impl<T: Copy> Enumerated<T> {
+    /// What `query` asks for; parameters of other names never matter.
+    fn of(&self, query: &str) -> Result<T, ChoiceError> {
+        let parameter = self.parameter;
+        let mut given = query
+            .split('&')
+            .filter_map(|pair| pair.strip_prefix(parameter)?.strip_prefix('='));
+        let Some(value) = given.next() else {
+            return Ok(self.default);
+        };
+        if given.next().is_some() {
+            return Err(ChoiceError::Repeated { parameter });
+        }
+        let known = self.values.iter().find(|(name, _)| *name == value);
+        let malformed = || ChoiceError::Malformed {
+            parameter,
+            value: value.chars().take(40).collect(),
+            expected: self.expected,
+        };
+        known.map(|(_, meaning)| *meaning).ok_or_else(malformed)
     }
 }
 
-/// The forms that entry points lead to, in CMAF and in MPEG-TS, as `scheme` asks; the clear ones where it says nothing
-/// that we know, which stand for what the title's protection makes of them.
-fn entry_forms(query: &str) -> (Form, Form) {
-    let cmaf = match parameter(query, "scheme") {
-        Some("cbcs") => Form::CmafProtected(ProtectionScheme::Cbcs),
-        Some("cenc") => Form::CmafProtected(ProtectionScheme::Cenc),
-        _ => Form::Cmaf,
-    };
-    let ts = match parameter(query, "scheme") {
-        Some("aes128") => Form::TsAes128,
-        Some("sampleaes") => Form::TsSampleAes,
-        _ => Form::Ts,
-    };
-    (cmaf, ts)
+fn multivariant(query: &str, schemes: &Enumerated<Form>) -> Result<VodResource, ChoiceError> {
+    Ok(VodResource::Multivariant {
+        form: schemes.of(query)?,
+        choice: choice::from_query(query)?,
+        clear_key: CLEAR_KEYS.of(query)?,
+    })
 }
 
-/// Value of the query parameter `key`; unknown parameters never matter.
-fn parameter<'a>(query: &'a str, key: &str) -> Option<&'a str> {
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
-}
-
-fn addressing(query: &str) -> Addressing {
-    match parameter(query, "addressing") {
-        Some("time") => Addressing::TimelineTime,
-        Some("number") => Addressing::Number,
-        Some("ondemand") => Addressing::OnDemand,
-        _ => Addressing::TimelineNumber,
-    }
-}
-
-fn text_coding(query: &str) -> TextCoding {
-    match parameter(query, "text") {
-        Some("stpp") => TextCoding::Stpp,
-        Some("vtt") => TextCoding::WebVtt,
-        _ => TextCoding::Wvtt,
-    }
+fn mpd(query: &str) -> Result<VodResource, ChoiceError> {
+    Ok(VodResource::Mpd {
+        form: CMAF_SCHEMES.of(query)?,
+        addressing: ADDRESSINGS.of(query)?,
+        text: TEXT_CODINGS.of(query)?,
+        choice: choice::from_query(query)?,
+    })
 }
 
 /// A name of at most 128 letters, digits, `-`, `_` and inner dots.
@@ -506,5 +548,24 @@ mod tests {
             mpd("x=addressing=time&text=stpp"),
             (Addressing::TimelineNumber, TextCoding::Stpp)
         );
+    }
+
+    #[test]
+    fn unknown_values_are_refused() {
+        let check = |entry: &str, query: &str, expected: &str| match parse(&format!("/vod/film/{entry}"), Some(query)) {
+            Some(Route::Refused { error }) => assert_eq!(error.to_string(), expected, "{entry}?{query}"),
+            other => panic!("{entry}?{query}: {other:?}"),
+        };
+        let cmaf = "scheme: \"aes128\" is not cbcs or cenc, which CMAF has";
+        check("master.m3u8", "scheme=aes128", cmaf);
+        check("manifest.mpd", "scheme=aes128", cmaf);
+        let ts = "scheme: \"cenc\" is not aes128 or sampleaes, which MPEG-TS has";
+        check("ts/master.m3u8", "scheme=cenc", ts);
+        check("master.m3u8", "clear_key=", "clear_key: \"\" is not identity or licence");
+        let addressing = "addressing: \"Time\" is not timeline, time, number or ondemand";
+        check("manifest.mpd", "addressing=Time", addressing);
+        check("manifest.mpd", "text=srt", "text: \"srt\" is not wvtt, stpp or vtt");
+        let twice = "addressing: given more than once";
+        check("manifest.mpd", "addressing=time&addressing=time", twice);
     }
 }

@@ -7,8 +7,8 @@ import shutil
 import subprocess
 
 VARIABLE = "HEADWATER_DASH_SCHEMA"
-ADDRESSINGS = ("", "time", "number", "ondemand")
-TEXTS = ("", "stpp", "vtt")
+ADDRESSINGS = ("timeline", "time", "number", "ondemand")
+TEXTS = ("wvtt", "stpp", "vtt")
 # An MPD without what every MPD must have, and what xmllint leaves with when it says so.
 EMPTY_MPD = b'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"/>'
 INVALID = 3
