@@ -4,24 +4,29 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
+use control_api::app::Means;
 use control_api::config::Config;
+use control_api::license::Desk;
 use control_api::serve::{self, Opened};
 use zeroize::Zeroizing;
 
 use crate::cli::{AdminArguments, AdminCommand, ControlArguments, ControlPlace, CreateAdminArguments};
-use crate::{config, grant, service, shutdown};
+use crate::config::Control;
+use crate::{config, grant, licences, service, shutdown};
 
 /// Threads that answer.
 const THREAD_COUNT_MIN: usize = 2;
 
 /// Runs the control API.
 pub fn run(arguments: ControlArguments) -> anyhow::Result<ExitCode> {
-    let mut section = section(&arguments.place)?;
+    let Control { api, licences } = control(&arguments.place)?;
+    let mut section = api;
     section.listen = arguments.listen.unwrap_or(section.listen);
     section.require_https &= !arguments.allow_http;
+    let desk = licences.as_ref().map(licences::api_desk).transpose()?;
     let stop = shutdown::watch_signals(None)?;
     runtime()?.block_on(async {
-        let opened = open(section.check()?).await?;
+        let opened = open(section.check()?, desk).await?;
         let served = opened.serve(stop, |address| {
             tracing::info!(%address, "answering the API");
             service::tell("READY=1");
@@ -36,9 +41,9 @@ pub fn admin(arguments: AdminArguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         AdminCommand::Create(arguments) => create(&arguments)?,
         AdminCommand::RotateKeys(place) => {
-            let config = section(&place)?.check()?;
+            let config = control(&place)?.api.check()?;
             runtime()?.block_on(async {
-                let opened = open(config).await?;
+                let opened = open(config, None).await?;
                 let done = opened.app.rotate_token_keys().await;
                 opened.close().await;
                 done.map_err(said)
@@ -54,9 +59,9 @@ fn create(arguments: &CreateAdminArguments) -> anyhow::Result<()> {
         Some(path) => (read_password(path)?, false),
         None => (control_api::secrets::new_token("")?, true),
     };
-    let config = section(&arguments.place)?.check()?;
+    let config = control(&arguments.place)?.api.check()?;
     let id = runtime()?.block_on(async {
-        let opened = open(config).await?;
+        let opened = open(config, None).await?;
         let created = control_api::admin::create(&opened.app, &arguments.name, &arguments.email, &password).await;
         opened.close().await;
         created.map_err(said)
@@ -86,14 +91,14 @@ fn said(error: control_api::error::ApiError) -> anyhow::Error {
     }
 }
 
-/// The section of the configuration file, with what the arguments say.
-fn section(place: &ControlPlace) -> anyhow::Result<control_api::config::Section> {
-    let mut section = match &place.config {
-        Some(path) => config::read(path)?.control.api,
-        None => control_api::config::Section::default(),
+/// The sections of the configuration file, with what the arguments say.
+fn control(place: &ControlPlace) -> anyhow::Result<Control> {
+    let mut control = match &place.config {
+        Some(path) => config::read(path)?.control,
+        None => Control::default(),
     };
-    section.data = place.data.clone().unwrap_or(section.data);
-    Ok(section)
+    control.api.data = place.data.clone().unwrap_or(control.api.data);
+    Ok(control)
 }
 
 /// A runtime for it.
@@ -107,8 +112,9 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Opens the database that DATABASE_URL names, or the embedded one.
-pub async fn open(config: Config) -> anyhow::Result<Opened> {
-    let keys = config.section.grant_keys.as_deref().map(grant::read_keys).transpose()?;
+pub async fn open(config: Config, desk: Option<Desk>) -> anyhow::Result<Opened> {
+    let grant_keys = config.section.grant_keys.as_deref().map(grant::read_keys).transpose()?;
+    let means = Means { grant_keys, desk };
     let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
-    Ok(serve::open(config, url.as_deref(), keys).await?)
+    Ok(serve::open(config, url.as_deref(), means).await?)
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use origin::Origin;
+use origin::protect::Titles;
 
 use crate::cli::DevArguments;
-use crate::{api, grant, shutdown};
+use crate::{api, grant, keys, licences, shutdown};
 
 /// Runs the origin and the control API until told to stop.
 pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
@@ -20,6 +21,9 @@ pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
     if !revoked.exists() {
         std::fs::write(&revoked, "").with_context(|| revoked.display().to_string())?;
     }
+    let (vault, kek) = (data.join("vault"), data.join("vault.kek"));
+    keys::make_vault(&vault, &kek)?;
+    let desk = licences::dev_desk(&vault, &kek)?;
     let origin = Origin::new(
         origin::config::Section {
             library: Some(library),
@@ -28,11 +32,22 @@ pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
                 grant_keys: keys.clone(),
                 revoked: Some(revoked.clone()),
             }),
+            protection: Some(origin::config::ProtectionSection {
+                vault: vault.clone(),
+                kek: kek.clone(),
+                titles: Titles::Keyed,
+                scheme: None,
+                ts: None,
+                clear_lead_s: 0,
+                sample_groups: false,
+                output: Default::default(),
+                systems: Default::default(),
+            }),
             ..origin::config::Section::default()
         }
         .check()?,
     )?;
-    let section = control_api::config::Section {
+    let mut section = control_api::config::Section {
         listen: arguments.listen.clone(),
         data: data.clone(),
         public_url: format!("http://{}", arguments.listen),
@@ -42,13 +57,15 @@ pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
         require_https: false,
         ..control_api::config::Section::default()
     };
+    // What only works on one's own machine is what it is for.
+    section.settings.drm.allow_clearkey = true;
     let stop = shutdown::watch_signals(None)?;
     let stop_origin = stop.clone();
     let serving = std::thread::Builder::new()
         .name("origin".into())
         .spawn(move || origin.serve(stop_origin, |address| tracing::info!(%address, "serving media")))?;
     api::runtime()?.block_on(async {
-        let opened = api::open(section.check()?).await?;
+        let opened = api::open(section.check()?, Some(desk)).await?;
         let told = opened.serve(stop, |address| {
             println!("API       http://{address}/api/v1/docs");
             println!(

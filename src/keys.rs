@@ -17,6 +17,8 @@ mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
+#[cfg(feature = "control")]
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -66,6 +68,17 @@ pub fn run(arguments: KeysArguments) -> anyhow::Result<ExitCode> {
         KeysCommand::ImportCpix(arguments) => cpix::import(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a vault and the key that wraps it, where there are none.
+#[cfg(feature = "control")]
+pub fn make_vault(folder: &Path, kek: &Path) -> anyhow::Result<()> {
+    let kek = Kek::new(kek);
+    make_kek(&kek)?;
+    match folder.exists() {
+        true => Ok(()),
+        false => Vault::create(folder, &kek),
+    }
 }
 
 fn init(arguments: &VaultArguments) -> anyhow::Result<()> {

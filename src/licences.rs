@@ -2,12 +2,15 @@
 
 mod section;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
 use control_api::license::clear_key::ClearKey;
-use control_api::license::{Gate, Issuer, LicensedKey, Licensing, Title, TitleError, Titles, router};
+use control_api::license::{
+    Desk, Gate, Issuer, LicensePolicy, LicensedKey, Licensing, Title, TitleError, Titles, router,
+};
 use origin::access::EndedSessions;
 use origin::keys::KeyStore;
 use packager::crypto::ProtectionScheme;
@@ -26,7 +29,12 @@ pub fn run(arguments: LicencesArguments) -> anyhow::Result<ExitCode> {
     let mut section = section.with_context(|| format!("{}: has no [control.licences]", path.display()))?;
     section.listen = listen.unwrap_or(section.listen);
     let licensing = licensing(&section).with_context(named)?;
-    let offered: Vec<&str> = licensing.issuers.iter().map(|issuer| issuer.backend().name()).collect();
+    let offered: Vec<&str> = licensing
+        .desk
+        .issuers
+        .iter()
+        .map(|issuer| issuer.backend().name())
+        .collect();
     let offered = offered.join(", ");
     control::serve(&section.listen, router(licensing), |address| {
         if !address.ip().is_loopback() {
@@ -41,16 +49,38 @@ pub fn run(arguments: LicencesArguments) -> anyhow::Result<ExitCode> {
 fn licensing(section: &Section) -> anyhow::Result<Licensing> {
     let keys = grant::read_keys(&section.grant_keys)?;
     let ended = EndedSessions::open(section.revoked.as_deref())?;
-    let store = KeyStore::with_provider(&section.vault, kek::open(&section.kek))?;
     let mut issuers = section.issuers()?;
     if section.clear_key {
-        issuers.push(Issuer::new(Box::new(ClearKey), None));
+        issuers.push(clear_key());
     }
     anyhow::ensure!(!issuers.is_empty(), "[control.licences] offers no system");
     Ok(Licensing {
         gate: Gate::new(keys, move |session| ended.has(session)),
+        desk: desk(&section.vault, &section.kek, section.policy()?, issuers)?,
+    })
+}
+
+/// What the API makes licences with. Whether Clear Key may be had is said by its own settings.
+pub fn api_desk(section: &Section) -> anyhow::Result<Desk> {
+    let mut issuers = section.issuers()?;
+    issuers.push(clear_key());
+    desk(&section.vault, &section.kek, section.policy()?, issuers)
+}
+
+/// The same for work on one's own machine: Clear Key alone.
+pub fn dev_desk(vault: &Path, kek: &Path) -> anyhow::Result<Desk> {
+    desk(vault, kek, LicensePolicy::default(), vec![clear_key()])
+}
+
+fn clear_key() -> Issuer {
+    Issuer::new(Box::new(ClearKey), None)
+}
+
+fn desk(vault: &Path, kek: &Path, policy: LicensePolicy, issuers: Vec<Issuer>) -> anyhow::Result<Desk> {
+    let store = KeyStore::with_provider(vault, kek::open(kek))?;
+    Ok(Desk {
         titles: Arc::new(VaultTitles(store)),
-        policy: section.policy()?,
+        policy,
         issuers,
     })
 }

@@ -14,6 +14,7 @@ use crate::config::{Config, Settings};
 use crate::db;
 use crate::error::ApiError;
 use crate::key_log::KeyLog;
+use crate::license::Desk;
 use crate::live::LiveSessions;
 use crate::login_guard::LoginGuard;
 use crate::metrics::Metrics;
@@ -44,6 +45,8 @@ pub struct App {
     pub token_keys: ArcSwap<TokenKeys>,
     /// Keys that grants are signed with.
     pub grant_keys: Option<GrantKeys>,
+    /// Who makes licences, where some are given.
+    pub desk: Option<Desk>,
     /// Requests a minute.
     pub limits: RateLimiter,
     /// Failed logins.
@@ -74,14 +77,18 @@ impl std::fmt::Debug for App {
     }
 }
 
+/// What the API has besides its database.
+#[derive(Default)]
+pub struct Means {
+    /// Keys that grants are signed with; without them nothing plays.
+    pub grant_keys: Option<GrantKeys>,
+    /// Who makes licences; without one there are none.
+    pub desk: Option<Desk>,
+}
+
 impl App {
     /// Builds it on a migrated database.
-    pub async fn new(
-        config: Config,
-        db: PgPool,
-        secrets: SecretBox,
-        grant_keys: Option<GrantKeys>,
-    ) -> Result<Arc<App>, ApiError> {
+    pub async fn new(config: Config, db: PgPool, secrets: SecretBox, means: Means) -> Result<Arc<App>, ApiError> {
         let endpoints = crate::router::endpoints();
         let openapi = Arc::new(crate::openapi::document(&endpoints, &config.section.public_url));
         let now = Utc::now();
@@ -103,7 +110,8 @@ impl App {
             endpoints,
             openapi,
             secrets,
-            grant_keys,
+            grant_keys: means.grant_keys,
+            desk: means.desk,
             db,
             config,
         };

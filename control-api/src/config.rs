@@ -318,8 +318,6 @@ group! {
         allow_clearkey: bool = false,
         /// Life of licences whose title says nothing.
         license_duration_seconds: i64 = 86_400,
-        /// Systems that licences are given for.
-        systems: Vec<String> = Vec::new(),
     }
 
     /// `delivery`

@@ -5,6 +5,7 @@ pub mod devices;
 pub mod events;
 pub mod idempotency;
 pub mod keys;
+pub mod licences;
 pub mod movies;
 pub mod profiles;
 pub mod sessions;

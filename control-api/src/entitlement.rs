@@ -208,6 +208,7 @@ mod tests {
                 content_rating: Some("PG-13".to_owned()),
                 asset_id: Some(Uuid::nil()),
                 asset_playable: true,
+                license_duration_s: None,
                 version: 1,
             }),
             subscription: Some(Subscription {

@@ -36,13 +36,14 @@ pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
         let app = Arc::clone(&app);
         move || clean(Arc::clone(&app))
     }));
+    // The file of ended sessions, as it was written last.
+    let revoked = Arc::new(tokio::sync::Mutex::new(None));
     let live = tokio::spawn(every(Duration::from_millis(250), stop.clone(), {
-        let app = Arc::clone(&app);
-        move || tell_ended(Arc::clone(&app))
+        let (app, revoked) = (Arc::clone(&app), Arc::clone(&revoked));
+        move || tell_ended(Arc::clone(&app), Arc::clone(&revoked))
     }));
     let clock = tokio::spawn(every(Duration::from_secs(1), stop.clone(), {
         let app = Arc::clone(&app);
-        let revoked = Arc::new(tokio::sync::Mutex::new(None));
         move || tick(Arc::clone(&app), Arc::clone(&revoked))
     }));
     let swept = tokio::spawn(every(Duration::from_secs(10), stop, {
@@ -83,8 +84,13 @@ pub async fn flush(app: Arc<App>) {
     }
 }
 
-/// Tells other nodes of sessions that ended here.
-async fn tell_ended(app: Arc<App>) {
+/// Tells the origin of sessions that ended, and other nodes of those that ended here.
+async fn tell_ended(app: Arc<App>, revoked: Arc<tokio::sync::Mutex<Option<String>>>) {
+    if app.live.take_feed_is_old()
+        && let Err(error) = live::write_revoked(&app, &mut *revoked.lock().await).await
+    {
+        tracing::warn!(%error, "the file of ended sessions was not written");
+    }
     if let Err(error) = live::tell(&app).await {
         tracing::warn!(%error, "other nodes do not know of ended sessions yet");
     }

@@ -6,6 +6,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod clear_key;
+mod desk;
 pub mod fairplay_ksm;
 mod gate;
 mod http;
@@ -25,8 +26,9 @@ use zeroize::Zeroizing;
 
 use crate::outbound::{Ask, Reply};
 
+pub use desk::{Desk, DeskError, Issued, Title, TitleError, Titles, Wish};
 pub use gate::{Gate, GateRefusal};
-pub use http::{Licensing, Title, TitleError, Titles, router};
+pub use http::{Licensing, router};
 pub use instant::rfc3339;
 pub use issuer::Issuer;
 pub use policy::{LicensePolicy, entitled};

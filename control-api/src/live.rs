@@ -1,5 +1,6 @@
 //! Live sessions in memory: beats are answered from here and written some seconds later in one statement.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -20,6 +21,8 @@ pub struct LiveSessions {
     sessions: DashMap<Uuid, LiveSession>,
     /// Sessions that ended here, of which the other nodes do not know yet.
     ended: Mutex<Vec<Uuid>>,
+    /// Whether sessions ended, here or elsewhere, since the origin was told.
+    feed_is_old: AtomicBool,
 }
 
 /// What a beat found.
@@ -64,10 +67,14 @@ impl LiveSessions {
         for id in ids {
             self.sessions.remove(id);
         }
+        if ids.is_empty() {
+            return;
+        }
         self.ended
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .extend_from_slice(ids);
+        self.feed_is_old.store(true, Ordering::Release);
     }
 
     /// Forgets sessions that ended elsewhere: ids with commas between them.
@@ -75,6 +82,12 @@ impl LiveSessions {
         for id in ids.split(',').filter_map(|id| Uuid::try_parse(id).ok()) {
             self.sessions.remove(&id);
         }
+        self.feed_is_old.store(true, Ordering::Release);
+    }
+
+    /// Whether the origin should be told of ended sessions at once; asked once for each time that some ended.
+    pub fn take_feed_is_old(&self) -> bool {
+        self.feed_is_old.swap(false, Ordering::AcqRel)
     }
 
     /// How many there are.

@@ -24,6 +24,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         routes::devices::endpoints(),
         routes::movies::endpoints(),
         routes::playback::endpoints(),
+        routes::drm::endpoints(),
     ];
     areas.into_iter().flatten().collect()
 }

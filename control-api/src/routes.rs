@@ -3,6 +3,7 @@
 pub mod account;
 pub mod auth;
 pub mod devices;
+pub mod drm;
 pub mod keys;
 pub mod movies;
 pub mod playback;

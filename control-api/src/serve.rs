@@ -13,7 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::app::App;
+use crate::app::{App, Means};
 use crate::config::Config;
 use crate::postgres::{Cluster, Durability, PostgresError};
 use crate::secrets::{SecretBox, SecretError};
@@ -53,11 +53,7 @@ pub struct Opened {
 }
 
 /// Opens the database (`database_url`, or the embedded one), brings its schema up to date and builds the state.
-pub async fn open(
-    config: Config,
-    database_url: Option<&str>,
-    grant_keys: Option<GrantKeys>,
-) -> Result<Opened, ServeError> {
+pub async fn open(config: Config, database_url: Option<&str>, means: Means) -> Result<Opened, ServeError> {
     let section = &config.section;
     let secret_key = section
         .secret_key
@@ -78,7 +74,7 @@ pub async fn open(
             (cluster.options(), Some(cluster))
         }
     };
-    let opened = build(config, options, secrets, grant_keys).await;
+    let opened = build(config, options, secrets, means).await;
     match opened {
         Ok(app) => Ok(Opened { app, cluster }),
         Err(error) => {
@@ -92,7 +88,7 @@ async fn build(
     config: Config,
     options: PgConnectOptions,
     secrets: SecretBox,
-    grant_keys: Option<GrantKeys>,
+    means: Means,
 ) -> Result<Arc<App>, ServeError> {
     let pool = db::connect(options, config.section.database_connection_count_max).await?;
     let version = db::system::version(&pool).await?;
@@ -100,7 +96,7 @@ async fn build(
         return Err(ServeError::TooOld(version / 10_000));
     }
     db::migrate(&pool).await?;
-    let app = App::new(config, pool, secrets, grant_keys).await;
+    let app = App::new(config, pool, secrets, means).await;
     app.map_err(|error| ServeError::App(error.cause.unwrap_or_else(|| error.message.into_owned())))
 }
 

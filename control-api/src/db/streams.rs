@@ -45,6 +45,8 @@ pub struct Title {
     pub asset_id: Option<Uuid>,
     /// Whether that is ready.
     pub asset_playable: bool,
+    /// How long licences of it last, in seconds.
+    pub license_duration_s: Option<i32>,
     /// Of the row.
     pub version: i64,
 }
@@ -108,7 +110,8 @@ pub struct Question<'a> {
 pub async fn facts(connection: &mut PgConnection, question: &Question<'_>) -> Result<Facts, sqlx::Error> {
     let row = sqlx::query(
         "select p.content_type, p.status_visible, p.scheduled, p.available_from, p.available_until, p.is_premium,
-           p.drm_required, p.content_rating, p.primary_asset_id, coalesce(a.playable, false) as playable, p.row_version,
+           p.drm_required, p.content_rating, p.primary_asset_id, p.license_duration_seconds,
+           coalesce(a.playable, false) as playable, p.row_version,
            s.id as s_id, s.status as s_status, s.current_period_end, s.row_version as s_version, s.plan_id, pl.tier,
            pl.max_quality, pl.max_concurrent_streams, pl.has_downloads,
            geo_allows($3, coalesce(p.show_id, p.channel_id), $6, $7) as geo_allowed,
@@ -144,6 +147,7 @@ pub async fn facts(connection: &mut PgConnection, question: &Question<'_>) -> Re
             content_rating: row.try_get("content_rating")?,
             asset_id: row.try_get("primary_asset_id")?,
             asset_playable: row.try_get("playable")?,
+            license_duration_s: row.try_get("license_duration_seconds")?,
             version,
         })
     });

@@ -22,43 +22,17 @@ use sha2::{Digest, Sha256};
 
 use self::answer::{Code, Refusal, licence, preflight, with_cors};
 use self::body::{Asked, Shape};
-use super::{
-    Gate, IssueRequest, Issuer, License, LicenseError, LicensePolicy, LicenseSystem, LicensedKey, Named, Terms,
-    entitled, rfc3339,
-};
+use super::{Desk, DeskError, Gate, Issued, LicenseSystem, Wish, rfc3339};
 
 /// Name of the cookie that carries a grant.
 const COOKIE_NAME: &str = "headwater_media";
 
-/// A title's keys, those that may be given to players.
-pub struct Title {
-    /// Whose title it is.
-    pub tenant: String,
-    /// Its keys.
-    pub keys: Vec<LicensedKey>,
-}
-
-/// Why a title's keys can not be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the keys are not available")]
-pub struct TitleError;
-
-/// Whoever has titles' keys.
-pub trait Titles: Send + Sync + 'static {
-    /// The keys of a title; `None` when it has none. What goes wrong is logged there. May block.
-    fn title(&self, content_id: &str) -> Result<Option<Title>, TitleError>;
-}
-
-/// Everything that licences are made with.
+/// Everything that licences are given out with.
 pub struct Licensing {
     /// Who gets in.
     pub gate: Gate,
-    /// The keys.
-    pub titles: Arc<dyn Titles>,
-    /// On what terms.
-    pub policy: LicensePolicy,
-    /// One for each system that is offered.
-    pub issuers: Vec<Issuer>,
+    /// Who makes them.
+    pub desk: Desk,
 }
 
 /// Routes of licences: `POST /api/v1/drm/license` (JSON), `POST /api/v1/drm/{system}/license` and
@@ -73,13 +47,6 @@ pub fn router(licensing: Licensing) -> Router {
         )
         .route("/api/v1/drm/{system}/certificate", get(certificate).options(preflight))
         .with_state(Arc::new(licensing))
-}
-
-/// A licence and what else its answer says.
-struct Issued {
-    license: License,
-    terms: Terms,
-    key_ids: Vec<KeyId>,
 }
 
 async fn wrapped(State(licensing): State<Arc<Licensing>>, request: Request) -> Response {
@@ -114,7 +81,7 @@ async fn certificate(
     headers: HeaderMap,
 ) -> Response {
     let system = LicenseSystem::from_name(&system);
-    let found = system.and_then(|system| licensing.issuer(system)?.backend().certificate());
+    let found = system.and_then(|system| licensing.desk.issuer(system)?.backend().certificate());
     let Some(certificate) = found else {
         return with_cors(Refusal::from(Code::NotFound).into_response());
     };
@@ -158,10 +125,6 @@ fn token_of(headers: &HeaderMap, segment: Option<&str>) -> Option<String> {
 }
 
 impl Licensing {
-    fn issuer(&self, system: LicenseSystem) -> Option<&Issuer> {
-        self.issuers.iter().find(|issuer| issuer.backend().system() == system)
-    }
-
     /// Answers a player's own request: the challenge is the body, as the system's modules send it.
     async fn raw(&self, system: &str, content_id: Option<&str>, segment: Option<&str>, request: Request) -> Response {
         match self.try_raw(system, content_id, segment, request).await {
@@ -208,89 +171,29 @@ impl Licensing {
         })
     }
 
-    /// The order of it matters: who asks, what they may have, what they ask for, and only then the service.
+    /// The order of it matters: who asks, and only then what for.
     async fn issue(&self, token: &str, system: LicenseSystem, asked: &Asked) -> Result<Issued, Refusal> {
         let now = now();
         let grant = self.admit(token, system, &asked.content_id)?;
-        let issuer = match (self.issuer(system), system) {
-            (Some(issuer), _) => issuer,
-            (None, LicenseSystem::ClearKey) => return Err(Code::ClearKeyOff.into()),
-            (None, _) => return Err(Code::NotFound.into()),
-        };
-        let title = self.title(&asked.content_id).await?;
-        if grant.tenant.as_ref().is_some_and(|tenant| *tenant != title.tenant) {
-            return Err(Code::MediaTokenInvalid.into());
-        }
-        let open = entitled(title.keys, &grant, system);
-        let named = issuer.backend().inspect(&asked.challenge)?;
-        let keys = narrowed(open, &named, asked)?;
-        let terms = self.policy.terms(&grant, now);
-        let session = grant.session.as_ref().map(|session| hex(session));
-        let request = IssueRequest {
+        let wish = Wish {
             content_id: &asked.content_id,
-            tenant: &title.tenant,
-            session: session.as_deref(),
-            request_id: &request_id(),
+            system,
+            grant: &grant,
+            policy: &self.desk.policy,
             challenge: &asked.challenge,
-            keys: &keys,
-            terms: &terms,
+            key_ids: &asked.key_ids,
+            scheme: asked.scheme,
+            request_id: &request_id(),
             now,
         };
-        let result = issuer.issue(&request).await;
-        let (adapter, content_id) = (issuer.backend().name(), &asked.content_id);
-        let license = match result {
-            Ok(license) => license,
-            Err(error) => {
-                match error {
-                    LicenseError::Credentials => {
-                        tracing::error!(%system, adapter, "licences: {error}");
-                    }
-                    _ => tracing::warn!(%system, adapter, content_id, "licences: {error}"),
-                }
-                return Err(error.into());
-            }
-        };
-        // What is known of a licence that was issued, without a word of what is in it.
-        tracing::info!(%system, adapter, content_id, session, keys = keys.len(), expires = terms.expires, "licence issued");
-        Ok(Issued {
-            license,
-            terms,
-            key_ids: keys.iter().map(|key| key.key_id).collect(),
+        let issued = self.desk.issue(&wish).await;
+        issued.map_err(|error| match error {
+            DeskError::NotOffered if system == LicenseSystem::ClearKey => Code::ClearKeyOff.into(),
+            DeskError::NotOffered | DeskError::NoTitle => Code::NotFound.into(),
+            DeskError::Foreign => Code::MediaTokenInvalid.into(),
+            DeskError::Title(_) => Code::Internal.into(),
+            DeskError::License(error) => error.into(),
         })
-    }
-
-    async fn title(&self, content_id: &str) -> Result<Title, Refusal> {
-        let (titles, id) = (self.titles.clone(), content_id.to_owned());
-        let found = tokio::task::spawn_blocking(move || titles.title(&id)).await;
-        match found {
-            Ok(Ok(Some(title))) => Ok(title),
-            Ok(Ok(None)) => Err(Code::NotFound.into()),
-            Ok(Err(_)) | Err(_) => Err(Code::Internal.into()),
-        }
-    }
-}
-
-/// The keys that are licensed: those that are open, cut down to what is asked for. A challenge for a key that is not open
-/// is refused as a whole where the service would answer it as a whole.
-fn narrowed(open: Vec<LicensedKey>, named: &Named, asked: &Asked) -> Result<Vec<LicensedKey>, Refusal> {
-    let is_open = |key_id: &KeyId| open.iter().any(|key| key.key_id == *key_id);
-    if let Named::All(key_ids) = named
-        && !key_ids.iter().all(is_open)
-    {
-        return Err(LicenseError::NotEntitled.into());
-    }
-    let wanted = |key: &LicensedKey| {
-        let by_challenge = match named {
-            Named::Opaque => true,
-            Named::All(key_ids) | Named::Any(key_ids) => key_ids.contains(&key.key_id),
-        };
-        let by_name = asked.key_ids.is_empty() || asked.key_ids.contains(&key.key_id);
-        by_challenge && by_name && asked.scheme.is_none_or(|scheme| scheme == key.scheme)
-    };
-    let keys: Vec<LicensedKey> = open.into_iter().filter(wanted).collect();
-    match keys.is_empty() {
-        true => Err(LicenseError::NotEntitled.into()),
-        false => Ok(keys),
     }
 }
 
@@ -298,12 +201,6 @@ fn narrowed(open: Vec<LicensedKey>, named: &Named, asked: &Asked) -> Result<Vec<
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(u64::MAX, |since| since.as_secs())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::new(), |out, byte| out + &format!("{byte:02x}"))
 }
 
 /// A random UUID (RFC 9562 5.4).

@@ -18,6 +18,7 @@ use crate::error::{ApiError, Code};
 use crate::live::Found;
 use crate::operation::{Answer, Caller, Endpoint, delete, device_header, get, post, profile_header};
 use crate::reply::Reply;
+use crate::routes::drm;
 use crate::schema::{Schema, absent, data, date_time, integer, list, object, optional, required, text, uri, uuid};
 use crate::slots::{Beaten, GRACE_S, HEARTBEAT_INTERVAL_S, LiveSession, RENEWAL_S, SESSION_TTL_S};
 use crate::work::Work;
@@ -164,7 +165,8 @@ fn session_schema() -> Schema {
     .named("StreamSession")
 }
 
-fn terms(app: &App) -> Terms {
+/// What of the settings counts for who may watch.
+pub fn terms(app: &App) -> Terms {
     let settings = app.settings();
     Terms {
         mode: settings.entitlement.mode,
@@ -235,7 +237,7 @@ fn mint(granted: &Granted<'_>) -> Result<Urls, ApiError> {
 }
 
 /// The device and profile that the headers name. A device that is no id is registered to nobody.
-fn viewer(call: &Call) -> Result<(Option<Uuid>, Option<Uuid>), ApiError> {
+pub fn viewer(call: &Call) -> Result<(Option<Uuid>, Option<Uuid>), ApiError> {
     let device = call
         .header("x-device-id")
         .map(|text| Uuid::try_parse(text).unwrap_or_else(|_| Uuid::nil()));
@@ -343,7 +345,7 @@ pub async fn start(app: &Arc<App>, call: &Call, content_type: &str, table: &'sta
                 body["session_id"] = json!(wish.session);
                 body["session_expires_at"] = json!(session_end);
                 body["heartbeat_interval_seconds"] = json!(HEARTBEAT_INTERVAL_S);
-                body["drm"] = drm(app, title.drm_required);
+                body["drm"] = drm_of(app, title.drm_required);
                 body["max_quality"] = json!(quality.name());
                 let location = format!("/api/v1/playback/sessions/{}", wish.session);
                 let answer = work.finish(Reply::created(&location, &body)?).await?;
@@ -372,13 +374,8 @@ pub async fn start(app: &Arc<App>, call: &Call, content_type: &str, table: &'sta
     ))
 }
 
-fn drm(app: &App, is_required: bool) -> Value {
-    let settings = &app.settings().drm;
-    let clear_key = settings.allow_clearkey.then(|| "clearkey".to_owned());
-    let systems: Vec<String> = match is_required {
-        true => settings.systems.iter().cloned().chain(clear_key).collect(),
-        false => Vec::new(),
-    };
+fn drm_of(app: &App, is_required: bool) -> Value {
+    let systems = if is_required { drm::offered(app) } else { Vec::new() };
     json!({ "required": is_required, "systems": systems, "license_url": "/api/v1/drm/license" })
 }
 

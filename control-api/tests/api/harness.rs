@@ -8,16 +8,24 @@ use std::sync::{Arc, OnceLock};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request};
-use control_api::app::App;
+use control_api::app::{App, Means};
 use control_api::auth::Role;
 use control_api::call::TenantId;
 use control_api::config::{Config, Section, Settings};
 use control_api::db::users::NewUser;
 use control_api::db::{self, DEFAULT_TENANT};
+use control_api::license::clear_key::ClearKey;
+use control_api::license::{
+    Desk, IssueRequest, Issuer, License, LicenseBackend, LicenseError, LicensePolicy, LicenseSystem, LicensedKey,
+    Named, Step, Title, TitleError, Titles,
+};
 use control_api::operation::Operation;
+use control_api::outbound::Reply;
 use control_api::postgres::{Cluster, Durability};
 use control_api::router;
 use control_api::secrets::SecretBox;
+use packager::crypto::vault::TrackClass;
+use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
 use packager::grant::{GrantKey, GrantKeys};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -107,6 +115,80 @@ pub fn grant_keys() -> GrantKeys {
     GrantKeys::new(GrantKey::new(b"test", [9; 32]).expect("key"), None).expect("keys")
 }
 
+/// Keys of every title.
+pub const KEY_ID_HD: [u8; 16] = [0xd1; 16];
+/// The key itself.
+pub const KEY_HD: [u8; 16] = [0x5a; 16];
+/// A key of pictures that are larger.
+pub const KEY_ID_UHD: [u8; 16] = [0xd2; 16];
+
+/// Titles that all have the same keys.
+struct SameKeys;
+
+impl Titles for SameKeys {
+    fn title(&self, _: &str) -> Result<Option<Title>, TitleError> {
+        let key = |id, key, track| LicensedKey {
+            key_id: KeyId(id),
+            key: ContentKey::new(key),
+            scheme: ProtectionScheme::Cbcs,
+            track,
+        };
+        Ok(Some(Title {
+            tenant: "tests".to_owned(),
+            keys: vec![
+                key(KEY_ID_HD, KEY_HD, TrackClass::Hd),
+                key(KEY_ID_UHD, [0xa5; 16], TrackClass::Uhd2),
+            ],
+        }))
+    }
+}
+
+/// A vendor that does what the challenge says.
+struct Obedient;
+
+impl LicenseBackend for Obedient {
+    fn system(&self) -> LicenseSystem {
+        LicenseSystem::Widevine
+    }
+
+    fn name(&self) -> &'static str {
+        "obedient"
+    }
+
+    fn inspect(&self, _: &[u8]) -> Result<Named, LicenseError> {
+        Ok(Named::Opaque)
+    }
+
+    fn begin(&self, request: &IssueRequest<'_>) -> Result<Step, LicenseError> {
+        match request.challenge {
+            b"unreadable" => Err(LicenseError::Challenge("not one")),
+            b"deny" => Err(LicenseError::Denied),
+            b"credentials" => Err(LicenseError::Credentials),
+            b"upstream" => Err(LicenseError::Upstream("answered with an error")),
+            b"away" => Err(LicenseError::Unavailable),
+            challenge => Ok(Step::Issued(License {
+                bytes: challenge.to_vec().into(),
+                content_type: "application/octet-stream",
+            })),
+        }
+    }
+
+    fn read(&self, _: &IssueRequest<'_>, _: &Reply) -> Result<License, LicenseError> {
+        Err(LicenseError::Upstream("was asked nothing"))
+    }
+}
+
+fn desk() -> Desk {
+    Desk {
+        titles: Arc::new(SameKeys),
+        policy: LicensePolicy::default(),
+        issuers: vec![
+            Issuer::new(Box::new(ClearKey), None),
+            Issuer::new(Box::new(Obedient), None),
+        ],
+    }
+}
+
 impl Api {
     /// With the settings of tests.
     pub async fn start() -> Api {
@@ -137,9 +219,11 @@ impl Api {
         let config: Config = section.check().expect("a section");
         let pool = db::connect(options.clone(), 10).await.expect("connect");
         let secrets = SecretBox::new(&[7; 32]).expect("a key");
-        let app = App::new(config, pool, secrets, Some(grant_keys()))
-            .await
-            .expect("an app");
+        let means = Means {
+            grant_keys: Some(grant_keys()),
+            desk: Some(desk()),
+        };
+        let app = App::new(config, pool, secrets, means).await.expect("an app");
         let router = router::router(&app);
         Api { app, options, router }
     }
@@ -352,6 +436,16 @@ impl<'a> Client<'a> {
             email: self.email.clone(),
             headers: self.headers.clone(),
         }
+    }
+
+    /// A header that is sent each time.
+    pub fn header_value(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// Sends a header no more.
+    pub fn forget_header(&mut self, name: &str) {
+        self.headers.remove(name);
     }
 
     /// A request.

@@ -4,6 +4,7 @@
 
 mod account;
 mod auth;
+mod drm;
 mod harness;
 mod movies;
 mod playback;

@@ -1,27 +1,36 @@
 //! Starting, beating, ending (PL, EN).
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, TimeDelta};
-use control_api::live;
+use control_api::config::Section;
+use control_api::{jobs, live};
 use packager::grant::{Grant, GrantRequest};
 use serde_json::{Value, json};
 
 use crate::account::{device, futures};
-use crate::harness::{Api, Client, grant_keys};
+use crate::harness::{Api, Client, grant_keys, settings};
 use crate::movies::{attach, movie, published, subscribe};
 
 /// A viewer with a plan and a device, and a movie to watch.
-struct Scene<'a> {
-    viewer: Client<'a>,
-    moderator: Client<'a>,
-    movie: String,
+pub struct Scene<'a> {
+    /// Who watches.
+    pub viewer: Client<'a>,
+    /// Who made the movie.
+    pub moderator: Client<'a>,
+    /// The movie.
+    pub movie: String,
 }
 
-async fn on_device<'a>(user: &Client<'a>, number: u32) -> Client<'a> {
+/// The same user on another device.
+pub async fn on_device<'a>(user: &Client<'a>, number: u32) -> Client<'a> {
     let made = user.post("/devices").json(device(number)).expect(201).await;
     user.with_header("x-device-id", made["id"].as_str().unwrap())
 }
 
-async fn scene(api: &Api, streams: i32) -> Scene<'_> {
+/// Somebody who may watch a movie.
+pub async fn scene(api: &Api, streams: i32) -> Scene<'_> {
     let (moderator, user) = (api.moderator().await, api.user().await);
     subscribe(api, user.user_id, 1, streams).await;
     let movie = published(api, &moderator, movie("Film")).await;
@@ -34,11 +43,13 @@ async fn scene(api: &Api, streams: i32) -> Scene<'_> {
 }
 
 impl Scene<'_> {
-    fn path(&self) -> String {
+    /// Where it starts.
+    pub fn path(&self) -> String {
         format!("/movies/{}/stream", self.movie)
     }
 
-    async fn start(&self) -> Value {
+    /// Starts it.
+    pub async fn start(&self) -> Value {
         self.viewer.post(&self.path()).expect(201).await
     }
 
@@ -69,6 +80,7 @@ async fn pl_1_a_start_gives_urls_that_the_origin_opens() {
         (Some(30), Some("FHD"))
     );
     let url = body["hls_url"].as_str().unwrap();
+    let grant = grant_of(&api, &body);
     let path = url.strip_prefix("http://127.0.0.1:8080").unwrap();
     let asset: uuid::Uuid = api.value("select id from assets").await;
     assert!(
@@ -77,9 +89,7 @@ async fn pl_1_a_start_gives_urls_that_the_origin_opens() {
     );
     let token = path.split('~').nth(1).unwrap().split('/').next().unwrap();
     let now = api.app.now().timestamp() as u64;
-    let inside = format!("/vod/{asset}/v1/cmaf/v1/1.m4s");
     let request = |path: &'static str| GrantRequest { path, ..request(now) };
-    let grant = Grant::verify(token, &grant_keys(), &request(Box::leak(inside.into_boxed_str()))).unwrap();
     assert_eq!(grant.height_max, Some(1080));
     assert_eq!(
         grant.session.as_deref(),
@@ -91,6 +101,19 @@ async fn pl_1_a_start_gives_urls_that_the_origin_opens() {
     );
     assert!(Grant::verify(token, &grant_keys(), &request("/vod/other/master.m3u8")).is_err());
     assert_eq!(api.events().await.last().unwrap(), "stream.started");
+}
+
+/// The grant in the URLs of a start, as it opens a segment.
+pub fn grant_of(api: &Api, started: &Value) -> Grant {
+    let url = started["hls_url"].as_str().unwrap();
+    let (folder, rest) = url.split_once("/~").unwrap();
+    let asset = folder.rsplit('/').next().unwrap();
+    let path = format!("/vod/{asset}/v1/cmaf/v1/1.m4s");
+    let request = GrantRequest {
+        path: &path,
+        ..request(api.app.now().timestamp() as u64)
+    };
+    Grant::verify(rest.split('/').next().unwrap(), &grant_keys(), &request).unwrap()
 }
 
 fn request(now: u64) -> GrantRequest<'static> {
@@ -471,4 +494,46 @@ async fn en_1_to_4_all_reasons_are_told() {
         .await;
     user.get(&format!("/entitlements/song/{id}")).refused("NOT_FOUND").await;
     attach(&api, moderator.user_id, draft["id"].as_str().unwrap(), true).await;
+}
+
+#[tokio::test]
+async fn de_4_ended_sessions_reach_the_origin_at_once() {
+    let path = std::env::temp_dir().join(format!("headwater-ended-{}", std::process::id()));
+    let section = Section {
+        require_https: false,
+        settings: settings(),
+        revoked: Some(path.clone()),
+        ..Section::default()
+    };
+    let (api, second) = {
+        let api = Api::with_section(section).await;
+        let second = api.beside().await;
+        (api, second)
+    };
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let jobs = tokio::spawn(jobs::run(Arc::clone(&api.app), stopped));
+    let listed = async |session: &Value| {
+        let id = session["session_id"].as_str().unwrap().replace('-', "");
+        let begun = Instant::now();
+        while !std::fs::read_to_string(&path).is_ok_and(|text| text.lines().any(|line| line == id)) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{id} is not in the file");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let scene = scene(&api, 2).await;
+    let first = scene.start().await;
+    scene.viewer.delete(&session_path(&first)).expect(204).await;
+    listed(&first).await;
+    // One that ended at another node, too.
+    let other = scene.start().await;
+    scene.viewer.at(&second).delete(&session_path(&other)).expect(204).await;
+    live::tell(&second.app).await.unwrap();
+    listed(&other).await;
+    stop.send(true).unwrap();
+    jobs.await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+}
+
+fn session_path(session: &Value) -> String {
+    format!("/playback/sessions/{}", session["session_id"].as_str().unwrap())
 }

@@ -13,7 +13,9 @@ use control_api::license::clear_key::ClearKey;
 use control_api::license::fairplay_ksm::FairPlayKsm;
 use control_api::license::playready_http::{Entitlement, PlayReadyHttp};
 use control_api::license::widevine_cloud::{KeyOwner, WidevineCloud};
-use control_api::license::{Gate, Issuer, LicensePolicy, LicensedKey, Licensing, Title, TitleError, Titles, router};
+use control_api::license::{
+    Desk, Gate, Issuer, LicensePolicy, LicensedKey, Licensing, Title, TitleError, Titles, router,
+};
 use control_api::outbound::{Outbound, Reach, check_url};
 use packager::crypto::vault::TrackClass;
 use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
@@ -148,9 +150,11 @@ impl Server {
         };
         let licensing = Licensing {
             gate: Gate::new(grant_keys(), |session| session == b"ended"),
-            titles: Arc::new(Memory),
-            policy: LicensePolicy::default(),
-            issuers: issuers.iter().flat_map(|make| make(&server)).collect(),
+            desk: Desk {
+                titles: Arc::new(Memory),
+                policy: LicensePolicy::default(),
+                issuers: issuers.iter().flat_map(|make| make(&server)).collect(),
+            },
         };
         server._runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();

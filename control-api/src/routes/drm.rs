@@ -1,0 +1,279 @@
+//! Licences: given to the device that plays, for as long as it may (DR).
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, TimeDelta, Utc};
+use packager::grant::Grant;
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::call::Call;
+use crate::db;
+use crate::db::licences::{self, NewLicence, Playing};
+use crate::db::streams::{self, Facts, Question};
+use crate::entitlement;
+use crate::error::{ApiError, Code};
+use crate::license::{
+    CHALLENGE_SIZE_BYTES_MAX, Desk, DeskError, Issued, LicenseError, LicensePolicy, LicenseSystem, Wish,
+};
+use crate::operation::{Answer, Caller, Endpoint, device_header, post};
+use crate::reply::Reply;
+use crate::routes::playback::{terms, viewer};
+use crate::schema::{Format, Schema, date_time, formatted, object, optional, required, uuid};
+use crate::slots::GRACE_S;
+use crate::work::Work;
+
+const SYSTEMS: &[&str] = &["widevine", "fairplay", "playready", "clearkey"];
+/// Characters of the longest challenge in base64.
+const CHALLENGE_TEXT_SIZE_MAX: usize = CHALLENGE_SIZE_BYTES_MAX.div_ceil(3) * 4;
+
+/// Its operations.
+pub fn endpoints() -> Vec<Endpoint> {
+    let licence = object([
+        required("license_bytes", formatted(Format::Base64, 1, usize::MAX)),
+        required("drm_system", Schema::Enum(SYSTEMS)),
+        required("expires_at", date_time()),
+        required("offline_enabled", Schema::Bool),
+        required("renewal_before", date_time()),
+    ]);
+    vec![
+        post("drm.license", "/drm/license", Caller::Any, license)
+            .summary("Get a licence for what plays on this device")
+            .header("X-Device-Id", device_header())
+            .json(
+                object([
+                    required("content_id", uuid()),
+                    required("content_type", Schema::Enum(&["movie", "episode", "channel"])),
+                    required("drm_system", Schema::Enum(SYSTEMS)),
+                    required(
+                        "license_request_bytes",
+                        formatted(Format::Base64, 1, CHALLENGE_TEXT_SIZE_MAX),
+                    ),
+                    optional("session_id", uuid()),
+                ])
+                .named("LicenceRequest"),
+            )
+            .reply(200, licence.named("Licence"))
+            .errors(&[
+                Code::DeviceIdRequired,
+                Code::DeviceNotRegistered,
+                Code::DeviceMismatch,
+                Code::NoActiveSession,
+                Code::GeoRestricted,
+                Code::AvailabilityEnded,
+                Code::SubscriptionRequired,
+                Code::InvalidLicenseRequest,
+                Code::UpstreamError,
+            ])
+            .cache_control("no-store")
+            .rules("DR-2, DR-3, DR-4, DR-5, DR-6, DR-7, DR-8"),
+    ]
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    content_id: Uuid,
+    content_type: String,
+    drm_system: LicenseSystem,
+    license_request_bytes: String,
+    session_id: Option<Uuid>,
+}
+
+async fn license(app: Arc<App>, call: Call) -> Answer {
+    let user = call.user_id()?;
+    let device = viewer(&call)?.0.ok_or(Code::DeviceIdRequired)?;
+    let asked: Asked = call.body()?;
+    let desk = offering(&app, asked.drm_system)?;
+    let challenge = challenge(&asked.license_request_bytes)?;
+    let (playing, facts) = playing(&app, &call, user, device, &asked).await?;
+    if let Some(code) = refusal(&app, &facts, call.now) {
+        return Err(code.into());
+    }
+    let until = facts.title.as_ref().and_then(|title| title.available_until);
+    let seconds = facts.title.as_ref().and_then(|title| title.license_duration_s);
+    let duration_s = seconds.map_or(app.settings().drm.license_duration_seconds, i64::from);
+    let end = call.now + TimeDelta::seconds(duration_s);
+    let end = until.map_or(end, |until| until.min(end));
+    let issued = issue(desk, &call, &asked, &challenge, &playing, end).await?;
+    let expires_at = instant(issued.terms.expires);
+    let left = TimeDelta::seconds(i64::try_from(issued.terms.duration_s / 10).unwrap_or(0));
+    let mut work = Work::begin(&app, &call).await?;
+    let row = NewLicence {
+        id: Uuid::now_v7(),
+        session: playing.session,
+        user,
+        device,
+        content: asked.content_id,
+        system: asked.drm_system.name(),
+        at: call.now,
+        expires_at,
+    };
+    if !licences::insert(work.connection(), call.tenant, &row).await? {
+        return Err(Code::NoActiveSession.into());
+    }
+    let metadata = json!({
+        "licence_id": row.id, "session_id": row.session, "device_id": device, "drm_system": row.system,
+        "expires_at": expires_at,
+    });
+    work.audit(
+        "drm.license_issued",
+        &asked.content_type,
+        Some(asked.content_id),
+        metadata,
+    )
+    .await?;
+    let body = json!({
+        "license_bytes": STANDARD.encode(&issued.license.bytes), "drm_system": row.system, "expires_at": expires_at,
+        "offline_enabled": false, "renewal_before": expires_at - left,
+    });
+    work.finish(Reply::json(200, &body)?).await
+}
+
+/// Systems that licences are given for, by name.
+pub fn offered(app: &App) -> Vec<&'static str> {
+    let offered = LicenseSystem::ALL
+        .into_iter()
+        .filter(|system| offering(app, *system).is_ok());
+    offered.map(LicenseSystem::name).collect()
+}
+
+/// The desk, if it has licences of this system. Clear Key shows the keys to whoever asks: only where that is wanted.
+fn offering(app: &App, system: LicenseSystem) -> Result<&Desk, ApiError> {
+    let is_allowed = system != LicenseSystem::ClearKey || app.settings().drm.allow_clearkey;
+    let desk = app
+        .desk
+        .as_ref()
+        .filter(|desk| is_allowed && desk.issuer(system).is_some());
+    desk.ok_or_else(|| ApiError::invalid("drm_system", format!("{system} is not offered here")))
+}
+
+fn challenge(text: &str) -> Result<Vec<u8>, ApiError> {
+    let bytes = STANDARD.decode(text);
+    let bytes = bytes.map_err(|_| ApiError::with(Code::InvalidLicenseRequest, "The challenge is not base64."))?;
+    match bytes.len() {
+        1..=CHALLENGE_SIZE_BYTES_MAX => Ok(bytes),
+        _ => Err(ApiError::with(
+            Code::InvalidLicenseRequest,
+            format!("A challenge has 1 to {CHALLENGE_SIZE_BYTES_MAX} bytes."),
+        )),
+    }
+}
+
+/// The session that the licence is for, on this very device, and what is known of its title (DR-2, DR-3).
+async fn playing(
+    app: &App,
+    call: &Call,
+    user: Uuid,
+    device: Uuid,
+    asked: &Asked,
+) -> Result<(Playing, Facts), ApiError> {
+    let question = Question {
+        tenant: call.tenant,
+        user,
+        content: asked.content_id,
+        content_type: &asked.content_type,
+        device: Some(device),
+        profile: None,
+        country: call.peer.country.as_deref(),
+        unknown_blocked: app.settings().geo.unknown_blocked,
+    };
+    let mut connection = app.db.acquire().await?;
+    let facts = streams::facts(&mut connection, &question).await?;
+    if !facts.device_known {
+        return Err(Code::DeviceNotRegistered.into());
+    }
+    if facts.title.is_none() && asked.content_type == "movie" {
+        return Err(
+            match db::missing(&mut connection, "movies", asked.content_id, call).await {
+                error if error.code == Code::NotFound => Code::NoActiveSession.into(),
+                error => error,
+            },
+        );
+    }
+    let alive_after = call.now - TimeDelta::seconds(GRACE_S.into());
+    let (content, session) = (asked.content_id, asked.session_id);
+    let found = licences::playing(&mut connection, call.tenant, user, content, session, alive_after).await?;
+    let is_elsewhere = !found.is_empty();
+    match found.into_iter().find(|playing| playing.device == device) {
+        Some(playing) => Ok((playing, facts)),
+        None if is_elsewhere => Err(Code::DeviceMismatch.into()),
+        None => Err(Code::NoActiveSession.into()),
+    }
+}
+
+/// Why the title may not be watched any more (DR-8). That it was unpublished meanwhile is no reason.
+fn refusal(app: &App, facts: &Facts, now: DateTime<Utc>) -> Option<Code> {
+    let title = facts.title.as_ref()?;
+    if !facts.geo_allowed {
+        return Some(Code::GeoRestricted);
+    }
+    if title.available_until.is_some_and(|until| now >= until) {
+        return Some(Code::AvailabilityEnded);
+    }
+    let lapsed = entitlement::subscription_refusal(facts.subscription.as_ref(), title.is_premium, &terms(app), now);
+    lapsed.map(|_| Code::SubscriptionRequired)
+}
+
+async fn issue(
+    desk: &Desk,
+    call: &Call,
+    asked: &Asked,
+    challenge: &[u8],
+    playing: &Playing,
+    end: DateTime<Utc>,
+) -> Result<Issued, ApiError> {
+    let seconds = |time: DateTime<Utc>| u64::try_from(time.timestamp()).unwrap_or(0);
+    let (now, end) = (seconds(call.now), seconds(end));
+    let asset = playing.asset.to_string();
+    let grant = Grant {
+        session: Some(playing.session.as_bytes().to_vec()),
+        height_max: playing.height_max.and_then(|lines| u32::try_from(lines).ok()),
+        ..Grant::new(&format!("/vod/{asset}/"), end)
+    };
+    // The title says how long, not what grants are usually given.
+    let policy = LicensePolicy {
+        duration_s: end.saturating_sub(now),
+        ..desk.policy.clone()
+    };
+    let wish = Wish {
+        content_id: &asset,
+        system: asked.drm_system,
+        grant: &grant,
+        policy: &policy,
+        challenge,
+        key_ids: &[],
+        scheme: None,
+        request_id: &call.request_id.to_string(),
+        now,
+    };
+    desk.issue(&wish).await.map_err(|error| match error {
+        DeskError::License(error) => refused(error),
+        DeskError::NotOffered => ApiError::invalid("drm_system", "is not offered here"),
+        DeskError::NoTitle => ApiError::with(Code::Forbidden, "This title has no keys."),
+        DeskError::Foreign | DeskError::Title(_) => ApiError::internal(error),
+    })
+}
+
+fn refused(error: LicenseError) -> ApiError {
+    match error {
+        LicenseError::Challenge(reason) => ApiError::with(Code::InvalidLicenseRequest, reason),
+        LicenseError::NotEntitled => ApiError::with(Code::Forbidden, "No licence for the keys that are asked for."),
+        LicenseError::Denied => ApiError::with(Code::Forbidden, "The licence service refuses this player."),
+        LicenseError::Unavailable | LicenseError::Again => ApiError::unavailable(error),
+        LicenseError::Credentials | LicenseError::Upstream(_) | LicenseError::Fault(_) => ApiError {
+            cause: Some(error.to_string()),
+            ..ApiError::new(Code::UpstreamError)
+        },
+    }
+}
+
+fn instant(seconds: u64) -> DateTime<Utc> {
+    let time = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    time.unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
