@@ -580,7 +580,7 @@ fn a_licence_server_that_can_not_work_does_not_start() {
     check(CONTROL, "[control.licences] offers no system");
     check(&format!("{CONTROL}x = 1\n"), "unknown field `x`");
     check(
-        &CONTROL.replace("\"v\"", "\"w\""),
+        &format!("{}clear_key = true\n", CONTROL.replace("\"v\"", "\"w\"")),
         "w: no vault is here; `headwater keys init` makes one",
     );
     check(&CONTROL.replace("g.key", "none.key"), "none.key: No such file");

@@ -561,7 +561,11 @@ mod tests {
         check("manifest.mpd", "scheme=aes128", cmaf);
         let ts = "scheme: \"cenc\" is not aes128 or sampleaes, which MPEG-TS has";
         check("ts/master.m3u8", "scheme=cenc", ts);
-        check("master.m3u8", "clear_key=", "clear_key: \"\" is not identity or licence");
+        check(
+            "master.m3u8",
+            "clear_key=",
+            "clear_key: \"\" is not identity or licence",
+        );
         let addressing = "addressing: \"Time\" is not timeline, time, number or ondemand";
         check("manifest.mpd", "addressing=Time", addressing);
         check("manifest.mpd", "text=srt", "text: \"srt\" is not wvtt, stpp or vtt");
