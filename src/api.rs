@@ -2,16 +2,21 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use control_api::app::Means;
-use control_api::config::Config;
+use control_api::billing::payment::PaymentProvider;
+use control_api::billing::stripe;
+use control_api::config::{Config, StripeSection};
 use control_api::license::Desk;
 use control_api::serve::{self, Opened};
 use zeroize::Zeroizing;
 
 use crate::cli::{AdminArguments, AdminCommand, ControlArguments, ControlPlace, CreateAdminArguments};
 use crate::config::Control;
+use crate::control::Remote;
+use crate::keys::credentials::{Secret, read_secret, without_secrets};
 use crate::{config, grant, licences, service, shutdown};
 
 /// Threads that answer.
@@ -114,7 +119,44 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// Opens the database that DATABASE_URL names, or the embedded one.
 pub async fn open(config: Config, desk: Option<Desk>) -> anyhow::Result<Opened> {
     let grant_keys = config.section.grant_keys.as_deref().map(grant::read_keys).transpose()?;
-    let means = Means { grant_keys, desk };
+    let stripe = config.section.stripe.as_ref();
+    let stripe = stripe
+        .map(|section| payments(section).context("control.stripe"))
+        .transpose()?;
+    let means = Means {
+        grant_keys,
+        desk,
+        payments: stripe.into_iter().collect(),
+    };
     let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
     Ok(serve::open(config, url.as_deref(), means).await?)
+}
+
+/// Secrets of who takes the money, in a file of their own.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StripeSecrets {
+    api_key: Secret,
+    signing_secret: Secret,
+}
+
+fn payments(section: &StripeSection) -> anyhow::Result<Arc<dyn PaymentProvider>> {
+    let remote = Remote {
+        url: &section.url,
+        private_network: section.private_network,
+        ca: None,
+        client_certificate: None,
+        client_key: None,
+    };
+    let (url, outbound) = remote.open()?;
+    let named = || section.secrets.display().to_string();
+    let text = read_secret(&section.secrets).with_context(named)?;
+    let secrets: StripeSecrets = toml::from_str(&text)
+        .map_err(|error| without_secrets(&text, &error))
+        .with_context(named)?;
+    let secrets = stripe::Secrets {
+        api_key: secrets.api_key.0,
+        signing_secret: secrets.signing_secret.0,
+    };
+    Ok(Arc::new(stripe::Stripe::new(&url, secrets, outbound)))
 }

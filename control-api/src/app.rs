@@ -9,6 +9,7 @@ use packager::grant::GrantKeys;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::billing::payment::{Manual, PaymentProvider};
 use crate::cache::{CacheEvent, Caches};
 use crate::config::{Config, Settings};
 use crate::db;
@@ -45,6 +46,8 @@ pub struct App {
     pub token_keys: ArcSwap<TokenKeys>,
     /// Keys that grants are signed with.
     pub grant_keys: Option<GrantKeys>,
+    /// Who takes the money.
+    pub payments: Vec<Arc<dyn PaymentProvider>>,
     /// Who makes licences, where some are given.
     pub desk: Option<Desk>,
     /// Requests a minute.
@@ -82,6 +85,8 @@ impl std::fmt::Debug for App {
 pub struct Means {
     /// Keys that grants are signed with; without them nothing plays.
     pub grant_keys: Option<GrantKeys>,
+    /// Who takes the money, besides nobody.
+    pub payments: Vec<Arc<dyn PaymentProvider>>,
     /// Who makes licences; without one there are none.
     pub desk: Option<Desk>,
 }
@@ -94,6 +99,14 @@ impl App {
         let now = Utc::now();
         db::system::make_partitions(&db, now).await?;
         let token_keys = load_token_keys(&db, &secrets, now).await?;
+        let mut payments = means.payments;
+        payments.push(Arc::new(Manual));
+        let wanted = &config.section.settings.billing.provider;
+        if !payments.iter().any(|provider| provider.name() == wanted.as_str()) {
+            return Err(ApiError::internal(format!(
+                "control.settings.billing.provider: there is no {wanted}"
+            )));
+        }
         let section = &config.section;
         let app = App {
             passwords: Passwords::new(section.password_memory_kib, section.password_count_max),
@@ -112,6 +125,7 @@ impl App {
             secrets,
             grant_keys: means.grant_keys,
             desk: means.desk,
+            payments,
             db,
             config,
         };
@@ -143,6 +157,11 @@ impl App {
     /// What administrators may change.
     pub fn settings(&self) -> &Settings {
         &self.config.section.settings
+    }
+
+    /// Who takes the money, by name.
+    pub fn payment(&self, name: &str) -> Option<Arc<dyn PaymentProvider>> {
+        self.payments.iter().find(|provider| provider.name() == name).cloned()
     }
 
     /// Acts on a cache event, of this node or another.

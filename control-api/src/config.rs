@@ -31,6 +31,8 @@ pub struct Section {
     pub revoked: Option<PathBuf>,
     /// File of the key that secrets in the database are encrypted under; made where it is missing.
     pub secret_key: Option<PathBuf>,
+    /// Who takes the money, where somebody of Stripe's shape does.
+    pub stripe: Option<StripeSection>,
     /// Whether requests over plain HTTP are refused.
     pub require_https: bool,
     /// Addresses whose `X-Forwarded-For`, `X-Forwarded-Proto` and country headers are believed.
@@ -58,6 +60,7 @@ impl Default for Section {
             grant_keys: None,
             revoked: None,
             secret_key: None,
+            stripe: None,
             require_https: true,
             trusted_proxies: Vec::new(),
             drain_timeout_s: 30,
@@ -66,6 +69,24 @@ impl Default for Section {
             settings: Settings::default(),
         }
     }
+}
+
+/// `[control.stripe]` as written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StripeSection {
+    /// Where it is.
+    #[serde(default = "stripe_url")]
+    pub url: String,
+    /// Whether it may be in a private network.
+    #[serde(default)]
+    pub private_network: bool,
+    /// File with its secrets (TOML, mode 0600).
+    pub secrets: PathBuf,
+}
+
+fn stripe_url() -> String {
+    "https://api.stripe.com".to_owned()
 }
 
 /// A `[control]` section that can not be served with.

@@ -1,15 +1,18 @@
 //! The database: the only files with SQL. Rows in, domain types out; every question names its tenant.
 
 pub mod audit;
+pub mod coupons;
 pub mod devices;
 pub mod events;
 pub mod idempotency;
 pub mod keys;
 pub mod licences;
 pub mod movies;
+pub mod plans;
 pub mod profiles;
 pub mod sessions;
 pub mod streams;
+pub mod subscriptions;
 pub mod system;
 pub mod users;
 

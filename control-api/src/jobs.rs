@@ -101,6 +101,9 @@ pub async fn tick(app: Arc<App>, revoked: Arc<tokio::sync::Mutex<Option<String>>
     if let Err(error) = routes::movies::publish_due(&app).await {
         tracing::warn!(cause = ?error.cause, "scheduled titles were not published");
     }
+    if let Err(error) = routes::billing::clock(&app).await {
+        tracing::warn!(cause = ?error.cause, "what the clock brings to subscriptions was not done");
+    }
     if let Err(error) = live::write_revoked(&app, &mut *revoked.lock().await).await {
         tracing::warn!(%error, "the file of ended sessions was not written");
     }

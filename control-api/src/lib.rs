@@ -34,6 +34,7 @@
 pub mod admin;
 pub mod app;
 pub mod auth;
+pub mod billing;
 pub mod cache;
 pub mod call;
 pub mod catalog;

@@ -80,6 +80,23 @@ impl Ask {
         }
     }
 
+    /// A GET.
+    pub fn get(url: Uri, repeat: Repeat) -> Ask {
+        Ask::bare(Method::GET, url, repeat)
+    }
+
+    /// A DELETE.
+    pub fn delete(url: Uri, repeat: Repeat) -> Ask {
+        Ask::bare(Method::DELETE, url, repeat)
+    }
+
+    fn bare(method: Method, url: Uri, repeat: Repeat) -> Ask {
+        Ask {
+            method,
+            ..Ask::post(url, Zeroizing::default(), repeat)
+        }
+    }
+
     /// A header with a value that everybody may know.
     pub fn header(&mut self, name: &'static str, value: &'static str) {
         self.headers

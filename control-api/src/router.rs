@@ -25,6 +25,9 @@ pub fn endpoints() -> Vec<Endpoint> {
         routes::movies::endpoints(),
         routes::playback::endpoints(),
         routes::drm::endpoints(),
+        routes::plans::endpoints(),
+        routes::subscriptions::endpoints(),
+        routes::billing::endpoints(),
     ];
     areas.into_iter().flatten().collect()
 }

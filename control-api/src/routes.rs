@@ -2,11 +2,14 @@
 
 pub mod account;
 pub mod auth;
+pub mod billing;
 pub mod devices;
 pub mod drm;
 pub mod keys;
 pub mod movies;
+pub mod plans;
 pub mod playback;
 pub mod profiles;
+pub mod subscriptions;
 pub mod system;
 pub mod users;

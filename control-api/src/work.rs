@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::cache::CacheEvent;
 use crate::call::{Call, TenantId};
 use crate::db;
+use crate::db::subscriptions::Subscription;
 use crate::error::{ApiError, Code};
 use crate::idempotency::{self, Ticket};
 use crate::operation::Answer;
@@ -58,6 +59,8 @@ pub struct Work {
     events: Vec<CacheEvent>,
     /// Stream sessions that end with this.
     ended: Vec<Uuid>,
+    /// Subscriptions that end at their payment providers with this.
+    unpaid: Vec<(String, String)>,
 }
 
 impl Work {
@@ -90,6 +93,7 @@ impl Work {
             ticket: None,
             events: Vec::new(),
             ended: Vec::new(),
+            unpaid: Vec::new(),
         })
     }
 
@@ -145,6 +149,13 @@ impl Work {
         Ok(())
     }
 
+    /// Ends a subscription at its payment provider, once this is committed.
+    pub fn cancel_payment(&mut self, row: &Subscription) {
+        if let Some(reference) = &row.provider_ref {
+            self.unpaid.push((row.provider.clone(), reference.clone()));
+        }
+    }
+
     /// Puts list pages of the catalogue that were made before out of reach.
     pub async fn raise_catalogue(&mut self) -> Result<(), ApiError> {
         let epoch = db::events::raise_catalogue(&mut self.transaction, self.tenant).await?;
@@ -157,6 +168,16 @@ impl Work {
         self.app.live.end(&self.ended);
         for event in &self.events {
             self.app.heard(event);
+        }
+        for (name, reference) in self.unpaid {
+            let Some(provider) = self.app.payment(&name) else {
+                continue;
+            };
+            tokio::spawn(async move {
+                if let Err(error) = provider.cancel(&reference).await {
+                    tracing::error!(provider = name, reference, %error, "a subscription goes on at its payment provider");
+                }
+            });
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use super::auth::{end_sign_ins, password_schema, send_action_token};
 use crate::app::App;
 use crate::auth::Role;
 use crate::call::Call;
+use crate::db;
 use crate::db::sessions::{Purpose, Which};
 use crate::db::users::{self, UserChange, UserRow};
 use crate::db::{profiles, streams};
@@ -17,7 +18,8 @@ use crate::error::{ApiError, Code, breaks};
 use crate::operation::{Answer, Caller, Endpoint, delete, get, patch, post};
 use crate::password::Verdict;
 use crate::reply::Reply;
-use crate::schema::{Format, Schema, absent, date_time, formatted, integer, object, read_only, required, text, uuid};
+use crate::routes::subscriptions;
+use crate::schema::{Format, Schema, absent, date_time, formatted, integer, object, optional, required, text, uuid};
 use crate::work::Work;
 
 /// Its operations.
@@ -96,7 +98,7 @@ fn account_schema() -> Schema {
         required("rate_limit_per_minute", integer(0, i64::MAX).or_null()),
     ]);
     let mut fields = user_fields();
-    fields.push(read_only("subscription", Schema::Any));
+    fields.push(optional("subscription", subscriptions::schema()));
     fields.push(required("limits", limits));
     object(fields).named("Account")
 }
@@ -113,7 +115,8 @@ async fn one(app: Arc<App>, call: Call) -> Answer {
     let limits = profiles::limits(&mut connection, user.id, &app.settings().default_limits).await?;
     let mut body = user.to_json();
     body["limits"] = json!(limits);
-    let view = body["limits"].to_string() + user.plan.as_deref().unwrap_or_default();
+    body["subscription"] = json!(db::subscriptions::current(&mut connection, user.id).await?);
+    let view = format!("{} {}", body["limits"], body["subscription"]);
     Reply::json(200, &body)?.version(user.row_version, Some(&view))
 }
 
@@ -194,6 +197,11 @@ pub async fn erase(work: &mut Work, user: &UserRow, heir: Option<Uuid>) -> Resul
     end_sign_ins(work, user.id, Which::All).await?;
     let live = streams::of_user(work.connection(), user.id).await?;
     work.end_streams(&live, "admin").await?;
+    if let Some(row) = db::subscriptions::current(work.connection(), user.id).await? {
+        work.cancel_payment(&row);
+        let payload = json!({ "id": row.id, "user_id": user.id, "plan_id": row.plan_id, "status": "canceled" });
+        work.emit("subscription.canceled", Some(user.id), payload).await?;
+    }
     users::delete(work.connection(), tenant, user.id).await?;
     work.invalidate("user", user.id, user.row_version + 1).await?;
     // The owner's keys went with them.

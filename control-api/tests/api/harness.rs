@@ -10,6 +10,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request};
 use control_api::app::{App, Means};
 use control_api::auth::Role;
+use control_api::billing::payment::PaymentProvider;
 use control_api::call::TenantId;
 use control_api::config::{Config, Section, Settings};
 use control_api::db::users::NewUser;
@@ -207,21 +208,39 @@ impl Api {
 
     /// With this section.
     pub async fn with_section(section: Section) -> Api {
-        Api::on(new_database().await, section).await
+        Api::on(new_database().await, section, Vec::new()).await
+    }
+
+    /// With these settings and payment providers.
+    pub async fn with_payments(settings: Settings, payments: Vec<Arc<dyn PaymentProvider>>) -> Api {
+        let section = Section {
+            require_https: false,
+            settings,
+            ..Section::default()
+        };
+        Api::on(new_database().await, section, payments).await
+    }
+
+    /// The same user, signed in anew: tokens end.
+    pub async fn again(&self, user: &Client<'_>) -> Client<'_> {
+        let mut client = user.at(self);
+        client.credentials = Some(self.token_of(DEFAULT_TENANT, user.user_id, Role::User).await);
+        client
     }
 
     /// Another process on the same database.
     pub async fn beside(&self) -> Api {
-        Api::on(self.options.clone(), self.app.config.section.clone()).await
+        Api::on(self.options.clone(), self.app.config.section.clone(), Vec::new()).await
     }
 
-    async fn on(options: PgConnectOptions, section: Section) -> Api {
+    async fn on(options: PgConnectOptions, section: Section, payments: Vec<Arc<dyn PaymentProvider>>) -> Api {
         let config: Config = section.check().expect("a section");
         let pool = db::connect(options.clone(), 10).await.expect("connect");
         let secrets = SecretBox::new(&[7; 32]).expect("a key");
         let means = Means {
             grant_keys: Some(grant_keys()),
             desk: Some(desk()),
+            payments,
         };
         let app = App::new(config, pool, secrets, means).await.expect("an app");
         let router = router::router(&app);

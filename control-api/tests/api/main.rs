@@ -4,10 +4,12 @@
 
 mod account;
 mod auth;
+mod billing;
 mod drm;
 mod harness;
 mod movies;
 mod playback;
 mod postgres;
+mod stripe;
 mod system;
 mod users;
