@@ -24,6 +24,7 @@ use crate::password::Passwords;
 use crate::rate_limit::RateLimiter;
 use crate::secrets::SecretBox;
 use crate::token::{SigningKey, TokenKeys};
+use crate::webhook::Sender;
 
 /// What the API is called in `X-Api-Version`.
 pub const API_VERSION: &str = "1.0";
@@ -46,6 +47,8 @@ pub struct App {
     pub token_keys: ArcSwap<TokenKeys>,
     /// Keys that grants are signed with.
     pub grant_keys: Option<GrantKeys>,
+    /// Sends webhooks.
+    pub webhooks: Sender,
     /// Who takes the money.
     pub payments: Vec<Arc<dyn PaymentProvider>>,
     /// Who makes licences, where some are given.
@@ -85,6 +88,8 @@ impl std::fmt::Debug for App {
 pub struct Means {
     /// Keys that grants are signed with; without them nothing plays.
     pub grant_keys: Option<GrantKeys>,
+    /// What sends webhooks; to the whole internet without.
+    pub webhooks: Option<Sender>,
     /// Who takes the money, besides nobody.
     pub payments: Vec<Arc<dyn PaymentProvider>>,
     /// Who makes licences; without one there are none.
@@ -99,6 +104,10 @@ impl App {
         let now = Utc::now();
         db::system::make_partitions(&db, now).await?;
         let token_keys = load_token_keys(&db, &secrets, now).await?;
+        let webhooks = match means.webhooks {
+            Some(sender) => sender,
+            None => Sender::new().map_err(ApiError::internal)?,
+        };
         let mut payments = means.payments;
         payments.push(Arc::new(Manual));
         let wanted = &config.section.settings.billing.provider;
@@ -125,6 +134,7 @@ impl App {
             secrets,
             grant_keys: means.grant_keys,
             desk: means.desk,
+            webhooks,
             payments,
             db,
             config,

@@ -15,6 +15,7 @@ pub mod streams;
 pub mod subscriptions;
 pub mod system;
 pub mod users;
+pub mod webhooks;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::app::App;
 use crate::cache::CacheEvent;
-use crate::{db, key_log, live, routes};
+use crate::{db, key_log, live, routes, webhook};
 
 /// How often the node makes itself heard to itself.
 const SELF_NOTICE: Duration = Duration::from_secs(1);
@@ -42,6 +42,10 @@ pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
         let (app, revoked) = (Arc::clone(&app), Arc::clone(&revoked));
         move || tell_ended(Arc::clone(&app), Arc::clone(&revoked))
     }));
+    let told_of = tokio::spawn(every(Duration::from_millis(500), stop.clone(), {
+        let app = Arc::clone(&app);
+        move || tell_events(Arc::clone(&app))
+    }));
     let clock = tokio::spawn(every(Duration::from_secs(1), stop.clone(), {
         let app = Arc::clone(&app);
         move || tick(Arc::clone(&app), Arc::clone(&revoked))
@@ -50,7 +54,7 @@ pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
         let app = Arc::clone(&app);
         move || sweep(Arc::clone(&app))
     }));
-    for task in [listening, noticed, flushed, cleaned, live, clock, swept] {
+    for task in [listening, noticed, flushed, cleaned, live, told_of, clock, swept] {
         if let Err(error) = task.await {
             tracing::error!(%error, "a background job ended");
         }
@@ -96,6 +100,13 @@ async fn tell_ended(app: Arc<App>, revoked: Arc<tokio::sync::Mutex<Option<String
     }
 }
 
+/// Tells webhooks of events.
+async fn tell_events(app: Arc<App>) {
+    if let Err(error) = webhook::run(&app).await {
+        tracing::warn!(%error, "webhooks wait for the database");
+    }
+}
+
 /// What the clock brings: titles that go live, the file of ended sessions.
 pub async fn tick(app: Arc<App>, revoked: Arc<tokio::sync::Mutex<Option<String>>>) {
     if let Err(error) = routes::movies::publish_due(&app).await {
@@ -124,6 +135,7 @@ pub async fn clean(app: Arc<App>) {
         db::events::trim(&app.db).await?;
         db::idempotency::trim(&app.db, now).await?;
         db::sessions::trim(&app.db, now).await?;
+        db::webhooks::trim(&app.db, now - webhook::KEPT).await?;
         db::system::make_partitions(&app.db, now).await?;
         db::system::beat(&app.db, app.node, env!("CARGO_PKG_VERSION"), now).await
     };

@@ -67,4 +67,5 @@ pub mod secrets;
 pub mod serve;
 pub mod slots;
 pub mod token;
+pub mod webhook;
 pub mod work;

@@ -49,6 +49,8 @@ const HEAD_SIZE_BYTES_MAX: usize = 64 << 10;
 /// When a request may be sent once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
+    /// Never: who asks has a schedule of their own.
+    Never,
     /// When no connection could be made: it was not sent.
     WhenUnsent,
     /// Also when it was sent and no answer came, or one of 502, 503 and 504: asking twice does what asking once does.
@@ -208,7 +210,7 @@ impl Outbound {
             let result = timeout(ATTEMPT_TIMEOUT, self.attempt(ask)).await;
             let result = result.unwrap_or(Err(OutboundError::Timeout));
             let again = match (&result, ask.repeat) {
-                (Err(OutboundError::Connect), _) => true,
+                (Err(OutboundError::Connect), Repeat::WhenUnsent | Repeat::WhenUnanswered) => true,
                 (Err(OutboundError::Timeout | OutboundError::Transport), Repeat::WhenUnanswered) => true,
                 (Ok(reply), Repeat::WhenUnanswered) => matches!(reply.status, 502..=504),
                 _ => false,

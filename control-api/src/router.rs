@@ -28,6 +28,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         routes::plans::endpoints(),
         routes::subscriptions::endpoints(),
         routes::billing::endpoints(),
+        routes::webhooks::endpoints(),
     ];
     areas.into_iter().flatten().collect()
 }

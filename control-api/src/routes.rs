@@ -13,3 +13,4 @@ pub mod profiles;
 pub mod subscriptions;
 pub mod system;
 pub mod users;
+pub mod webhooks;

@@ -25,6 +25,7 @@ use control_api::outbound::Reply;
 use control_api::postgres::{Cluster, Durability};
 use control_api::router;
 use control_api::secrets::SecretBox;
+use control_api::webhook::Sender;
 use packager::crypto::vault::TrackClass;
 use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
 use packager::grant::{GrantKey, GrantKeys};
@@ -179,6 +180,14 @@ impl LicenseBackend for Obedient {
     }
 }
 
+fn means() -> Means {
+    Means {
+        grant_keys: Some(grant_keys()),
+        desk: Some(desk()),
+        ..Means::default()
+    }
+}
+
 fn desk() -> Desk {
     Desk {
         titles: Arc::new(SameKeys),
@@ -208,7 +217,7 @@ impl Api {
 
     /// With this section.
     pub async fn with_section(section: Section) -> Api {
-        Api::on(new_database().await, section, Vec::new()).await
+        Api::on(new_database().await, section, means()).await
     }
 
     /// With these settings and payment providers.
@@ -218,11 +227,25 @@ impl Api {
             settings,
             ..Section::default()
         };
-        Api::on(new_database().await, section, payments).await
+        Api::on(new_database().await, section, Means { payments, ..means() }).await
+    }
+
+    /// With these settings, and webhooks sent by this.
+    pub async fn with_webhooks(settings: Settings, sender: Sender) -> Api {
+        let section = Section {
+            require_https: false,
+            settings,
+            ..Section::default()
+        };
+        let means = Means {
+            webhooks: Some(sender),
+            ..means()
+        };
+        Api::on(new_database().await, section, means).await
     }
 
     /// The same user, signed in anew: tokens end.
-    pub async fn again(&self, user: &Client<'_>) -> Client<'_> {
+    pub async fn again<'b>(&'b self, user: &Client<'_>) -> Client<'b> {
         let mut client = user.at(self);
         client.credentials = Some(self.token_of(DEFAULT_TENANT, user.user_id, Role::User).await);
         client
@@ -230,18 +253,13 @@ impl Api {
 
     /// Another process on the same database.
     pub async fn beside(&self) -> Api {
-        Api::on(self.options.clone(), self.app.config.section.clone(), Vec::new()).await
+        Api::on(self.options.clone(), self.app.config.section.clone(), means()).await
     }
 
-    async fn on(options: PgConnectOptions, section: Section, payments: Vec<Arc<dyn PaymentProvider>>) -> Api {
+    async fn on(options: PgConnectOptions, section: Section, means: Means) -> Api {
         let config: Config = section.check().expect("a section");
         let pool = db::connect(options.clone(), 10).await.expect("connect");
         let secrets = SecretBox::new(&[7; 32]).expect("a key");
-        let means = Means {
-            grant_keys: Some(grant_keys()),
-            desk: Some(desk()),
-            payments,
-        };
         let app = App::new(config, pool, secrets, means).await.expect("an app");
         let router = router::router(&app);
         Api { app, options, router }
@@ -465,6 +483,11 @@ impl<'a> Client<'a> {
     /// Sends a header no more.
     pub fn forget_header(&mut self, name: &str) {
         self.headers.remove(name);
+    }
+
+    /// The same, signed in anew.
+    pub async fn again(&self) -> Client<'a> {
+        self.api.again(self).await
     }
 
     /// A request.

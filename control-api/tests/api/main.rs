@@ -13,3 +13,4 @@ mod postgres;
 mod stripe;
 mod system;
 mod users;
+mod webhooks;
