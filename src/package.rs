@@ -152,7 +152,7 @@ fn write(target: &Path, content: Content) -> anyhow::Result<()> {
     let size = content.size();
     for piece in content.range(0..size) {
         match piece {
-            Piece::Memory(bytes) => out.write_all(&bytes)?,
+            Piece::Memory(_) | Piece::Made(_) => out.write_all(&piece.read()?)?,
             Piece::File { file, mut offset, size } => {
                 let end = offset + size;
                 let mut buffer = vec![0; size.min(COPY_SIZE_BYTES) as usize];

@@ -73,6 +73,11 @@ impl<'a> Ticket<'a> {
         }
     }
 
+    /// True when a token came.
+    pub fn is_held(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// The token as it stood in the path, with its slash, for links of a page.
     pub fn path_segment(&self) -> String {
         match (&self.token, self.private) {
@@ -320,6 +325,15 @@ impl Policy {
     /// Everything may be had.
     pub fn is_open(&self) -> bool {
         *self == Policy::default()
+    }
+
+    /// Everything with pictures of at most `height_max`.
+    #[cfg(test)]
+    pub(crate) fn up_to_height(height_max: u32) -> Policy {
+        Policy {
+            height_max: Some(height_max),
+            ..Policy::default()
+        }
     }
 
     /// Whether `form` may be had.

@@ -12,21 +12,29 @@ use http_body::{Frame, SizeHint};
 use packager::source::ReadAt;
 
 use crate::arena::FileSlice;
-use crate::content::{Piece, Pieces};
+use crate::content::{Made, Piece, Pieces};
+use crate::fetch;
+use crate::limits::STREAM_SEND_SIZE_BYTES_MAX;
 use crate::metrics::Counters;
 use crate::paging::Gate;
+use crate::pool::Buffer;
 use crate::read::SourceFile;
 
-/// Bytes read at once: small enough that a slow reader holds little, large enough that a read costs less than its call.
-const READ_SIZE_BYTES: u64 = 256 << 10;
+/// Bytes read at once for HTTP/1: small enough that a slow reader holds little, large enough that a read costs less than
+/// its call.
+pub(crate) const READ_SIZE_BYTES: u64 = 256 << 10;
+/// The same for HTTP/2: what one answer may have waiting for its client's window.
+pub(crate) const STREAM_READ_SIZE_BYTES: u64 = STREAM_SEND_SIZE_BYTES_MAX as u64;
 /// Of a long file range so much is made sure to be in memory and sent before more is looked at.
-const WINDOW_SIZE_BYTES: u64 = 4 << 20;
+pub(crate) const WINDOW_SIZE_BYTES: u64 = 4 << 20;
 
 /// How bodies of one kind of connection are delivered.
 #[derive(Clone)]
 pub struct Delivery {
     /// File ranges of at least this size go by `sendfile`; `None` where the transport looks at bytes (HTTP/2, TLS).
     pub sendfile_size_bytes_min: Option<u64>,
+    /// Bytes of file ranges that are read at once.
+    pub read_size_bytes: u64,
     /// Keeps cold files from stopping the thread.
     pub gate: Arc<Gate>,
     /// Counts what is read.
@@ -120,6 +128,14 @@ impl Body {
         Body::memory(Bytes::new())
     }
 
+    /// Notes that the answer ends here, with `error`.
+    fn cut_short(&self, error: std::io::Error) -> std::io::Error {
+        if let Some(delivery) = &self.delivery {
+            delivery.counters.note_cut_short(&error);
+        }
+        error
+    }
+
     fn next_piece(&mut self) -> Option<Piece> {
         self.current.take().or_else(|| self.pieces.next())
     }
@@ -130,6 +146,11 @@ impl Body {
             let (file, offset, size) = match self.next_piece()? {
                 Piece::Memory(bytes) if bytes.is_empty() => continue,
                 Piece::Memory(bytes) => return Some(Step::Chunk(Chunk::Memory(bytes))),
+                Piece::Made(made) if made.range.is_empty() => continue,
+                Piece::Made(made) => {
+                    let delivery = self.delivery.clone()?;
+                    return Some(self.make(delivery, made));
+                }
                 Piece::File { file, offset, size } => (file, offset, size),
             };
             // Only answers made of memory alone have no delivery.
@@ -141,7 +162,7 @@ impl Body {
                     return Some(self.send(&delivery, slice, offset, now));
                 }
             }
-            let now = size.min(READ_SIZE_BYTES);
+            let now = size.min(delivery.read_size_bytes);
             self.keep_rest(&file, offset, size, now);
             return Some(self.gather(&delivery, file, offset, now));
         }
@@ -164,7 +185,7 @@ impl Body {
         let least = delivery.sendfile_size_bytes_min.unwrap_or(u64::MAX);
         while let Some(piece) = self.next_piece() {
             match piece {
-                Piece::File { file, offset, size } if size < least && total + size <= READ_SIZE_BYTES => {
+                Piece::File { file, offset, size } if size < least && total + size <= delivery.read_size_bytes => {
                     total += size;
                     parts.push((file, offset, size));
                 }
@@ -174,7 +195,7 @@ impl Body {
                 }
             }
         }
-        let mut buffer = vec![0; total as usize];
+        let mut buffer = Buffer::filled(total as usize);
         let mut filled = 0;
         for (number, (file, offset, size)) in parts.iter().enumerate() {
             let (_, rest) = buffer.split_at_mut(filled);
@@ -190,12 +211,46 @@ impl Body {
                 return Step::Wait(Box::pin(async move {
                     let read = tokio::task::spawn_blocking(work).await;
                     read.map_err(std::io::Error::other)?
-                        .map(|bytes| Chunk::Memory(bytes.into()))
+                        .map(|buffer| Chunk::Memory(buffer.into_bytes()))
                 }));
             }
         }
         delivery.counters.read_bytes.add(total);
-        Step::Chunk(Chunk::Memory(buffer.into()))
+        Step::Chunk(Chunk::Memory(buffer.into_bytes()))
+    }
+
+    /// Reads what a part is made of, and makes it: in one pass, while it is in the core's cache.
+    fn make(&mut self, delivery: Arc<Delivery>, made: Made) -> Step {
+        let file = made.maker.file().clone();
+        let extents = made.maker.extents(made.part);
+        let mut buffer = fetch::buffer(extents);
+        let filled = fetch::cached(&file, extents, &mut buffer);
+        delivery.counters.read_bytes.add(filled as u64);
+        let reach = self.remaining.min(WINDOW_SIZE_BYTES);
+        let window = fetch::span(extents, reach, &file);
+        let address = Arc::as_ptr(&file).addr();
+        let known = self.resident.as_ref();
+        let end = extents.iter().map(|extent| extent.offset + extent.size).max();
+        let known = known.is_some_and(|(file, range)| *file == address && end <= Some(range.end));
+        if !known {
+            self.resident = Some((address, window.clone()));
+        }
+        if filled == buffer.len() {
+            if !known {
+                delivery.gate.advise_next(&file, &window);
+            }
+            return match made.make(buffer) {
+                Ok(bytes) => Step::Chunk(Chunk::Memory(bytes)),
+                Err(error) => Step::Failed(error),
+            };
+        }
+        let extents = extents.to_vec();
+        Step::Wait(Box::pin(async move {
+            let gate = delivery.gate.clone();
+            let buffer = fetch::waiting(delivery, file.clone(), extents, window.clone(), filled, buffer).await?;
+            gate.advise_next(&file, &window);
+            made.make(buffer).map(Chunk::Memory)
+        }))
     }
 
     /// A file range for `sendfile`, once it is in memory.
@@ -229,15 +284,16 @@ impl Body {
 enum Step {
     Chunk(Chunk),
     Wait(Waiting),
+    Failed(std::io::Error),
 }
 
 /// Fills `buffer` from `filled` on with `parts`, of whose first `done` bytes are there already. Blocking.
 fn read_parts(
-    mut buffer: Vec<u8>,
+    mut buffer: Buffer,
     filled: usize,
     parts: &[(Arc<SourceFile>, u64, u64)],
     done: u64,
-) -> std::io::Result<Vec<u8>> {
+) -> std::io::Result<Buffer> {
     let mut rest = buffer.get_mut(filled..).unwrap_or_default();
     let mut done = done;
     for (file, offset, size) in parts {
@@ -260,23 +316,29 @@ impl http_body::Body for Body {
         let this = self.get_mut();
         if this.waiting.is_none() {
             match this.advance() {
-                None => return Poll::Ready(None),
+                None if this.remaining == 0 => return Poll::Ready(None),
+                // The length was promised: an end without an error would pass for a whole answer in HTTP/2.
+                None => return Poll::Ready(Some(Err(this.cut_short(ErrorKind::UnexpectedEof.into())))),
                 Some(Step::Chunk(chunk)) => {
-                    this.remaining -= chunk.remaining() as u64;
+                    this.remaining = this.remaining.saturating_sub(chunk.remaining() as u64);
                     return Poll::Ready(Some(Ok(Frame::data(chunk))));
                 }
                 Some(Step::Wait(waiting)) => this.waiting = Some(waiting),
+                Some(Step::Failed(error)) => return Poll::Ready(Some(Err(this.cut_short(error)))),
             }
         }
         let Some(waiting) = &mut this.waiting else {
             return Poll::Ready(None);
         };
-        let chunk = std::task::ready!(waiting.as_mut().poll(cx));
+        let waited = std::task::ready!(waiting.as_mut().poll(cx));
         this.waiting = None;
-        if let Ok(chunk) = &chunk {
-            this.remaining -= chunk.remaining() as u64;
-        }
-        Poll::Ready(Some(chunk.map(Frame::data)))
+        Poll::Ready(Some(match waited {
+            Ok(chunk) => {
+                this.remaining = this.remaining.saturating_sub(chunk.remaining() as u64);
+                Ok(Frame::data(chunk))
+            }
+            Err(error) => Err(this.cut_short(error)),
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -285,5 +347,116 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.remaining)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::content::{Content, Layout, Maker};
+    use crate::paging::{Fill, Probe};
+
+    /// A segment of three parts, of which one can not be had.
+    struct Broken {
+        file: Arc<SourceFile>,
+        extents: Vec<packager::index::Extent>,
+        how: How,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum How {
+        Not,
+        Making,
+        Missing,
+        Reading,
+    }
+
+    impl Maker for Broken {
+        fn file(&self) -> &Arc<SourceFile> {
+            &self.file
+        }
+        fn extents(&self, part: usize) -> &[packager::index::Extent] {
+            self.extents.get(part..part + 1).unwrap_or_default()
+        }
+        fn make(&self, part: usize, bytes: &mut [u8]) -> std::io::Result<()> {
+            bytes.fill(part as u8);
+            match self.how == How::Making && part == 1 {
+                true => Err(std::io::Error::other("no such key")),
+                false => Ok(()),
+            }
+        }
+    }
+
+    impl Layout for Broken {
+        fn size(&self) -> u64 {
+            3_000
+        }
+        fn section_count(&self) -> usize {
+            3
+        }
+        fn section_at(&self, offset: u64) -> (usize, u64) {
+            ((offset / 1_000) as usize, offset / 1_000 * 1_000)
+        }
+        fn section(self: Arc<Self>, part: usize) -> Vec<Piece> {
+            if self.how == How::Missing && part == 1 {
+                return Vec::new();
+            }
+            vec![Piece::Made(Made {
+                maker: self,
+                part,
+                range: 0..1_000,
+            })]
+        }
+    }
+
+    #[tokio::test]
+    async fn what_ends_early_is_an_error_and_counted() {
+        let path = std::env::temp_dir().join(format!("headwater-body-{}", std::process::id()));
+        std::fs::write(&path, [7; 3_000]).unwrap();
+        for how in [How::Not, How::Making, How::Missing, How::Reading] {
+            let file = Arc::new(SourceFile::open(&path).unwrap());
+            let extents = (0..3).map(|part| packager::index::Extent {
+                // A file that is shorter than it was.
+                offset: if how == How::Reading {
+                    part * 1_400
+                } else {
+                    part * 1_000
+                },
+                size: 1_000,
+            });
+            let broken = Arc::new(Broken {
+                file,
+                extents: extents.collect(),
+                how,
+            });
+            let delivery = Arc::new(Delivery {
+                sendfile_size_bytes_min: None,
+                read_size_bytes: READ_SIZE_BYTES,
+                gate: Arc::new(Gate::new(Probe::Cachestat, Fill::Pool, 4)),
+                counters: Arc::default(),
+            });
+            let mut body = Body::new(Content::Virtual(broken).range(500..2_900), &delivery);
+            let (mut got, mut failed) = (Vec::new(), false);
+            while let Some(frame) = body.frame().await {
+                match frame {
+                    Ok(frame) => got.extend_from_slice(frame.data_ref().unwrap().chunk()),
+                    Err(_) => {
+                        failed = true;
+                        break;
+                    }
+                }
+            }
+            let mut whole = vec![0; 500];
+            whole.extend([1; 1_000]);
+            whole.extend([2; 900]);
+            assert!(whole.starts_with(&got), "{how:?}");
+            assert_eq!(failed, how != How::Not, "{how:?}");
+            assert_eq!(failed, got.len() < whole.len(), "{how:?}");
+            assert_eq!(delivery.counters.cut_short.get(), u64::from(failed), "{how:?}");
+            assert_eq!(http_body::Body::is_end_stream(&body), !failed, "{how:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -53,6 +53,10 @@ pub struct Section {
     pub index_memory_bytes_max: u64,
     /// Memory for rendered playlists, MPDs and headers, in bytes.
     pub rendered_memory_bytes_max: u64,
+    /// Memory for built segments that many want, in bytes.
+    pub hot_memory_bytes_max: u64,
+    /// So many must have asked for a built segment before it is kept.
+    pub hot_viewer_count_min: u32,
     /// A connection that has not sent its request head after this many seconds is closed.
     pub header_timeout_s: u64,
     /// After a stop signal, running answers have this many seconds.
@@ -179,6 +183,8 @@ impl Default for Section {
             connection_count_max: 10_000,
             index_memory_bytes_max: 1 << 30,
             rendered_memory_bytes_max: 128 << 20,
+            hot_memory_bytes_max: 256 << 20,
+            hot_viewer_count_min: 6,
             header_timeout_s: 10,
             drain_timeout_s: 30,
             limits: LimitsSection::default(),
@@ -222,6 +228,10 @@ pub struct Config {
     pub index_memory_bytes_max: u64,
     /// Memory for rendered text and headers.
     pub rendered_memory_bytes_max: u64,
+    /// Memory for built segments that many want.
+    pub hot_memory_bytes_max: u64,
+    /// So many must have asked for one before it is kept.
+    pub hot_viewer_count_min: u32,
     /// Patience with request heads.
     pub header_timeout: std::time::Duration,
     /// Patience with running answers at the end.
@@ -344,6 +354,8 @@ impl Section {
             connection_count_max: self.connection_count_max,
             index_memory_bytes_max: self.index_memory_bytes_max,
             rendered_memory_bytes_max: self.rendered_memory_bytes_max,
+            hot_memory_bytes_max: self.hot_memory_bytes_max,
+            hot_viewer_count_min: self.hot_viewer_count_min,
             header_timeout: std::time::Duration::from_secs(self.header_timeout_s),
             drain_timeout: std::time::Duration::from_secs(self.drain_timeout_s),
         })

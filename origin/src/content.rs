@@ -4,7 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use packager::index::Extent;
 
+use crate::fetch;
+use crate::pool::Buffer;
 use crate::read::SourceFile;
 
 /// Some bytes of an answer.
@@ -21,6 +24,53 @@ pub enum Piece {
         /// Bytes; not zero.
         size: u64,
     },
+    /// Made of a range of a source file when the answer gets there.
+    Made(Made),
+}
+
+/// Makes parts of an answer out of ranges of a source file.
+pub trait Maker: Send + Sync + 'static {
+    /// The file.
+    fn file(&self) -> &Arc<SourceFile>;
+    /// What of the file part `part` is made of, in order. As many bytes are made of it.
+    fn extents(&self, part: usize) -> &[Extent];
+    /// Turns what was read for part `part` into what is sent. None of it may be sent after an error.
+    fn make(&self, part: usize, bytes: &mut [u8]) -> std::io::Result<()>;
+}
+
+/// Bytes of a part of an answer that is made on the way.
+#[derive(Clone)]
+pub struct Made {
+    /// Who makes it.
+    pub maker: Arc<dyn Maker>,
+    /// Which part it is.
+    pub part: usize,
+    /// Bytes of the part.
+    pub range: Range<u64>,
+}
+
+impl Made {
+    /// Makes it of what was read.
+    pub(crate) fn make(&self, mut buffer: Buffer) -> std::io::Result<Bytes> {
+        self.maker.make(self.part, &mut buffer)?;
+        let bytes = buffer.into_bytes();
+        let range = self.range.start as usize..(self.range.end as usize).min(bytes.len());
+        Ok(bytes.slice(range))
+    }
+
+    /// Reads and makes it. Blocking.
+    pub fn read(&self) -> std::io::Result<Bytes> {
+        let extents = self.maker.extents(self.part);
+        let mut buffer = fetch::buffer(extents);
+        fetch::rest(self.maker.file(), extents, 0, &mut buffer)?;
+        self.make(buffer)
+    }
+}
+
+impl std::fmt::Debug for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Made(part {}, bytes {:?})", self.part, self.range)
+    }
 }
 
 impl Piece {
@@ -29,11 +79,25 @@ impl Piece {
         match self {
             Piece::Memory(bytes) => bytes.len() as u64,
             Piece::File { size, .. } => *size,
+            Piece::Made(made) => made.range.end - made.range.start,
+        }
+    }
+
+    /// Its bytes. Blocking.
+    pub fn read(&self) -> std::io::Result<Bytes> {
+        match self {
+            Piece::Memory(bytes) => Ok(bytes.clone()),
+            Piece::File { file, offset, size } => {
+                let mut buffer = Buffer::filled(*size as usize);
+                file.read_exact_at(&mut buffer, *offset)?;
+                Ok(buffer.into_bytes())
+            }
+            Piece::Made(made) => made.read(),
         }
     }
 
     /// Bytes `range` of this piece; the range lies within it.
-    fn slice(self, range: Range<u64>) -> Piece {
+    pub(crate) fn slice(self, range: Range<u64>) -> Piece {
         match self {
             Piece::Memory(bytes) => Piece::Memory(bytes.slice(range.start as usize..range.end as usize)),
             Piece::File { file, offset, .. } => Piece::File {
@@ -41,6 +105,10 @@ impl Piece {
                 offset: offset + range.start,
                 size: range.end - range.start,
             },
+            Piece::Made(made) => Piece::Made(Made {
+                range: made.range.start + range.start..made.range.start + range.end,
+                ..made
+            }),
         }
     }
 }
@@ -53,8 +121,16 @@ pub trait Layout: Send + Sync + 'static {
     fn section_count(&self) -> usize;
     /// The section that holds byte `offset`, and where that section starts.
     fn section_at(&self, offset: u64) -> (usize, u64);
-    /// The pieces of one section.
-    fn section(&self, section: usize) -> Vec<Piece>;
+    /// The pieces of one section; none when it can not be had after all.
+    fn section(self: Arc<Self>, section: usize) -> Vec<Piece>;
+    /// True when sending it takes memory that it is made in.
+    fn is_made(&self) -> bool {
+        false
+    }
+    /// Memory that it takes, in bytes: tables of a few bytes for each section, unless it says otherwise.
+    fn memory_size(&self) -> usize {
+        self.section_count() * 16
+    }
 }
 
 /// The whole of an answer.
@@ -87,18 +163,25 @@ impl Content {
         }
     }
 
+    /// True when sending it takes memory that it is made in.
+    pub fn is_made(&self) -> bool {
+        match self {
+            Content::Pieces(pieces) => pieces.iter().any(|piece| matches!(piece, Piece::Made(_))),
+            Content::Virtual(layout) => layout.is_made(),
+        }
+    }
+
     /// Bytes held in memory, as far as it is known.
     pub fn memory_size(&self) -> usize {
         match self {
             Content::Pieces(pieces) => {
                 let held = pieces.iter().map(|piece| match piece {
                     Piece::Memory(bytes) => bytes.len(),
-                    Piece::File { .. } => 0,
+                    Piece::File { .. } | Piece::Made(_) => 0,
                 });
                 held.sum::<usize>() + size_of_val(pieces.as_slice())
             }
-            // Tables of a few bytes for each section.
-            Content::Virtual(layout) => layout.section_count() * 16,
+            Content::Virtual(layout) => layout.memory_size(),
         }
     }
 
@@ -165,8 +248,10 @@ impl Iterator for Pieces {
                 match &mut self.source {
                     Source::Listed => return None,
                     Source::Sections { layout, next } if *next < layout.section_count() => {
-                        self.pending.pieces = layout.section(*next).into();
-                        *next += 1;
+                        self.pending.pieces = layout.clone().section(*next).into();
+                        // What follows a section that is missing must not take its place.
+                        let missing = self.pending.pieces.is_empty();
+                        *next = if missing { layout.section_count() } else { *next + 1 };
                         continue;
                     }
                     Source::Sections { .. } => return None,
@@ -202,7 +287,7 @@ mod tests {
         fn section_at(&self, offset: u64) -> (usize, u64) {
             ((offset / 10) as usize, offset / 10 * 10)
         }
-        fn section(&self, section: usize) -> Vec<Piece> {
+        fn section(self: Arc<Self>, section: usize) -> Vec<Piece> {
             let first = section as u8 * 10;
             vec![
                 Piece::Memory(Bytes::from_iter(first..first + 4)),
@@ -217,7 +302,7 @@ mod tests {
         pieces
             .flat_map(|piece| match piece {
                 Piece::Memory(bytes) => bytes.to_vec(),
-                Piece::File { .. } => unreachable!("only memory here"),
+                _ => unreachable!("only memory here"),
             })
             .collect()
     }
@@ -225,7 +310,11 @@ mod tests {
     #[test]
     fn every_range_is_exact() {
         let whole: Vec<u8> = (0..100).collect();
-        let listed = Content::Pieces((0..10).flat_map(|section| Counting.section(section)).collect());
+        let listed = Content::Pieces(
+            (0..10)
+                .flat_map(|section| Arc::new(Counting).section(section))
+                .collect(),
+        );
         for start in 0..=100 {
             for end in start..=100 {
                 let want = &whole[start..end];

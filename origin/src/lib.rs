@@ -8,13 +8,17 @@ pub mod access;
 mod arena;
 pub mod asset;
 mod body;
+mod build;
 mod cachestat;
 mod clients;
 pub mod config;
 pub mod content;
 pub mod error;
+mod fetch;
 mod front;
+mod hot;
 pub mod keys;
+mod lanes;
 pub mod library;
 pub mod limits;
 mod load;
@@ -23,6 +27,7 @@ pub mod open;
 mod page;
 pub mod paging;
 mod pin;
+mod pool;
 pub mod protect;
 mod pulse;
 pub mod read;
@@ -52,10 +57,12 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access::{Access, AccessError, Policy, Ticket};
 use crate::asset::Asset;
+use crate::body::Delivery;
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::error::ServeError;
 use crate::front::Door;
+use crate::hot::Built;
 use crate::keys::KeyStoreError;
 use crate::metrics::Metrics;
 use crate::page::PlayerLibrary;
@@ -74,6 +81,7 @@ pub struct Origin {
     rendered: RenderedCache,
     metrics: Metrics,
     gate: Arc<Gate>,
+    built: Built,
     /// `None`: every title is served clear.
     protector: Option<Protector>,
     /// `None`: everybody may have everything.
@@ -131,6 +139,7 @@ impl Origin {
             fill = metrics::fill_name(gate.fill_by()),
             "how media is sent"
         );
+        let built = Built::new(config.hot_memory_bytes_max, config.hot_viewer_count_min);
         let player = config
             .player
             .as_deref()
@@ -159,6 +168,7 @@ impl Origin {
             rendered,
             metrics,
             gate,
+            built,
             connections,
             player,
         }))
@@ -231,6 +241,7 @@ impl Origin {
         asset: &Arc<Asset>,
         mut resource: VodResource,
         policy: &Policy,
+        delivery: &Arc<Delivery>,
     ) -> Result<Answer, ServeError> {
         let asset = &self.protected(asset, &resource).await?;
         if resource.form().is_some_and(|form| !policy.allows(asset.form(form))) {
@@ -262,7 +273,12 @@ impl Origin {
                 })
                 .await
             }
-            Planned::Build(build) => server::blocking(build).await,
+            Planned::Build(build) => {
+                self.admit_building(delivery)?;
+                server::blocking(build).await
+            }
+            Planned::Seal(sealing) => self.sealed(sealing, delivery).await,
+            Planned::Mux(muxing) => self.muxed(muxing, delivery).await,
         }
     }
 
@@ -308,6 +324,8 @@ impl Origin {
                 .rendered
                 .answer(&asset.media_id, &asset.presentation.version, rendering),
             Planned::Build(build) => build(),
+            Planned::Seal(sealing) => sealing.answer_blocking(),
+            Planned::Mux(muxing) => muxing.answer_blocking(),
         }
     }
 

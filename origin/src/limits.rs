@@ -54,8 +54,8 @@ pub struct LimitsSection {
     pub work_count_max: usize,
     /// Answers of one thread that are being sent at once; more are answered 503.
     pub answer_count_max: usize,
-    /// Bytes of media that one thread built for answers which are being sent (MPEG-TS, encrypted); beyond it media is
-    /// answered 503.
+    /// Bytes of media that all threads built for answers which are being sent (MPEG-TS, encrypted); beyond it media that
+    /// must be built is answered 503.
     pub answer_memory_bytes_max: u64,
     /// Media is answered 503 while requests stand longer than this before a thread comes to them; 0 for never.
     pub delay_ms_max: u64,
@@ -97,7 +97,7 @@ pub struct Limits {
     pub work_count_max: usize,
     /// Answers of a thread that are being sent at once.
     pub answer_count_max: usize,
-    /// Bytes built for answers of a thread that are being sent.
+    /// Bytes built for answers that are being sent.
     pub answer_memory_bytes_max: u64,
     /// Standing delay beyond which media is refused.
     pub delay_max: Option<Duration>,

@@ -30,7 +30,6 @@ pub struct Load {
     counters: Arc<Counters>,
     work: Cell<usize>,
     answers: Cell<usize>,
-    memory_bytes: Cell<u64>,
     late_count: Cell<u32>,
 }
 
@@ -42,7 +41,6 @@ impl Load {
             counters,
             work: Cell::new(0),
             answers: Cell::new(0),
-            memory_bytes: Cell::new(0),
             late_count: Cell::new(0),
         }
     }
@@ -58,9 +56,6 @@ impl Load {
         }
         if self.work.get() > self.limits.work_count_max {
             return refused("too many requests are waiting");
-        }
-        if media && self.memory_bytes.get() > self.limits.answer_memory_bytes_max {
-            return refused("answers that are being sent hold too much memory");
         }
         if media && self.is_late() {
             return refused("requests stand too long");
@@ -105,7 +100,6 @@ impl Load {
 pub struct Counted {
     running: Running,
     load: Rc<Load>,
-    memory_bytes: u64,
 }
 
 impl Counted {
@@ -116,15 +110,7 @@ impl Counted {
         Counted {
             running: Running::begin(pulse),
             load: load.clone(),
-            memory_bytes: 0,
         }
-    }
-
-    /// Notes that the answer was built in memory of its own: `bytes` until it is sent.
-    fn hold(&mut self, bytes: u64) {
-        self.memory_bytes = self.memory_bytes.saturating_add(bytes);
-        let held = &self.load.memory_bytes;
-        held.set(held.get().saturating_add(bytes));
     }
 
     fn set_waits_for_us(&mut self, waits: bool) {
@@ -144,14 +130,8 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.set_waits_for_us(false);
         self.load.answers.set(self.load.answers.get().saturating_sub(1));
-        let held = &self.load.memory_bytes;
-        held.set(held.get().saturating_sub(self.memory_bytes));
     }
 }
-
-/// Bytes that were built for one answer alone; an extension of its response.
-#[derive(Clone, Copy, Debug)]
-pub struct Built(pub u64);
 
 /// The body of a counted request.
 pub struct CountedBody {
@@ -160,10 +140,9 @@ pub struct CountedBody {
 }
 
 impl CountedBody {
-    /// `body` as the answer of `counted`, whose head is ready; it holds `memory_bytes` that were built for it alone.
-    pub fn new(body: Body, mut counted: Counted, memory_bytes: u64) -> CountedBody {
+    /// `body` as the answer of `counted`, whose head is ready.
+    pub fn new(body: Body, mut counted: Counted) -> CountedBody {
         counted.set_waits_for_us(false);
-        counted.hold(memory_bytes);
         if http_body::Body::is_end_stream(&body) {
             counted.running.complete();
         }
@@ -242,7 +221,7 @@ mod tests {
         assert!(load.admit(false).is_err(), "three wait");
         let sent: Vec<CountedBody> = begun
             .drain(..)
-            .map(|one| CountedBody::new(Body::empty(), one, 0))
+            .map(|one| CountedBody::new(Body::empty(), one))
             .collect();
         assert!(load.admit(false).is_ok(), "three are being sent");
         begun.push(Counted::begin(&pulse, &load));
@@ -253,21 +232,5 @@ mod tests {
         assert!(load.admit(false).is_ok());
         drop(begun);
         assert_eq!((load.work.get(), load.answers.get()), (0, 0));
-    }
-
-    #[test]
-    fn answers_in_memory_have_a_bound() {
-        let load = load(|section| section.answer_memory_bytes_max = 16 << 20);
-        let pulse = Rc::new(Pulse::new(Instant::now(), false));
-        let answer = || CountedBody::new(Body::empty(), Counted::begin(&pulse, &load), 8 << 20);
-        let held = (answer(), answer());
-        assert!(load.admit(true).is_ok());
-        let third = answer();
-        assert!(load.admit(true).is_err());
-        assert!(load.admit(false).is_ok());
-        drop(third);
-        assert!(load.admit(true).is_ok());
-        drop(held);
-        assert_eq!(load.memory_bytes.get(), 0);
     }
 }

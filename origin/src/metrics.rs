@@ -56,6 +56,8 @@ pub struct Counters {
     pub turned_away: Tally,
     /// Requests refused because too much was going on.
     pub refused: Tally,
+    /// Answers that ended before their last byte, because media could not be read or made.
+    pub cut_short: Tally,
     ended: [Tally; Ended::ALL.len()],
     /// Bytes of answers begun.
     pub answer_bytes: Tally,
@@ -85,8 +87,10 @@ pub struct Metrics {
     accepted: IntCounterVec,
     ended: IntCounterVec,
     refused: IntCounter,
+    cut_short: IntCounter,
     index_memory: IntGauge,
     opened: IntGauge,
+    built_memory: IntGauge,
     paths: IntGaugeVec,
     threads: Mutex<Vec<Arc<Counters>>>,
 }
@@ -148,8 +152,16 @@ impl Metrics {
             "headwater_origin_overload_refusals_total",
             "Requests answered 503 because a thread had too much to do",
         )?;
+        let cut_short = counter(
+            "headwater_origin_cut_short_answers_total",
+            "Answers that ended before their last byte because media could not be read or made",
+        )?;
         let index_memory = gauge("headwater_origin_index_memory_bytes", "Memory of opened presentations")?;
         let opened = gauge("headwater_origin_opened_presentations", "Opened presentations")?;
+        let built_memory = gauge(
+            "headwater_origin_built_memory_bytes",
+            "Memory of segments that are being built and sent",
+        )?;
         let paths = IntGaugeVec::new(
             Opts::new("headwater_origin_io_path", "1 for the way that was chosen for each job"),
             &["job", "path"],
@@ -166,8 +178,10 @@ impl Metrics {
             accepted,
             ended,
             refused,
+            cut_short,
             index_memory,
             opened,
+            built_memory,
             paths,
             threads: Mutex::default(),
         })
@@ -244,6 +258,7 @@ impl Metrics {
                 );
             }
             raise(&self.refused, sum(|counters| &counters.refused));
+            raise(&self.cut_short, sum(|counters| &counters.cut_short));
             raise(&self.cold, sum(|counters| &counters.cold_bytes));
             raise(&self.answers, sum(|counters| &counters.answer_bytes));
             let open = sum(|counters| &counters.accepted).saturating_sub(sum(|counters| &counters.closed));
@@ -251,6 +266,7 @@ impl Metrics {
         }
         self.index_memory.set(index_memory as i64);
         self.opened.set(opened as i64);
+        self.built_memory.set(crate::pool::in_use_bytes() as i64);
         let mut out = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
         Ok(out)
@@ -258,6 +274,19 @@ impl Metrics {
 }
 
 impl Counters {
+    /// Counts and logs an answer that ends before its last byte; `error` says why.
+    pub fn note_cut_short(&self, error: &std::io::Error) {
+        self.cut_short.add(1);
+        tracing::error!(%error, "an answer was cut short");
+    }
+
+    /// The same where `error` came from sending, unless the client is gone.
+    pub fn note_failed_send(&self, error: &std::io::Error) {
+        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            self.note_cut_short(error);
+        }
+    }
+
     /// Counts a connection that was ended.
     pub fn count_ended(&self, why: Ended) {
         let index = Ended::ALL.iter().position(|known| *known == why);

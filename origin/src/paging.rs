@@ -3,12 +3,13 @@
 //! `sendfile` of a page that is not in the page cache waits for the disk, and with it every connection of the thread. So
 //! each range is looked up first, and what is missing is read by somebody who may wait: the blocking pool, or io_uring.
 
+use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use packager::source::ReadAt;
 use rustix::fs::Advice;
@@ -107,8 +108,27 @@ impl Gate {
         Fill::Pool
     }
 
-    /// True when all of `range` is in memory, as far as the kernel tells.
+    /// True when all of `range` is in memory, as far as the kernel tells or told this thread a moment ago: what many ask
+    /// for is in use, and stays.
     pub fn is_resident(&self, file: &SourceFile, range: &Range<u64>) -> bool {
+        let place = Seen::place(file, range);
+        let seen = SEEN.with_borrow(|seen| seen.get(place.slot()).is_some_and(|last| last.holds(&place)));
+        if seen {
+            return true;
+        }
+        let resident = self.ask(file, range);
+        if resident {
+            SEEN.with_borrow_mut(|seen| {
+                let slot = place.slot();
+                if let Some(last) = seen.get_mut(slot) {
+                    *last = place;
+                }
+            });
+        }
+        resident
+    }
+
+    fn ask(&self, file: &SourceFile, range: &Range<u64>) -> bool {
         match self.probe() {
             Probe::Cachestat if !file.paging.cachestat_refused.load(Ordering::Relaxed) => {
                 let size = range.end - range.start;
@@ -165,6 +185,49 @@ impl Gate {
                 tracing::debug!(%error, "read-ahead advice was refused");
             }
         });
+    }
+}
+
+/// A range that was found in memory.
+#[derive(Clone, Debug)]
+struct Seen {
+    /// Address of the file's record; that of a closed one may come again, which does no harm for so short a time.
+    file: usize,
+    range: Range<u64>,
+    at: Option<Instant>,
+}
+
+/// What was found in memory is taken to be there for so long.
+const SEEN_LIFETIME: Duration = Duration::from_millis(500);
+/// Ranges a thread remembers; 20 KiB.
+const SEEN_COUNT: usize = 512;
+
+thread_local! {
+    static SEEN: RefCell<Vec<Seen>> = RefCell::new(vec![Seen { file: 0, range: 0..0, at: None }; SEEN_COUNT]);
+}
+
+impl Seen {
+    fn place(file: &SourceFile, range: &Range<u64>) -> Seen {
+        Seen {
+            file: std::ptr::from_ref(file).addr(),
+            range: range.clone(),
+            at: Some(Instant::now()),
+        }
+    }
+
+    fn slot(&self) -> usize {
+        // Neighbouring segments fall into different places.
+        let mixed =
+            (self.file as u64 ^ self.range.start.rotate_left(20) ^ self.range.end).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 55) as usize % SEEN_COUNT
+    }
+
+    fn holds(&self, now: &Seen) -> bool {
+        let age = self
+            .at
+            .zip(now.at)
+            .map(|(then, now)| now.saturating_duration_since(then));
+        self.file == now.file && self.range == now.range && age.is_some_and(|age| age < SEEN_LIFETIME)
     }
 }
 

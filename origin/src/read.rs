@@ -13,6 +13,7 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
 use crate::arena::Region;
+use crate::hot::Held;
 use crate::source_keys::SourceCipher;
 
 /// What tells one state of a file from another.
@@ -49,6 +50,8 @@ pub struct SourceFile {
     pub(crate) paging: Paging,
     /// What its samples are encrypted with, once that is known.
     cipher: OnceLock<SourceCipher>,
+    /// Counts its memory, where it is a file in memory.
+    _held: Option<Held>,
 }
 
 /// What was learnt of a file's place in the page cache.
@@ -77,7 +80,8 @@ impl SourceFile {
         SourceFile::from_file(File::open(path)?)
     }
 
-    fn from_file(file: File) -> std::io::Result<SourceFile> {
+    /// An open file.
+    pub(crate) fn from_file(file: File) -> std::io::Result<SourceFile> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(std::io::Error::new(
@@ -91,7 +95,16 @@ impl SourceFile {
             region: OnceLock::new(),
             paging: Paging::default(),
             cipher: OnceLock::new(),
+            _held: None,
             file,
+        })
+    }
+
+    /// A file in memory, which `held` counts until nobody is sent it any more.
+    pub(crate) fn in_memory(file: File, held: Held) -> std::io::Result<SourceFile> {
+        Ok(SourceFile {
+            _held: Some(held),
+            ..SourceFile::from_file(file)?
         })
     }
 

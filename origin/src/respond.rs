@@ -65,6 +65,11 @@ impl Prepared {
         }
     }
 
+    /// True when sending it takes memory that it is made in.
+    pub fn is_made(&self) -> bool {
+        self.plain.content.is_made()
+    }
+
     /// Bytes that the answer holds in memory, roughly.
     pub fn weight_bytes(&self) -> usize {
         let of = |variant: &Variant| variant.content.memory_size() + variant.etag.len() + 1_024;

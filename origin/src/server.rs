@@ -1,5 +1,6 @@
 //! The one function that every request passes through from top to bottom, and what a thread has to answer with.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -15,9 +16,9 @@ use packager::limits::LICENCE_REQUEST_SIZE_BYTES_MAX;
 
 use crate::Origin;
 use crate::access::{Policy, Ticket};
-use crate::body::{Body, Delivery};
+use crate::body::{Body, Delivery, READ_SIZE_BYTES, STREAM_READ_SIZE_BYTES};
 use crate::error::{Blame, ServeError};
-use crate::load::{Built, Counted, CountedBody, Load};
+use crate::load::{Counted, CountedBody, Load};
 use crate::metrics::Counters;
 use crate::pulse::Pulse;
 use crate::recent::Recent;
@@ -26,8 +27,6 @@ use crate::route::{self, RepresentationFile, Route, VodResource};
 use crate::vod::{Answer, CachePolicy};
 use crate::{page, respond};
 
-/// Smaller answers are what the bound on their number is for.
-const BUILT_SIZE_BYTES_MIN: usize = 64 << 10;
 /// The label of media, which costs far more than the refusal of it.
 const SEGMENT: &str = "segment";
 
@@ -53,11 +52,13 @@ impl Worker {
         let counters = origin.metrics.thread();
         let by_bytes = Delivery {
             sendfile_size_bytes_min: None,
+            read_size_bytes: STREAM_READ_SIZE_BYTES,
             gate: origin.gate.clone(),
             counters: counters.clone(),
         };
         let by_slices = Delivery {
             sendfile_size_bytes_min: origin.config().sendfile_size_bytes_min,
+            read_size_bytes: READ_SIZE_BYTES,
             ..by_bytes.clone()
         };
         let limits = origin.config().limits.clone();
@@ -70,6 +71,11 @@ impl Worker {
             by_bytes: Arc::new(by_bytes),
             recent: RefCell::default(),
         }
+    }
+
+    /// Whether a recent answer may be given again. What it is refused for is found out, and said, on the long way.
+    fn may_send(&self, label: &'static str, answer: &Prepared) -> bool {
+        self.load.admit(label == SEGMENT).is_ok() && (!answer.is_made() || self.origin.has_room_for_building())
     }
 
     fn count(&self, resource: &'static str, response: &Response<Body>) {
@@ -116,11 +122,7 @@ pub async fn handle(
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
-    let built = response
-        .extensions_mut()
-        .remove::<Built>()
-        .map_or(0, |Built(bytes)| bytes);
-    Ok(response.map(|body| CountedBody::new(body, counted, built)))
+    Ok(response.map(|body| CountedBody::new(body, counted)))
 }
 
 /// Every request, from top to bottom.
@@ -130,11 +132,13 @@ async fn answer(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
     if method == Method::OPTIONS {
         return respond::preflight();
     }
+    let reads = method == Method::GET || method == Method::HEAD;
     // Where everything may be had by everybody, the URL alone decides what is answered.
     if origin.access.is_none()
-        && (method == Method::GET || method == Method::HEAD)
-        && let Some((label, answer)) = worker.recent.borrow().find(request.uri())
-        && worker.load.admit(label == SEGMENT).is_ok()
+        && reads
+        && let Some(url) = request.uri().path_and_query()
+        && let Some((label, answer)) = worker.recent.borrow().find(url.as_str(), &Policy::default())
+        && worker.may_send(label, answer)
     {
         let response = respond::answer(worker.wanted(&request), answer);
         worker.count(label, &response);
@@ -142,6 +146,25 @@ async fn answer(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
     }
     let (parts, body) = request.into_parts();
     let ticket = Ticket::take(parts.uri.path(), &parts.headers);
+    // Else it does together with what the grant opens, which is verified first.
+    if origin.access.is_some()
+        && reads
+        && ticket.is_held()
+        && ticket.path.starts_with("/vod/")
+        && let Ok(policy) = admit(origin, &ticket, "", method == Method::HEAD)
+        && let Some((label, answer)) = worker
+            .recent
+            .borrow()
+            .find(&url_of(&ticket, parts.uri.query()), &policy)
+        && worker.may_send(label, answer)
+    {
+        let mut response = respond::answer(worker.wanted_of(&parts), answer);
+        if ticket.private {
+            respond::make_private(response.headers_mut());
+        }
+        worker.count(label, &response);
+        return response;
+    }
     let parsed = route::parse(&ticket.path, parts.uri.query());
     let resource = parsed.as_ref().map_or("unknown", resource_label);
     let admitted = match resource {
@@ -150,9 +173,10 @@ async fn answer(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
     };
     let served = match (&method, parsed) {
         _ if admitted.is_err() => admitted.and(Err(ServeError::NotFound)),
-        (&Method::POST, Some(Route::License { media })) => license(origin, &ticket, &media, body).await,
+        (&Method::POST, Some(Route::License { media })) => Box::pin(license(origin, &ticket, &media, body)).await,
         (&Method::GET | &Method::HEAD, Some(Route::License { .. })) => Err(ServeError::MethodNotAllowed),
-        (&Method::GET | &Method::HEAD, Some(route)) => serve_route(worker, &parts, &ticket, route).await,
+        // In a place of its own: every connection keeps room for the largest that may run on it.
+        (&Method::GET | &Method::HEAD, Some(route)) => Box::pin(serve_route(worker, &parts, &ticket, route)).await,
         (&Method::GET | &Method::HEAD, None) => Err(ServeError::NotFound),
         _ => Err(ServeError::MethodNotAllowed),
     };
@@ -173,6 +197,14 @@ async fn answer(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
     }
     worker.count(resource, &response);
     response
+}
+
+/// What is asked for, without the grant.
+fn url_of<'a>(ticket: &'a Ticket<'_>, query: Option<&str>) -> Cow<'a, str> {
+    match query {
+        None => Cow::Borrowed(&*ticket.path),
+        Some(query) => Cow::Owned(format!("{}?{query}", ticket.path)),
+    }
 }
 
 /// What the request may have of `media`, whose path it names without the grant.
@@ -359,15 +391,10 @@ async fn serve_route(
             };
             let asset = origin.open(&media).await?;
             let label = vod_label(&resource);
-            let answer = Prepared::new(origin.answer(&asset, resource, &policy).await?);
-            let mut response = respond::answer(wanted, &answer);
-            let weight = answer.weight_bytes();
-            if label == SEGMENT && weight >= BUILT_SIZE_BYTES_MIN {
-                response.extensions_mut().insert(Built(weight as u64));
-            }
-            if origin.access.is_none() {
-                worker.recent.borrow_mut().keep(&request.uri, label, answer);
-            }
+            let answer = Prepared::new(origin.answer(&asset, resource, &policy, wanted.delivery).await?);
+            let response = respond::answer(wanted, &answer);
+            let url = url_of(ticket, request.uri.query());
+            worker.recent.borrow_mut().keep(&url, policy, label, answer);
             Ok(response)
         }
     }

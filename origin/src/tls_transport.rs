@@ -233,6 +233,7 @@ impl Write for TlsIo {
         }
         // What was taken counts; the error comes again with the next call.
         if let Some(error) = failed.filter(|_| taken == 0) {
+            this.counters.note_failed_send(&error);
             return Poll::Ready(Err(error));
         }
         this.turn += taken;

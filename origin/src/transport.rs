@@ -190,7 +190,10 @@ impl Write for ZcIo {
                     return Poll::Ready(Ok(sent));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => {
+                    this.counters.note_failed_send(&error);
+                    return Poll::Ready(Err(error));
+                }
             }
         }
     }

@@ -1,14 +1,15 @@
 //! Answers for stored presentations: playlists, MPDs, headers, segments.
 //!
 //! What can be said without reading media is said at once ([`Planned::Ready`]); what must be built from samples
-//! (MPEG-TS, packed audio) is handed back as work for the blocking pool ([`Planned::Build`]). The commands that package
-//! ahead of time run the very same functions.
+//! (encrypted fragments, MPEG-TS, packed audio) is handed back as work in steps. The commands that package ahead of time
+//! run the very same functions.
 
 pub mod choice;
 mod cmaf;
 mod images;
 pub mod listing;
-mod ts;
+pub(crate) mod sealed;
+pub(crate) mod ts;
 pub mod variant;
 
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use packager::protection::{SegmentList, TrackProtection};
 use packager::{dash, hls};
 use sha2::{Digest, Sha256};
 
+use self::sealed::Sealing;
+use self::ts::Muxing;
 use crate::asset::Asset;
 use crate::content::Content;
 use crate::error::ServeError;
@@ -60,8 +63,12 @@ pub enum Planned {
     Ready(Answer),
     /// Text or a header to be rendered once and kept: the key's last part, and the work.
     Render(Rendering),
-    /// Must read media: run it where blocking is allowed.
+    /// Must read a file: run it where blocking is allowed.
     Build(Box<dyn FnOnce() -> Result<Answer, ServeError> + Send>),
+    /// A fragment to be encrypted.
+    Seal(Sealing),
+    /// A segment of MPEG-TS or packed audio to be built.
+    Mux(Muxing),
 }
 
 /// Text or a header that is rendered once and kept.

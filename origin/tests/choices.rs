@@ -9,7 +9,6 @@ use std::sync::Arc;
 use origin::Origin;
 use origin::asset::Asset;
 use origin::config::Section;
-use origin::content::Piece;
 use origin::error::ServeError;
 use origin::route::{self, Route};
 use packager::form::Form;
@@ -92,14 +91,7 @@ impl House {
         let size = answer.content.size();
         let mut bytes = Vec::new();
         for piece in answer.content.range(0..size) {
-            match piece {
-                Piece::Memory(memory) => bytes.extend_from_slice(&memory),
-                Piece::File { file, offset, size } => {
-                    let at = bytes.len();
-                    bytes.resize(at + size as usize, 0);
-                    file.read_exact_at(&mut bytes[at..], offset).unwrap();
-                }
-            }
+            bytes.extend_from_slice(&piece.read().unwrap());
         }
         Ok((bytes, answer.etag))
     }

@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use origin::Origin;
 use origin::config::{AccessSection, Config, ProtectionSection, Section};
-use origin::content::Piece;
 use origin::keys::{HEAD_NAME, TITLES_NAME};
 use origin::protect::Protector;
 use origin::route::{Addressing, VodResource};
@@ -422,14 +421,7 @@ fn what_is_packaged_is_what_is_served() {
             let mut bytes = Vec::new();
             let size = answer.content.size();
             for piece in answer.content.range(0..size) {
-                match piece {
-                    Piece::Memory(memory) => bytes.extend_from_slice(&memory),
-                    Piece::File { file, offset, size } => {
-                        let from = bytes.len();
-                        bytes.resize(from + size as usize, 0);
-                        file.read_exact_at(&mut bytes[from..], offset).unwrap();
-                    }
-                }
+                bytes.extend_from_slice(&piece.read().unwrap());
             }
             let served = house.get(&format!("{base}{}{query}", listed.path));
             assert_eq!((served.0, served.1 == bytes), (200, true), "{}", listed.path);

@@ -13,10 +13,8 @@ use std::time::Duration;
 
 use origin::Origin;
 use origin::config::Section;
-use origin::content::Piece;
 use origin::paging::{Fill, Probe};
 use origin::route::{self, Route};
-use packager::source::ReadAt;
 
 use shared::{LARGE_SEGMENTS, Running};
 
@@ -103,12 +101,7 @@ impl House {
                 let size = content.size();
                 let mut bytes = Vec::new();
                 for piece in content.range(0..size) {
-                    match piece {
-                        Piece::Memory(part) => bytes.extend_from_slice(&part),
-                        Piece::File { file, offset, size } => {
-                            bytes.extend_from_slice(&file.read_at(offset, size as usize).unwrap());
-                        }
-                    }
+                    bytes.extend_from_slice(&piece.read().unwrap());
                 }
                 found.insert(path, bytes);
             }

@@ -8,14 +8,15 @@ use packager::index::TrackIndex;
 use packager::isobmff::fragment::{self, SegmentPosition};
 use packager::isobmff::init::{self, InitFacts};
 use packager::isobmff::on_demand::{self, OnDemandLayout, TextSamples};
-use packager::isobmff::protection::SampleAuxiliary;
 use packager::presentation::{Content as RepresentationContent, Representation};
 use packager::protection::SegmentList;
-use packager::segment::{Segment, TrickFrame};
+use packager::segment::Segment;
 
+use super::sealed::Sealing;
 use super::{Answer, At, CachePolicy, Planned, RenderKey, rendering};
 use crate::content::{Content, Layout, Piece};
 use crate::error::ServeError;
+use crate::pool::Buffer;
 use crate::read::SourceFile;
 use crate::route::{RepresentationFile, TextCoding};
 
@@ -77,7 +78,7 @@ fn header(at: At, number: Option<u32>) -> Result<Planned, ServeError> {
     }))
 }
 
-fn content_type(kind: MediaKind) -> &'static str {
+pub(super) fn content_type(kind: MediaKind) -> &'static str {
     match kind {
         MediaKind::Video => "video/mp4",
         MediaKind::Audio => "audio/mp4",
@@ -106,10 +107,8 @@ fn segment(at: &At, number: u32, name: &str) -> Result<Planned, ServeError> {
     let representation = at.representation()?;
     let segment = representation.segments.get(number).ok_or(ServeError::NotFound)?;
     if at.protection(SegmentList::Media, number)?.is_some() {
-        let (at, range, name) = (at.clone(), segment.samples.clone(), name.to_owned());
-        return Ok(Planned::Build(Box::new(move || {
-            encrypted_segment(&at, range, number, &name)
-        })));
+        let samples = segment.samples.clone();
+        return Ok(Planned::Seal(Sealing::segment(at, samples, number, name)));
     }
     let pieces = match &representation.content {
         RepresentationContent::Samples(track) => {
@@ -169,10 +168,7 @@ fn trick_frame(at: &At, number: u32) -> Result<Planned, ServeError> {
         SegmentPosition::Inner
     };
     if at.protection(SegmentList::Trick, number)?.is_some() {
-        let (at, frame) = (at.clone(), *frame);
-        return Ok(Planned::Build(Box::new(move || {
-            encrypted_frame(&at, &frame, number, position)
-        })));
+        return Ok(Planned::Seal(Sealing::trick_frame(at, *frame, number, position)));
     }
     let header = fragment::trick_play_header(&track.index, frame, number, position);
     if file.cipher().is_some() {
@@ -198,33 +194,11 @@ struct OnDemand {
     layout: OnDemandLayout,
 }
 
-/// Samples `range` of a representation, encrypted as those of segment `number` of `list`, and what their fragment's header
-/// has to say of that.
-fn encrypt(
-    at: &At,
-    representation: &Representation,
-    list: SegmentList,
-    number: u32,
-    range: std::ops::Range<u32>,
-) -> Result<(SampleAuxiliary, Bytes), ServeError> {
-    let track = representation.track().ok_or(ServeError::NotFound)?;
-    let file = at.asset.file(representation).ok_or(ServeError::NotFound)?;
-    let (protected, protection) = at.protection(list, number)?.ok_or(ServeError::NotFound)?;
-    let cipher = protected.fragment_cipher(representation, protection)?;
-    let mut media = super::ts::read_samples(file, &track.index, range.clone())?;
-    let auxiliary = cipher
-        .encrypt(&track.index, range, representation.first_source_sample, &mut media)
-        .map_err(|error| ServeError::Damaged {
-            what: format!("{} of {}: {error}", at.id, at.asset.media_id),
-        })?;
-    Ok((auxiliary, Bytes::from(media)))
-}
-
 /// Samples `range` of a representation whose source is encrypted, for a clear form.
 fn decrypted(at: &At, representation: &Representation, range: std::ops::Range<u32>) -> Result<Bytes, ServeError> {
     let track = representation.track().ok_or(ServeError::NotFound)?;
     let file = at.asset.file(representation).ok_or(ServeError::NotFound)?;
-    Ok(Bytes::from(super::ts::read_samples(file, &track.index, range)?))
+    Ok(Buffer::from(super::ts::read_samples(file, &track.index, range)?).into_bytes())
 }
 
 fn decrypted_segment(at: &At, range: std::ops::Range<u32>, number: u32, name: &str) -> Result<Answer, ServeError> {
@@ -233,29 +207,6 @@ fn decrypted_segment(at: &At, range: std::ops::Range<u32>, number: u32, name: &s
     let media = decrypted(at, representation, range.clone())?;
     let header = fragment::header(&track.index, range, number, on_demand::position(representation, number));
     built(at, header, media, name)
-}
-
-fn encrypted_segment(at: &At, range: std::ops::Range<u32>, number: u32, name: &str) -> Result<Answer, ServeError> {
-    let representation = at.representation()?;
-    let track = representation.track().ok_or(ServeError::NotFound)?;
-    let (auxiliary, media) = encrypt(at, representation, SegmentList::Media, number, range.clone())?;
-    let position = on_demand::position(representation, number);
-    let header = fragment::protected_header(&track.index, range, number, position, &auxiliary);
-    built(at, header, media, name)
-}
-
-fn encrypted_frame(at: &At, frame: &TrickFrame, number: u32, position: SegmentPosition) -> Result<Answer, ServeError> {
-    let representation = at.representation()?;
-    let track = representation.track().ok_or(ServeError::NotFound)?;
-    let (auxiliary, media) = encrypt(
-        at,
-        representation,
-        SegmentList::Trick,
-        number,
-        frame.sample_index..frame.sample_index + 1,
-    )?;
-    let header = fragment::protected_trick_play_header(&track.index, frame, number, position, &auxiliary);
-    built(at, header, media, &format!("iframe-{number}.m4s"))
 }
 
 fn built(at: &At, header: Bytes, media: Bytes, name: &str) -> Result<Answer, ServeError> {
@@ -296,7 +247,7 @@ impl Layout for OnDemand {
         }
     }
 
-    fn section(&self, section: usize) -> Vec<Piece> {
+    fn section(self: Arc<Self>, section: usize) -> Vec<Piece> {
         let Some(number) = u32::try_from(section).ok().filter(|number| *number > 0) else {
             return vec![Piece::Memory(self.layout.head.clone())];
         };

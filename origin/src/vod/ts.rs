@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use packager::codec::MediaKind;
-use packager::crypto::aes128::Aes128Segment;
+use packager::crypto::ContentKey;
+use packager::crypto::aes128;
 use packager::crypto::sample_aes::SampleAes;
 use packager::form::Form;
 use packager::hls::muxed_audio;
-use packager::index::{Sample, TrackIndex};
+use packager::index::{Extent, Sample, TrackIndex};
 use packager::limits::SEGMENT_SIZE_BYTES_MAX;
 use packager::mpegts::mux::{self, MuxSample, MuxTrack};
 use packager::mpegts::packed_audio;
@@ -21,6 +22,7 @@ use packager::track::Track;
 use super::{Answer, At, CachePolicy, Planned};
 use crate::content::Content;
 use crate::error::ServeError;
+use crate::pool::Buffer;
 use crate::read::SourceFile;
 
 /// Presentation time zero on the transport stream's 90 kHz clock: 10 s, so that priming and decode times before zero
@@ -30,36 +32,35 @@ pub(super) const TIME_BASE_90K: i64 = 900_000;
 pub(super) fn segment(at: At, number: u32) -> Result<Planned, ServeError> {
     let representation = at.representation()?;
     let segment = representation.segments.get(number).ok_or(ServeError::NotFound)?;
-    let samples = segment.samples.clone();
-    match representation.kind() {
-        MediaKind::Video => Ok(Planned::Build(Box::new(move || video_segment(&at, number, samples)))),
-        MediaKind::Audio => Ok(Planned::Build(Box::new(move || audio_segment(&at, number, samples)))),
-        MediaKind::Text => Err(ServeError::NotFound),
-    }
+    let mut tracks = vec![(at.id.clone(), segment.samples.clone())];
+    let list = match representation.kind() {
+        MediaKind::Video => {
+            if let Some(audio) = muxed_audio(&at.asset.presentation, at.form) {
+                tracks.push((audio.id.clone(), audio_range(representation, audio, number)));
+            }
+            List::Media
+        }
+        MediaKind::Audio => List::PackedAudio,
+        MediaKind::Text => return Err(ServeError::NotFound),
+    };
+    Ok(Planned::Mux(Muxing {
+        at,
+        number,
+        list,
+        tracks,
+    }))
 }
 
 pub(super) fn trick_frame(at: At, number: u32) -> Result<Planned, ServeError> {
     let position = number.checked_sub(1).ok_or(ServeError::NotFound)? as usize;
-    let frame = *at
-        .representation()?
-        .trick_frames
-        .get(position)
-        .ok_or(ServeError::NotFound)?;
-    Ok(Planned::Build(Box::new(move || {
-        let representation = at.representation()?;
-        let samples = Samples::read(&at, representation, frame.sample_index..frame.sample_index + 1)?;
-        let muxed_samples = samples.muxed();
-        let tracks = [MuxTrack {
-            description: &samples.track.description,
-            samples: &muxed_samples,
-        }];
-        let segment = mux::Segment {
-            number: u64::from(number),
-            tracks: &tracks,
-        };
-        let bytes = muxed(&at, SegmentList::Trick, number, &segment)?;
-        Ok(answer(&at, bytes, "video/mp2t", &format!("iframe-{number}.ts")))
-    })))
+    let frames = &at.representation()?.trick_frames;
+    let first = frames.get(position).ok_or(ServeError::NotFound)?.sample_index;
+    Ok(Planned::Mux(Muxing {
+        tracks: vec![(at.id.clone(), first..first.saturating_add(1))],
+        list: List::Trick,
+        number,
+        at,
+    }))
 }
 
 fn damaged<E: std::error::Error>(at: &At) -> impl Fn(E) -> ServeError + '_ {
@@ -71,69 +72,231 @@ fn damaged<E: std::error::Error>(at: &At) -> impl Fn(E) -> ServeError + '_ {
     }
 }
 
-fn answer(at: &At, bytes: Vec<u8>, content_type: &'static str, name: &str) -> Answer {
-    Answer {
-        content: Content::from(Bytes::from(bytes)),
-        content_type,
-        etag: at.etag(name),
-        cache: CachePolicy::Immutable,
-        gzip: None,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum List {
+    Media,
+    Trick,
+    PackedAudio,
+}
+
+/// A file, and what must be read of it.
+type Source = (Arc<SourceFile>, Vec<Extent>);
+
+/// A segment that somebody wants.
+#[derive(Clone)]
+pub struct Muxing {
+    at: At,
+    number: u32,
+    list: List,
+    /// Representations and their samples.
+    tracks: Vec<(String, Range<u32>)>,
+}
+
+/// How long one may go on without letting others have their turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// To the end.
+    Through,
+    /// A quarter of a megabyte at most: some 50 microseconds.
+    Steps,
+}
+
+impl Pace {
+    const STEP_SIZE_BYTES: usize = 256 << 10;
+
+    fn step_size_bytes(self) -> usize {
+        match self {
+            Pace::Through => usize::MAX,
+            Pace::Steps => Pace::STEP_SIZE_BYTES,
+        }
+    }
+
+    async fn pause(self) {
+        if self == Pace::Steps {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
-fn video_segment(at: &At, number: u32, range: Range<u32>) -> Result<Answer, ServeError> {
-    let representation = at.representation()?;
-    let video = Samples::read(at, representation, range)?;
-    let audio = match muxed_audio(&at.asset.presentation, at.form) {
-        Some(audio) => Some(Samples::read(at, audio, audio_range(representation, audio, number))?),
-        None => None,
-    };
-    let muxed_video = video.muxed();
-    let muxed_audio = audio.as_ref().map(Samples::muxed).unwrap_or_default();
-    let mut tracks = vec![MuxTrack {
-        description: &video.track.description,
-        samples: &muxed_video,
-    }];
-    if let Some(audio) = &audio {
-        tracks.push(MuxTrack {
-            description: &audio.track.description,
-            samples: &muxed_audio,
-        });
+impl Muxing {
+    /// Names the segment among all there are.
+    pub fn key(&self) -> Result<String, ServeError> {
+        Ok(format!("{}/{}", self.at.asset.media_id, self.at.etag(&self.name()?)))
     }
-    let segment = mux::Segment {
-        number: u64::from(number),
-        tracks: &tracks,
-    };
-    let bytes = muxed(at, SegmentList::Media, number, &segment)?;
-    Ok(answer(at, bytes, "video/mp2t", &format!("{number}.ts")))
-}
 
-/// A segment as the asset's form has it: clear, its samples encrypted, or all of it.
-fn muxed(at: &At, list: SegmentList, number: u32, segment: &mux::Segment<'_>) -> Result<Vec<u8>, ServeError> {
-    match sample_cipher(at, list, number)? {
-        Some(cipher) => segment.write_encrypted(&cipher).map_err(damaged(at)),
-        None => whole(at, list, number, segment.write().map_err(damaged(at))?),
+    fn name(&self) -> Result<String, ServeError> {
+        let number = self.number;
+        Ok(match self.list {
+            List::Media => format!("{number}.ts"),
+            List::Trick => format!("iframe-{number}.ts"),
+            List::PackedAudio => format!("{number}.{}", self.extension()?),
+        })
     }
-}
 
-/// What encrypts samples in SAMPLE-AES.
-fn sample_cipher(at: &At, list: SegmentList, number: u32) -> Result<Option<SampleAes>, ServeError> {
-    let protection = at.protection(list, number)?.filter(|_| at.form == Form::TsSampleAes);
-    protection
-        .map(|(protected, track)| Ok(SampleAes::new(protected.key(track)?, track.seed.constant())))
-        .transpose()
-}
+    fn extension(&self) -> Result<&'static str, ServeError> {
+        Ok(packed_audio::extension(self.at.representation()?.codec()).unwrap_or("aac"))
+    }
 
-/// `clear`, encrypted as a whole where the form is AES-128.
-fn whole(at: &At, list: SegmentList, number: u32, clear: Vec<u8>) -> Result<Vec<u8>, ServeError> {
-    let Some((protected, track)) = at.protection(list, number)?.filter(|_| at.form == Form::TsAes128) else {
-        return Ok(clear);
-    };
-    let mut cipher = Aes128Segment::new(protected.key(track)?, track.segment_iv(list, number));
-    let mut out = Vec::with_capacity(clear.len() + 16);
-    cipher.update(&clear, &mut out);
-    cipher.finish(&mut out);
-    Ok(out)
+    fn content_type(&self) -> Result<&'static str, ServeError> {
+        if self.list != List::PackedAudio {
+            return Ok("video/mp2t");
+        }
+        Ok(match self.extension()? {
+            "mp3" => "audio/mpeg",
+            "ac3" => "audio/ac3",
+            "ec3" => "audio/eac3",
+            _ => "audio/aac",
+        })
+    }
+
+    /// The answer whose bytes are `content`.
+    pub fn answer(&self, content: Content) -> Result<Answer, ServeError> {
+        Ok(Answer {
+            content,
+            content_type: self.content_type()?,
+            etag: self.at.etag(&self.name()?),
+            cache: CachePolicy::Immutable,
+            gzip: None,
+        })
+    }
+
+    fn representations(&self) -> impl Iterator<Item = Result<(&Representation, Range<u32>), ServeError>> {
+        self.tracks.iter().map(|(id, samples)| {
+            let found = self.at.asset.presentation.representation(id);
+            Ok((found.ok_or(ServeError::NotFound)?, samples.clone()))
+        })
+    }
+
+    /// The files and ranges that each of its tracks must be read from.
+    pub fn sources(&self) -> Result<Vec<Source>, ServeError> {
+        self.representations()
+            .map(|found| {
+                let (representation, samples) = found?;
+                let track = representation.track().ok_or(ServeError::NotFound)?;
+                let file = self.at.asset.file(representation).ok_or(ServeError::NotFound)?;
+                let size = track.index.size_bytes(samples.clone());
+                if size > SEGMENT_SIZE_BYTES_MAX {
+                    return Err(ServeError::Damaged {
+                        what: format!("segment of {size} bytes, at most {SEGMENT_SIZE_BYTES_MAX}"),
+                    });
+                }
+                Ok((file.clone(), track.index.extents(samples)))
+            })
+            .collect()
+    }
+
+    /// Builds the segment of what was read of its sources, in their order. All but the encryption of a whole segment,
+    /// which [`Muxing::whole_key`] tells of.
+    pub async fn build(&self, sources: &[Buffer], pace: Pace) -> Result<Buffer, ServeError> {
+        let at = &self.at;
+        let mut samples = Vec::with_capacity(self.tracks.len());
+        for (found, bytes) in self.representations().zip(sources) {
+            let (representation, range) = found?;
+            samples.push(Samples::new(representation, range, bytes)?);
+        }
+        let first = samples.first().ok_or(ServeError::NotFound)?;
+        let sample_cipher = self.sample_cipher()?;
+        if self.list == List::PackedAudio {
+            let time = first
+                .times
+                .first()
+                .map_or(TIME_BASE_90K, |times| times.presentation_90k);
+            let payloads: Vec<&[u8]> = first.payloads().collect();
+            let description = &first.track.description;
+            let bytes = match sample_cipher {
+                Some(cipher) => packed_audio::segment_encrypted(description, time, &payloads, &cipher),
+                None => packed_audio::segment(description, time, &payloads),
+            };
+            return Ok(Buffer::from(bytes.map_err(damaged(at))?));
+        }
+        let muxed: Vec<Vec<MuxSample<'_>>> = samples.iter().map(Samples::muxed).collect();
+        let tracks: Vec<MuxTrack<'_>> = std::iter::zip(&samples, &muxed)
+            .map(|(samples, muxed)| MuxTrack {
+                description: &samples.track.description,
+                samples: muxed,
+            })
+            .collect();
+        let segment = mux::Segment {
+            number: u64::from(self.number),
+            tracks: &tracks,
+        };
+        if let Some(cipher) = sample_cipher {
+            let bytes = segment.write_encrypted(&cipher).map_err(damaged(at))?;
+            return Ok(Buffer::from(bytes));
+        }
+        let mut writer = segment.writer().map_err(damaged(at))?;
+        // A whole segment's padding needs some more.
+        let mut out = Buffer::empty(writer.size_bytes() + 16);
+        while writer.write(pace.step_size_bytes(), out.vec()) {
+            pace.pause().await;
+        }
+        Ok(out)
+    }
+
+    /// True when building takes long where it can not be interrupted.
+    pub fn is_long(&self) -> bool {
+        self.at.form == Form::TsSampleAes
+    }
+
+    /// True when some of its samples lie encrypted in their source: their keys are asked for each time.
+    pub fn has_encrypted_source(&self) -> Result<bool, ServeError> {
+        Ok(self.sources()?.iter().any(|(file, _)| file.cipher().is_some()))
+    }
+
+    fn segment_list(&self) -> SegmentList {
+        match self.list {
+            List::Trick => SegmentList::Trick,
+            List::Media | List::PackedAudio => SegmentList::Media,
+        }
+    }
+
+    /// The key and initialisation vector of all of the segment, where its form is AES-128.
+    pub fn whole_key(&self) -> Result<Option<(ContentKey, [u8; 16])>, ServeError> {
+        let list = self.segment_list();
+        let protection = self.at.protection(list, self.number)?;
+        protection
+            .filter(|_| self.at.form == Form::TsAes128)
+            .map(|(protected, track)| Ok((protected.key(track)?.clone(), track.segment_iv(list, self.number))))
+            .transpose()
+    }
+
+    /// What encrypts samples in SAMPLE-AES.
+    fn sample_cipher(&self) -> Result<Option<SampleAes>, ServeError> {
+        let protection = self.at.protection(self.segment_list(), self.number)?;
+        protection
+            .filter(|_| self.at.form == Form::TsSampleAes)
+            .map(|(protected, track)| Ok(SampleAes::new(protected.key(track)?, track.seed.constant())))
+            .transpose()
+    }
+
+    /// The answer, built at once. Blocking.
+    pub fn answer_blocking(&self) -> Result<Answer, ServeError> {
+        self.answer(self.build_blocking()?.into_bytes().into())
+    }
+
+    /// All of it. Blocking.
+    pub fn build_blocking(&self) -> Result<Buffer, ServeError> {
+        let mut sources = Vec::with_capacity(self.tracks.len());
+        for found in self.representations() {
+            let (representation, samples) = found?;
+            let track = representation.track().ok_or(ServeError::NotFound)?;
+            let file = self.at.asset.file(representation).ok_or(ServeError::NotFound)?;
+            sources.push(Buffer::from(read_samples(file, &track.index, samples)?));
+        }
+        // Going through, it never waits.
+        let building = std::pin::pin!(self.build(&sources, Pace::Through));
+        let Poll::Ready(built) = building.poll(&mut Context::from_waker(Waker::noop())) else {
+            return Err(ServeError::Storage {
+                what: "building stopped on its way".into(),
+            });
+        };
+        let mut built = built?;
+        if let Some((key, iv)) = self.whole_key()? {
+            let bytes = built.vec();
+            aes128::encrypt_many(&key, &mut [aes128::WholeSegment { iv, bytes }]);
+        }
+        Ok(built)
+    }
 }
 
 /// The audio samples that travel with video segment `number`: whole audio segments that start (to within 100 ms) in its
@@ -160,32 +323,6 @@ fn audio_range(video: &Representation, audio: &Representation, number: u32) -> R
     first_from(number)..first_from(number.saturating_add(1))
 }
 
-fn audio_segment(at: &At, number: u32, range: Range<u32>) -> Result<Answer, ServeError> {
-    let representation = at.representation()?;
-    let samples = Samples::read(at, representation, range)?;
-    let first = samples
-        .times
-        .first()
-        .map_or(TIME_BASE_90K, |times| times.presentation_90k);
-    let payloads: Vec<&[u8]> = samples.payloads().collect();
-    let description = &samples.track.description;
-    let bytes = match sample_cipher(at, SegmentList::Media, number)? {
-        Some(cipher) => packed_audio::segment_encrypted(description, first, &payloads, &cipher).map_err(damaged(at))?,
-        None => {
-            let clear = packed_audio::segment(description, first, &payloads).map_err(damaged(at))?;
-            whole(at, SegmentList::Media, number, clear)?
-        }
-    };
-    let extension = packed_audio::extension(representation.codec()).unwrap_or("aac");
-    let content_type = match extension {
-        "mp3" => "audio/mpeg",
-        "ac3" => "audio/ac3",
-        "ec3" => "audio/eac3",
-        _ => "audio/aac",
-    };
-    Ok(answer(at, bytes, content_type, &format!("{number}.{extension}")))
-}
-
 /// Times of a sample on the transport stream's clock.
 struct Times {
     presentation_90k: i64,
@@ -197,15 +334,13 @@ struct Samples<'a> {
     track: &'a Track,
     samples: Vec<Sample>,
     times: Vec<Times>,
-    bytes: Bytes,
+    bytes: &'a [u8],
 }
 
 impl<'a> Samples<'a> {
-    /// Reads samples `range` with one read for each extent.
-    fn read(at: &At, representation: &'a Representation, range: Range<u32>) -> Result<Samples<'a>, ServeError> {
+    /// Samples `range`, which lie in `bytes` one after the other.
+    fn new(representation: &'a Representation, range: Range<u32>, bytes: &'a [u8]) -> Result<Samples<'a>, ServeError> {
         let track = representation.track().ok_or(ServeError::NotFound)?;
-        let file = at.asset.file(representation).ok_or(ServeError::NotFound)?;
-        let bytes = Bytes::from(read_samples(file, &track.index, range.clone())?);
         let samples: Vec<Sample> = track.index.samples(range).collect();
         let scale = track.index.timescale();
         // Where composition offsets are negative, decode times move back so that no sample is shown before it is decoded.

@@ -156,12 +156,14 @@ fn get(
         Planned::Ready(answer) => answer,
         Planned::Render(rendering) => return Ok(((rendering.render)()?.to_vec(), String::new())),
         Planned::Build(build) => build()?,
+        Planned::Seal(sealing) => sealing.answer_blocking()?,
+        Planned::Mux(muxing) => muxing.answer_blocking()?,
     };
     let size = answer.content.size();
     let mut bytes = Vec::new();
     for piece in answer.content.range(0..size) {
         match piece {
-            Piece::Memory(memory) => bytes.extend_from_slice(&memory),
+            Piece::Memory(_) | Piece::Made(_) => bytes.extend_from_slice(&piece.read().unwrap()),
             Piece::File { file, offset, size } => {
                 assert!(
                     !asset.has_encrypted_source(),
