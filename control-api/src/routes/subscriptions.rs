@@ -382,7 +382,7 @@ async fn update(app: Arc<App>, call: Call) -> Answer {
             .await
             .map_err(|error| failed(&error))?;
         work = Work::begin(&app, &call).await?;
-        own(&mut work, &call).await?;
+        locked(&mut work, call.tenant, row.id).await?;
     }
     if let Some(plan) = &plan {
         subscriptions::set_plan(work.connection(), row.id, plan.id).await?;
@@ -407,9 +407,9 @@ async fn cancel(app: Arc<App>, call: Call) -> Answer {
         drop(work);
         provider.cancel(reference).await.map_err(|error| failed(&error))?;
         work = Work::begin(&app, &call).await?;
-        // A report of it may have been faster.
-        own(&mut work, &call).await?;
     }
+    // A report of it may have been faster: then nothing more comes of it.
+    let row = locked(&mut work, call.tenant, row.id).await?;
     happen(&mut work, &row, Happening::Ended).await?;
     work.audit("subscription.canceled", "subscription", Some(row.id), json!({}))
         .await?;

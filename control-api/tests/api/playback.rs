@@ -497,6 +497,36 @@ async fn en_1_to_4_all_reasons_are_told() {
 }
 
 #[tokio::test]
+async fn pl_17_the_list_has_all_devices_of_the_account() {
+    let api = Api::start().await;
+    let scene = scene(&api, 3).await;
+    let first = scene.start().await;
+    let kids = scene
+        .viewer
+        .post("/profiles")
+        .json(json!({ "name": "Kids" }))
+        .expect(201)
+        .await;
+    let second = on_device(&scene.viewer, 2)
+        .await
+        .with_header("x-profile-id", kids["id"].as_str().unwrap());
+    let second = second.post(&scene.path()).expect(201).await;
+    let foreign = on_device(&api.user().await, 3).await;
+    subscribe(&api, foreign.user_id, 1, 1).await;
+    foreign.post(&scene.path()).expect(201).await;
+    let listed = scene.viewer.get("/playback/sessions").expect(200).await;
+    let ids: Vec<&Value> = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["session_id"])
+        .collect();
+    assert_eq!(ids, [&first["session_id"], &second["session_id"]]);
+    assert_eq!(listed["data"][1]["profile_id"], kids["id"]);
+    assert_eq!(listed["data"][0]["title"], "Film");
+}
+
+#[tokio::test]
 async fn de_4_ended_sessions_reach_the_origin_at_once() {
     let path = std::env::temp_dir().join(format!("headwater-ended-{}", std::process::id()));
     let section = Section {
