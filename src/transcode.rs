@@ -13,13 +13,15 @@ use origin::library::Entry;
 use origin::read::SourceFile;
 use origin::source_keys::SourceKeyring;
 use packager::codec::MediaKind;
-use packager::container::{self, Container};
+use packager::container;
 use packager::presentation::Content;
 use packager::source::ReadAt;
 use transcoder::child::Program;
 use transcoder::encoder::Preference;
+use transcoder::input::IndexedTrack;
 use transcoder::ladder::VideoCodec;
 use transcoder::source::Refused;
+use transcoder::staging::{self, Staging};
 use transcoder::vod::{self, JobError, Known, KnownAudio, KnownText, TrackSaid, TranscodeJob};
 
 use crate::cli::{CodecName, DeviceName, TranscodeArguments};
@@ -58,13 +60,20 @@ pub fn run(arguments: TranscodeArguments) -> anyhow::Result<ExitCode> {
     let cancel = Arc::new(AtomicBool::new(false));
     watch(cancel.clone())?;
     for path in &arguments.files {
-        let named = Named::find(path, arguments.segment_duration_ms)?;
+        let mut named = Named::find(path, arguments.segment_duration_ms)?;
         if !matches!(named.entry, Entry::File { .. }) {
             bail!("{}: only files are transcoded", path.display());
         }
         let title = named.entry.title();
+        let source = path.canonicalize().with_context(|| path.display().to_string())?;
+        // What has no index is stored anew where the job is made: there is room, and it goes with the job.
+        let fingerprint = staging::fingerprint(&source)?;
+        let key = staging::key(&[b"source", fingerprint.as_bytes(), title.as_bytes()]);
+        std::fs::create_dir_all(&arguments.output).with_context(|| arguments.output.display().to_string())?;
+        let kept = Staging::open(&arguments.output, &key)?;
+        named.config.cache = kept.begin("source")?;
         let job = TranscodeJob {
-            source: path.canonicalize().with_context(|| path.display().to_string())?,
+            source,
             name: title.replace(['/', ' '], "_"),
             title,
             library: arguments.output.clone(),
@@ -127,8 +136,8 @@ fn watch(cancel: Arc<AtomicBool>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the packager's readers know of the source. They know fewer containers than GStreamer does: what they can not read
-/// has no text and only the languages that GStreamer finds.
+/// What the packager's readers know of the source: text, what is said of tracks, and where every sample is. They know fewer
+/// containers and codings than GStreamer does: what they can not read, GStreamer takes apart.
 fn known(named: &Named) -> Known {
     let path = named.entry.path();
     let unknown = |why: &dyn std::fmt::Display| Known {
@@ -147,31 +156,48 @@ fn known(named: &Named) -> Known {
         Ok(head) => container::recognise(&head),
         Err(error) => return unknown(&error),
     };
-    // Streams without an index would be stored anew to be read, for a language or two.
-    if matches!(container, None | Some(Container::MpegTs | Container::Ogg)) {
+    let Some(container) = container else {
         return Known::default();
-    }
+    };
     let opened = match origin::open::open_file(&named.config, path, &file) {
         Ok(opened) => opened,
         Err(error) => return unknown(&error),
     };
-    let mut known = Known::default();
-    for track in opened.tracks {
+    let mut known = Known {
+        container: format!("{container:?}"),
+        ..Known::default()
+    };
+    for (number, track) in opened.tracks.into_iter().enumerate() {
         let said = TrackSaid {
             language: track.language,
             label: track.label,
             roles: track.roles,
             default: track.default,
         };
-        match track.content {
-            Content::Cues(text) => known.texts.push(KnownText { text, said }),
-            Content::Samples(samples) if samples.description.kind() == MediaKind::Audio => {
-                let track_id = samples.description.source_track_id;
-                known.audio.push(KnownAudio { track_id, said });
+        let samples = match track.content {
+            Content::Cues(text) => {
+                known.texts.push(KnownText { text, said });
+                continue;
             }
-            Content::Samples(_) => {}
+            Content::Samples(samples) => samples,
+        };
+        let stream_id = format!("track {}", number + 1);
+        if samples.description.kind() == MediaKind::Audio {
+            known.audio.push(KnownAudio {
+                track_id: samples.description.source_track_id,
+                stream_id: stream_id.clone(),
+                said,
+            });
+        }
+        match track.file.path() {
+            Ok(path) => {
+                let track = IndexedTrack::new(stream_id, path, samples.description, samples.index);
+                known.tracks.push(track);
+            }
+            Err(_) => known.is_partial = true,
         }
     }
+    known.is_partial |= !opened.refused.is_empty();
     let is_text = |what: &str| {
         ["tx3g", "c608", "text", "VobSub", "PGS"]
             .iter()

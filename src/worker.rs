@@ -3,12 +3,12 @@
 //! Decoders crash, and grow, on damaged input. Whoever started the job sees an exit code and goes on.
 
 use std::io::Read;
-#[cfg(feature = "transcode")]
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, Signal};
+#[cfg(feature = "transcode")]
+use transcoder::input::Input;
 
 use crate::cli::{Job, WorkerArguments};
 #[cfg(feature = "transcode")]
@@ -35,17 +35,17 @@ const THUMBNAILS: Limits = Limits {
 
 /// Reads the order from standard input, does the job, ends.
 pub fn run(arguments: WorkerArguments) -> anyhow::Result<ExitCode> {
-    let mut order = String::new();
-    std::io::stdin()
-        .take(ORDER_SIZE_BYTES_MAX)
-        .read_to_string(&mut order)
-        .context("order")?;
     match arguments.job {
         Job::Thumbnails => {
+            let mut order = String::new();
+            std::io::stdin()
+                .take(ORDER_SIZE_BYTES_MAX)
+                .read_to_string(&mut order)
+                .context("order")?;
             limit(&THUMBNAILS)?;
             thumbnails(&order)
         }
-        Job::Transcode => transcode(&order),
+        Job::Transcode => transcode(),
     }
 }
 
@@ -70,8 +70,8 @@ fn limit(limits: &Limits) -> anyhow::Result<()> {
 }
 
 #[cfg(feature = "transcode")]
-fn transcode(order: &str) -> anyhow::Result<ExitCode> {
-    let order: transcoder::order::Order = serde_json::from_str(order).context("order")?;
+fn transcode() -> anyhow::Result<ExitCode> {
+    let (order, tracks) = transcoder::input::read_order(&mut std::io::stdin().lock()).context("order")?;
     limit(&Limits {
         memory_bytes: order.limits.memory_bytes,
         processor_s: order.limits.processor_s,
@@ -79,16 +79,16 @@ fn transcode(order: &str) -> anyhow::Result<ExitCode> {
     })?;
     // What GStreamer writes of itself, it writes at its start.
     transcoder::worker::prepare()?;
-    let readable: Vec<&std::path::Path> = order.source.iter().map(PathBuf::as_path).collect();
+    let readable = order.input.as_ref().map(Input::files).unwrap_or_default();
     confine(&readable, order.folder.as_deref())?;
-    match transcoder::worker::run(&order, &mut std::io::stdout()) {
+    match transcoder::worker::run(&order, &tracks, &mut std::io::stdout()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => bail!(error),
     }
 }
 
 #[cfg(not(feature = "transcode"))]
-fn transcode(_order: &str) -> anyhow::Result<ExitCode> {
+fn transcode() -> anyhow::Result<ExitCode> {
     bail!("this headwater was built without the feature transcode");
 }
 

@@ -1,7 +1,7 @@
 //! Source files: opened beneath the library's root, read in ranges, never written.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -144,6 +144,11 @@ impl SourceFile {
     /// What its samples are encrypted with; `None` when all are clear. Whoever reads samples must ask.
     pub(crate) fn cipher(&self) -> Option<&SourceCipher> {
         self.cipher.get()
+    }
+
+    /// Where the kernel says that it lies now.
+    pub fn path(&self) -> std::io::Result<std::path::PathBuf> {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
     /// What the file was when it was opened.

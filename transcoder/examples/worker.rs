@@ -1,15 +1,13 @@
 //! A worker by itself, for tests: an order on standard input, answers on standard output.
 
-use std::io::Read;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut order = String::new();
-    let done = std::io::stdin()
-        .read_to_string(&mut order)
+    let done = transcoder::input::read_order(&mut std::io::stdin().lock())
         .map_err(|error| error.to_string())
-        .and_then(|_| serde_json::from_str(&order).map_err(|error| error.to_string()))
-        .and_then(|order| transcoder::worker::run(&order, &mut std::io::stdout()).map_err(|error| error.to_string()));
+        .and_then(|(order, tracks)| {
+            transcoder::worker::run(&order, &tracks, &mut std::io::stdout()).map_err(|error| error.to_string())
+        });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,11 +11,13 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use crate::graph::Element;
+use crate::input::IndexedTrack;
 use crate::loudness::Meter;
 use crate::order::{AudioRendition, AudioWork, Coded, Progress};
-use crate::pipeline::{Decoding, PipelineError, Running, Watched, append, lock, stream_time, take};
+use crate::pipeline::{Decoding, PipelineError, Running, Take, Watched, append, lock, stream_time, take};
 use crate::sink::TrackSink;
 use crate::video_work::hexadecimal;
+use crate::worker::Source;
 
 /// Bytes of a sample of one channel between converter and encoder: a 32-bit float.
 const SAMPLE_SIZE_BYTES: u64 = 4;
@@ -52,9 +54,28 @@ pub fn rendition_chain(rendition: &AudioRendition) -> Vec<Element> {
 /// Samples of a frame: the encoder is given whole ones, for it swallows the end of what is less.
 const FRAME_SAMPLES: u64 = 1_024;
 
+/// What of a stream is heard.
+#[derive(Clone, Copy, Default)]
+struct Shown {
+    /// Added to its times.
+    shift_ns: i64,
+    /// Where it ends.
+    end_ns: Option<i64>,
+}
+
+impl Shown {
+    fn of(track: &IndexedTrack) -> Shown {
+        Shown {
+            shift_ns: track.shift_ns(),
+            end_ns: Some(track.end_ns()),
+        }
+    }
+}
+
 /// What went into an encoder.
 #[derive(Default)]
 struct Input {
+    shown: Shown,
     segment: gst::FormattedSegment<gst::ClockTime>,
     start_ns: Option<i64>,
     sample_count: u64,
@@ -67,7 +88,7 @@ struct Input {
 
 /// Encodes what `work` says into `folder`; renditions are numbered stream by stream.
 pub(crate) fn run(
-    source: &Path,
+    source: &Source<'_>,
     folder: &Path,
     work: &AudioWork,
     say: &mut dyn FnMut(Progress),
@@ -75,44 +96,52 @@ pub(crate) fn run(
     let mut branches: Vec<(String, AudioRendition, TrackSink, Arc<Mutex<Input>>)> = Vec::new();
     for (stream, renditions) in &work.streams {
         for rendition in renditions {
-            let sink = TrackSink::create(folder, branches.len(), None)?;
-            branches.push((stream.stream_id.clone(), *rendition, sink, Arc::default()));
+            let shown = source.track(&stream.stream_id).map(Shown::of).unwrap_or_default();
+            let sink = TrackSink::create(folder, branches.len(), None, shown.shift_ns)?;
+            let input = Input {
+                shown,
+                ..Input::default()
+            };
+            branches.push((stream.stream_id.clone(), *rendition, sink, Arc::new(Mutex::new(input))));
         }
     }
     let decoding = {
         let branches = branches.clone();
-        Decoding::of(
-            source,
-            |caps| caps.starts_with("audio/"),
-            Box::new(move |pipeline, pad| {
-                let id = pad.stream_id();
-                let mine: Vec<_> = branches
-                    .iter()
-                    .filter(|(stream, ..)| id.as_ref().is_some_and(|id| id == stream))
-                    .collect();
-                if mine.is_empty() {
-                    return Ok(false);
-                }
-                let before = pipeline.children();
-                let tee = gst::ElementFactory::make("tee").build()?;
-                pipeline.add(&tee)?;
-                for (_, rendition, sink, input) in mine {
-                    let last = append(pipeline, &tee, &rendition_chain(rendition))?;
-                    pipeline.add(&sink.element)?;
-                    last.link(&sink.element)?;
-                    count_input(&last, rendition, input)?;
-                }
-                let mut added: Vec<gst::Element> = pipeline
-                    .children()
-                    .into_iter()
-                    .filter(|element| !before.contains(element))
-                    .collect();
-                let place = added.iter().position(|element| *element == tee).unwrap_or(0);
-                added.swap(0, place);
-                take(pad, &added)?;
-                Ok(true)
-            }),
-        )?
+        let attach: Take = Box::new(move |pipeline, pad, id| {
+            let mine: Vec<_> = branches.iter().filter(|(stream, ..)| id == stream).collect();
+            if mine.is_empty() {
+                return Ok(false);
+            }
+            let before = pipeline.children();
+            let tee = gst::ElementFactory::make("tee").build()?;
+            pipeline.add(&tee)?;
+            for (_, rendition, sink, input) in mine {
+                let last = append(pipeline, &tee, &rendition_chain(rendition))?;
+                pipeline.add(&sink.element)?;
+                last.link(&sink.element)?;
+                count_input(&last, rendition, input)?;
+            }
+            let mut added: Vec<gst::Element> = pipeline
+                .children()
+                .into_iter()
+                .filter(|element| !before.contains(element))
+                .collect();
+            let place = added.iter().position(|element| *element == tee).unwrap_or(0);
+            added.swap(0, place);
+            take(pad, &added)?;
+            Ok(true)
+        });
+        match source {
+            Source::File(path) => Decoding::of_file(path, |caps| caps.starts_with("audio/"), attach)?,
+            Source::Tracks(tracks) => {
+                let wanted = |track: &&IndexedTrack| {
+                    let mut streams = work.streams.iter();
+                    streams.any(|(stream, _)| stream.stream_id == track.input.stream_id)
+                };
+                let tracks: Vec<_> = tracks.iter().filter(wanted).map(|track| (track, 0)).collect();
+                Decoding::of_tracks(&tracks, None, attach)?
+            }
+        }
     };
     let result = (|| {
         let mut running = Running::start(&decoding.pipeline, gst::State::Playing)?;
@@ -153,6 +182,55 @@ pub(crate) fn run(
     Ok(coded)
 }
 
+/// Takes from what comes to `pad` what is not heard: priming before zero, and what fills up the last frame. Samples of all
+/// channels at one instant have `frame_size_bytes`.
+fn trim(pad: &gst::Pad, shown: Shown, sample_rate: u64, frame_size_bytes: u64) {
+    let segment = Mutex::new(gst::FormattedSegment::<gst::ClockTime>::new());
+    pad.add_probe(
+        gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM,
+        move |_, info| {
+            if let Some(gst::EventView::Segment(event)) = info.event().map(|event| event.view())
+                && let Some(new) = event.segment().downcast_ref::<gst::ClockTime>()
+            {
+                *lock(&segment) = new.clone();
+            }
+            let Some(buffer) = info.buffer() else {
+                return gst::PadProbeReturn::Ok;
+            };
+            let Some(time) = buffer.pts() else {
+                return gst::PadProbeReturn::Ok;
+            };
+            let Some(start_ns) = stream_time(&lock(&segment), time).map(|time| time.saturating_sub(shown.shift_ns))
+            else {
+                return gst::PadProbeReturn::Ok;
+            };
+            let count = buffer.size() as u64 / frame_size_bytes;
+            let samples = |ns: i64| {
+                let doubled = i128::from(ns) * i128::from(sample_rate) * 2 + 1_000_000_000;
+                u64::try_from(doubled.div_euclid(2_000_000_000)).unwrap_or(0).min(count)
+            };
+            let first = samples(start_ns.saturating_neg());
+            let end = shown.end_ns.map_or(count, |end| samples(end.saturating_sub(start_ns)));
+            if first >= end {
+                return gst::PadProbeReturn::Drop;
+            }
+            if (first, end) == (0, count) {
+                return gst::PadProbeReturn::Ok;
+            }
+            let size = |samples: u64| usize::try_from(samples * frame_size_bytes).unwrap_or(usize::MAX);
+            let after = |samples: u64| gst::ClockTime::from_nseconds(samples * 1_000_000_000 / sample_rate);
+            if let Ok(mut kept) = buffer.copy_region(gst::BufferCopyFlags::all(), size(first)..size(end)) {
+                if let Some(kept) = kept.get_mut() {
+                    kept.set_pts(time + after(first));
+                    kept.set_duration(after(end - first));
+                }
+                info.data = Some(gst::PadProbeData::Buffer(kept));
+            }
+            gst::PadProbeReturn::Ok
+        },
+    );
+}
+
 /// Counts what goes into the encoder at the end of a chain, and notes when it begins.
 fn count_input(
     last: &gst::Element,
@@ -166,8 +244,14 @@ fn count_input(
         .and_then(|pad| pad.parent_element())
         .ok_or_else(missing)?;
     let pad = encoder.static_pad("sink").ok_or_else(missing)?;
-    let frame_size_bytes = u64::from(rendition.channels) * SAMPLE_SIZE_BYTES;
+    let before = pad
+        .peer()
+        .and_then(|pad| pad.parent_element())
+        .and_then(|filler| filler.static_pad("sink"))
+        .ok_or_else(missing)?;
+    let frame_size_bytes = u64::from(rendition.channels.max(1)) * SAMPLE_SIZE_BYTES;
     let sample_rate = u64::from(rendition.sample_rate.max(1));
+    trim(&before, lock(input).shown, sample_rate, frame_size_bytes);
     lock(input).meter = Some(Meter::new(rendition.channels, rendition.sample_rate));
     let input = input.clone();
     pad.add_probe(
@@ -191,7 +275,8 @@ fn count_input(
                 }
                 if let Some(buffer) = info.buffer().filter(|_| !input.filling) {
                     if input.start_ns.is_none() {
-                        input.start_ns = buffer.pts().and_then(|time| stream_time(&input.segment, time));
+                        let start_ns = buffer.pts().and_then(|time| stream_time(&input.segment, time));
+                        input.start_ns = start_ns.map(|time| time.saturating_sub(input.shown.shift_ns));
                     }
                     let count = buffer.size() as u64 / frame_size_bytes;
                     input.sample_count += count;

@@ -1,7 +1,7 @@
 //! Runs one order in a process of its own and listens to it. Whatever happens to that process is an error here.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+use crate::input::{IndexedTrack, write_order};
 use crate::order::{Order, Said};
 
 /// What is started: the program and its first arguments, which make a worker of it.
@@ -74,14 +75,15 @@ impl Drop for Ended {
     }
 }
 
-/// Carries out `order`; what the worker says on its way goes to `hear`, its last word comes back.
+/// Carries out `order` on `tracks`, where it names tracks; what the worker says on its way goes to `hear`, its last word
+/// comes back.
 pub fn run(
     program: &Program,
     order: &Order,
+    tracks: &[IndexedTrack],
     cancel: &AtomicBool,
     mut hear: impl FnMut(Said),
 ) -> Result<Said, ChildError> {
-    let text = serde_json::to_vec(order).map_err(|error| ChildError::Garbled(error.to_string()))?;
     let mut child = Ended(
         Command::new(&program.path)
             .args(&program.arguments)
@@ -94,7 +96,11 @@ pub fn run(
     );
     let complaint = child.0.stderr.take().map(keep_end);
     // A worker that died already says why by its exit code.
-    let sent = child.0.stdin.take().map(|mut stdin| stdin.write_all(&text));
+    let sent = child
+        .0
+        .stdin
+        .take()
+        .map(|mut stdin| write_order(order, tracks, &mut stdin));
     let (said, hearing) = sync_channel::<Result<Said, String>>(64);
     let speaking = child.0.stdout.take().map(|stdout| {
         std::thread::spawn(move || {
@@ -188,7 +194,7 @@ mod tests {
             arguments: vec!["-c".into(), script.into()],
         };
         let order = Order {
-            source: None,
+            input: None,
             folder: None,
             limits: Limits {
                 memory_bytes: 0,
@@ -198,7 +204,7 @@ mod tests {
             work: Work::Probe,
         };
         let mut heard = Vec::new();
-        let done = run(&program, &order, &AtomicBool::new(cancel), |said| {
+        let done = run(&program, &order, &[], &AtomicBool::new(cancel), |said| {
             if let Said::Progress(Progress { time_ms, .. }) = said {
                 heard.push(time_ms);
             }

@@ -6,11 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod audio_work;
+mod caps;
 pub mod child;
 pub mod config;
 pub mod encoder;
+mod feed;
 mod gate;
 pub mod graph;
+pub mod input;
 mod jpeg;
 pub mod ladder;
 pub mod loudness;

@@ -16,12 +16,12 @@ const LIMITS: Limits = Limits {
 
 fn ask(work: Work, program: &Program, cancel: &AtomicBool) -> Result<Said, ChildError> {
     let order = Order {
-        source: None,
+        input: None,
         folder: None,
         limits: LIMITS,
         work,
     };
-    child::run(program, &order, cancel, |_| {})
+    child::run(program, &order, &[], cancel, |_| {})
 }
 
 /// The encoders that are installed, each with why it does not open.

@@ -1,9 +1,10 @@
-//! What a worker is told to do, and what it answers: JSON in on standard input, one JSON object a line out.
+//! What a worker is told to do, and what it answers: a line of JSON in on standard input, one JSON object a line out.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::input::Input;
 use crate::ladder::Rendition;
 use crate::loudness::Loudness;
 use crate::source::{AudioSource, SourceInfo, VideoSource};
@@ -12,7 +13,7 @@ use crate::source::{AudioSource, SourceInfo, VideoSource};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Order {
     /// What is read, unless the work needs no source.
-    pub source: Option<PathBuf>,
+    pub input: Option<Input>,
     /// Where files are written, unless there are none.
     pub folder: Option<PathBuf>,
     /// What may be used up.

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use gstreamer::prelude::*;
 use gstreamer::{self as gst, ClockTime, glib};
 
+use crate::feed;
 use crate::graph::Element;
+use crate::input::IndexedTrack;
 
 /// Why a pipeline failed.
 #[derive(Debug, thiserror::Error)]
@@ -178,20 +180,20 @@ fn said_by(error: &gst::message::Error) -> PipelineError {
     })
 }
 
-/// A source taken apart and decoded: `filesrc ! decodebin`, which offers streams one by one.
+/// A source decoded: `filesrc ! decodebin`, which offers streams one by one, or for each track `appsrc ! decodebin`.
 pub(crate) struct Decoding {
     pub(crate) pipeline: gst::Pipeline,
     /// Errors of callbacks that can not be returned there.
     failed: Arc<Mutex<Option<PipelineError>>>,
 }
 
-/// What becomes of a stream that a source offers.
-pub(crate) type Take = Box<dyn Fn(&gst::Pipeline, &gst::Pad) -> Result<bool, PipelineError> + Send + Sync>;
+/// What becomes of a stream that a source offers: where it comes out, and what it is called.
+pub(crate) type Take = Box<dyn Fn(&gst::Pipeline, &gst::Pad, &str) -> Result<bool, PipelineError> + Send + Sync>;
 
 impl Decoding {
     /// Opens `path`. `decodes` says by their caps which streams are to be decoded at all; `take` links a decoded stream or
     /// says false.
-    pub(crate) fn of(
+    pub(crate) fn of_file(
         path: &Path,
         decodes: impl Fn(&str) -> bool + Send + Sync + 'static,
         take: Take,
@@ -216,20 +218,28 @@ impl Decoding {
                 results.to_value_by_nick(if wanted { "try" } else { "expose" })
             });
         }
-        let failed = Arc::new(Mutex::new(None));
-        let (weak, kept) = (pipeline.downgrade(), failed.clone());
-        decoder.connect_pad_added(move |_, pad| {
-            let Some(pipeline) = weak.upgrade() else { return };
-            let done = match take(&pipeline, pad) {
-                Ok(true) => Ok(()),
-                Ok(false) => discard(&pipeline, pad),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = done {
-                gst::element_error!(pipeline, gst::CoreError::Failed, ("{error}"));
-                *lock(&kept) = Some(error);
-            }
-        });
+        let failed = Arc::default();
+        offer(&pipeline, &decoder, None, &Arc::new(take), &failed);
+        Ok(Decoding { pipeline, failed })
+    }
+
+    /// Opens `tracks`, each from the sample that is named with it on; `take` links a decoded stream or says false.
+    /// `frame_rate` is that of pictures.
+    pub(crate) fn of_tracks(
+        tracks: &[(&IndexedTrack, u32)],
+        frame_rate: Option<(u32, u32)>,
+        take: Take,
+    ) -> Result<Decoding, PipelineError> {
+        let pipeline = gst::Pipeline::new();
+        let failed = Arc::default();
+        let take = Arc::new(take);
+        for (track, first) in tracks {
+            let source = feed::source(track, *first, frame_rate)?;
+            let decoder = gst::ElementFactory::make("decodebin").build()?;
+            pipeline.add_many([source.upcast_ref(), &decoder])?;
+            source.link(&decoder)?;
+            offer(&pipeline, &decoder, Some(&track.input.stream_id), &take, &failed);
+        }
         Ok(Decoding { pipeline, failed })
     }
 
@@ -237,6 +247,31 @@ impl Decoding {
     pub(crate) fn failed(&self) -> Option<PipelineError> {
         lock(&self.failed).take()
     }
+}
+
+/// Has `take` hear of every stream that `decoder` offers; they are called `name`, or what GStreamer calls them.
+fn offer(
+    pipeline: &gst::Pipeline,
+    decoder: &gst::Element,
+    name: Option<&str>,
+    take: &Arc<Take>,
+    failed: &Arc<Mutex<Option<PipelineError>>>,
+) {
+    let (weak, kept, take) = (pipeline.downgrade(), failed.clone(), take.clone());
+    let name = name.map(str::to_owned);
+    decoder.connect_pad_added(move |_, pad| {
+        let Some(pipeline) = weak.upgrade() else { return };
+        let given = || pad.stream_id().map(|id| id.to_string()).unwrap_or_default();
+        let done = match take(&pipeline, pad, &name.clone().unwrap_or_else(given)) {
+            Ok(true) => Ok(()),
+            Ok(false) => discard(&pipeline, pad),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            gst::element_error!(pipeline, gst::CoreError::Failed, ("{error}"));
+            *lock(&kept) = Some(error);
+        }
+    });
 }
 
 /// Links a stream that nobody wants to where it does not disturb.

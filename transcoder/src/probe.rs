@@ -1,17 +1,19 @@
 //! Looks into a source: opens it, decodes the first of everything, reads off what it is.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video::{VideoColorRange, VideoInfo, VideoInterlaceMode, VideoTransferFunction};
-use packager::codec::VideoRange;
+use packager::codec::{MediaKind, VideoRange};
 
-use crate::pipeline::{Decoding, PipelineError, Running, Watched, lock, take};
+use crate::caps;
+use crate::input::IndexedTrack;
+use crate::pipeline::{Decoding, PipelineError, Running, Take, Watched, lock, take};
 use crate::source::{AudioSource, Orientation, Refused, SourceInfo, VideoSource};
+use crate::worker::Source;
 
 /// Streams of a source that are looked at.
 const STREAM_COUNT_MAX: usize = 64;
@@ -30,6 +32,7 @@ struct Stream {
     language: Option<String>,
     title: Option<String>,
     orientation: Option<Orientation>,
+    frame_rate: Option<(u32, u32)>,
     started: bool,
 }
 
@@ -43,15 +46,65 @@ struct Seen {
     complete: bool,
 }
 
-/// Opens `path` and says what is in it.
-pub(crate) fn run(path: &Path) -> Result<SourceInfo, PipelineError> {
+/// Opens `source` and says what is in it.
+pub(crate) fn run(source: &Source<'_>) -> Result<SourceInfo, PipelineError> {
+    match source {
+        Source::File(path) => {
+            let open = |take| {
+                let wanted = |caps: &str| ["video/", "audio/", "image/"].iter().any(|kind| caps.starts_with(kind));
+                Decoding::of_file(path, wanted, take)
+            };
+            let (seen, duration_ms, seekable) = look_into(open)?;
+            Ok(describe(seen, duration_ms, seekable))
+        }
+        Source::Tracks(tracks) => Ok(of_tracks(tracks)),
+    }
+}
+
+/// Looks into one track after the other, so that one that can not be decoded does not hide the others.
+fn of_tracks(tracks: &[IndexedTrack]) -> SourceInfo {
+    let mut all = Seen::default();
+    let mut end_ns = 0;
+    for track in tracks {
+        let frame_rate = match track.kind() {
+            MediaKind::Video => track.frame_rate(),
+            _ => None,
+        };
+        let looked = look_into(|take| Decoding::of_tracks(&[(track, 0)], frame_rate, take));
+        let description = &track.input.description;
+        let name = || format!("track {} ({})", description.source_track_id, description.codec.name());
+        match looked {
+            Ok((seen, ..)) => {
+                all.refused.extend(seen.refused);
+                end_ns = end_ns.max(track.end_ns());
+                for (id, mut stream) in seen.streams {
+                    let matrix = description.video().and_then(|video| video.matrix);
+                    stream.orientation = matrix.and_then(|matrix| Orientation::from_matrix(&matrix));
+                    stream.frame_rate = frame_rate;
+                    let caps = caps::of(description).unwrap_or_default();
+                    all.codings
+                        .insert(id.clone(), caps.split(',').next().unwrap_or_default().to_owned());
+                    all.streams.push((id, stream));
+                }
+            }
+            Err(error) => all.refused.push(Refused {
+                what: name(),
+                why: error.to_string(),
+            }),
+        }
+    }
+    let mut info = describe(all, u64::try_from(end_ns / 1_000_000).ok(), true);
+    info.seekable = true;
+    info
+}
+
+/// Decodes what `open` opens until it has shown what it is; gives that, how long it lasts and whether it can be sought in.
+fn look_into(
+    open: impl FnOnce(Take) -> Result<Decoding, PipelineError>,
+) -> Result<(Seen, Option<u64>, bool), PipelineError> {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let taking = seen.clone();
-    let decoding = Decoding::of(
-        path,
-        |caps| caps.starts_with("video/") || caps.starts_with("audio/") || caps.starts_with("image/"),
-        Box::new(move |pipeline, pad| look(pipeline, pad, &taking)),
-    )?;
+    let decoding = open(Box::new(move |pipeline, pad, id| look(pipeline, pad, id, &taking)))?;
     let decoder = decoding
         .pipeline
         .children()
@@ -60,7 +113,8 @@ pub(crate) fn run(path: &Path) -> Result<SourceInfo, PipelineError> {
         .ok_or_else(|| PipelineError::Element("no decodebin".into()))?;
     watch(&decoder, &seen);
     let begun = Instant::now();
-    let mut running = Running::start(&decoding.pipeline, gst::State::Paused)?;
+    // Streams may begin late: what is looked at flows on until all have begun.
+    let mut running = Running::start(&decoding.pipeline, gst::State::Playing)?;
     let looked = running.wait(|| {
         let seen = lock(&seen);
         let whole = seen.complete && seen.streams.iter().all(|(_, stream)| stream.started);
@@ -80,7 +134,7 @@ pub(crate) fn run(path: &Path) -> Result<SourceInfo, PipelineError> {
     let seekable = decoding.pipeline.query(&mut query) && query.result().0;
     drop(running);
     let seen = std::mem::take(&mut *lock(&seen));
-    Ok(describe(seen, duration_ms, seekable))
+    Ok((seen, duration_ms, seekable))
 }
 
 /// Hears what decodebin says of the source besides the streams it offers.
@@ -126,13 +180,12 @@ fn watch(decoder: &gst::Element, seen: &Arc<Mutex<Seen>>) {
 }
 
 /// Links a decoded stream to a sink that shows what it is.
-fn look(pipeline: &gst::Pipeline, pad: &gst::Pad, seen: &Arc<Mutex<Seen>>) -> Result<bool, PipelineError> {
+fn look(pipeline: &gst::Pipeline, pad: &gst::Pad, id: &str, seen: &Arc<Mutex<Seen>>) -> Result<bool, PipelineError> {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let kind = caps
         .structure(0)
         .map(|first| first.name().to_string())
         .unwrap_or_default();
-    let id = pad.stream_id().map(|id| id.to_string()).unwrap_or_default();
     let is_raw = kind == "video/x-raw" || kind == "audio/x-raw";
     let number = {
         let mut seen = lock(seen);
@@ -150,7 +203,7 @@ fn look(pipeline: &gst::Pipeline, pad: &gst::Pad, seen: &Arc<Mutex<Seen>>) -> Re
             return Ok(false);
         }
         let stream = Stream::default();
-        seen.streams.push((id, stream));
+        seen.streams.push((id.to_owned(), stream));
         seen.streams.len() - 1
     };
     let sink = gst::ElementFactory::make("fakesink").property("sync", false).build()?;
@@ -282,7 +335,7 @@ fn video(id: &str, stream: &Stream, caps: &gst::Caps) -> Option<VideoSource> {
         sample_aspect_ratio: positive(info.par()).unwrap_or((1, 1)),
         orientation: stream.orientation.unwrap_or_default(),
         // A rate of more than any screen shows is a clock, not a rate.
-        frame_rate: positive(info.fps()).filter(|(n, d)| n / d <= 480),
+        frame_rate: stream.frame_rate.or(positive(info.fps())).filter(|(n, d)| n / d <= 480),
         interlaced: info.interlace_mode() != VideoInterlaceMode::Progressive,
         bit_depth: info.format_info().depth().first().copied().unwrap_or(8),
         video_range,

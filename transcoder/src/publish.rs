@@ -10,6 +10,7 @@ use packager::time::Timescale;
 use packager::track::TrackDescription;
 
 use crate::encoder::HdrSignal;
+use crate::input::Input;
 use crate::ladder::{Rendition, VideoCodec};
 use crate::order::{Coded, samples_name, table_name};
 use crate::report::{self, AudioReport, Report, VideoReport};
@@ -89,7 +90,8 @@ pub(crate) fn assemble(job: &TranscodeJob, plan: &Plan, staging: &Staging, folde
 /// The instant of the source that becomes zero. Transport streams begin at any time: there it is the earliest of any
 /// track. In other containers a late start is meant.
 fn zero_ns(plan: &Plan, staging: &Staging) -> Result<i64, JobError> {
-    if !plan.source.container.starts_with("video/mpeg") {
+    // Indexes begin at zero.
+    if !plan.source.container.starts_with("video/mpeg") || !matches!(plan.input, Input::File(_)) {
         return Ok(0);
     }
     let mut earliest = None;
@@ -378,7 +380,8 @@ fn sounds(
 fn said_of(job: &TranscodeJob, stream_id: &str, language: Option<&str>, title: Option<&str>) -> TrackSaid {
     let name = stream_id.rsplit('/').next().unwrap_or_default();
     let number = name.split(':').next().and_then(|number| number.parse::<u32>().ok());
-    let known = job.known.audio.iter().find(|known| Some(known.track_id) == number);
+    let mut known = job.known.audio.iter();
+    let known = known.find(|known| known.stream_id == stream_id || Some(known.track_id) == number);
     let mut said = known.map(|known| known.said.clone()).unwrap_or_default();
     if said.language.is_empty() || said.language == "und" {
         said.language = language.filter(|tag| is_tag(tag)).unwrap_or("und").to_owned();

@@ -33,12 +33,19 @@ struct Inner {
     count: u64,
     time_ns: i64,
     shape: Option<Shape>,
+    shift_ns: i64,
     failed: Option<PipelineError>,
 }
 
 impl TrackSink {
-    /// A sink that writes `r{number}.samples` and `r{number}.table` into `folder`.
-    pub(crate) fn create(folder: &Path, number: usize, shape: Option<Shape>) -> Result<TrackSink, PipelineError> {
+    /// A sink that writes `r{number}.samples` and `r{number}.table` into `folder`. What comes has the source's times, to
+    /// which `shift_ns` was added.
+    pub(crate) fn create(
+        folder: &Path,
+        number: usize,
+        shape: Option<Shape>,
+        shift_ns: i64,
+    ) -> Result<TrackSink, PipelineError> {
         let create = |name| -> std::io::Result<BufWriter<File>> {
             Ok(BufWriter::with_capacity(
                 WRITE_SIZE_BYTES,
@@ -52,6 +59,7 @@ impl TrackSink {
             count: 0,
             time_ns: 0,
             shape,
+            shift_ns,
             failed: None,
         }));
         let element = AppSink::builder().sync(false).max_buffers(16).build();
@@ -135,6 +143,7 @@ impl Inner {
             .and_then(|segment| segment.downcast_ref::<gst::ClockTime>())
             .ok_or_else(|| unexpected("outside of time"))?;
         let presentation_ns = stream_time(segment, time).ok_or_else(|| unexpected("outside of the film"))?;
+        let presentation_ns = presentation_ns.saturating_sub(self.shift_ns);
         let row = CodedSample {
             presentation_ns,
             duration_ns: buffer.duration().map_or(0, gst::ClockTime::nseconds),

@@ -20,6 +20,13 @@ pub struct SourceInfo {
     pub refused: Vec<Refused>,
 }
 
+impl SourceInfo {
+    /// Streams that can be transcoded.
+    pub fn stream_count(&self) -> usize {
+        usize::from(self.video.is_some()) + self.audio.len()
+    }
+}
+
 /// Something that is left out, and why; for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
@@ -112,6 +119,21 @@ impl Orientation {
             "flip-rotate-90" => Orientation::FlipRotate90,
             "flip-rotate-180" => Orientation::FlipRotate180,
             "flip-rotate-270" => Orientation::FlipRotate270,
+            _ => return None,
+        })
+    }
+
+    /// From the matrix of a `tkhd` (ISO/IEC 14496-12:2022 6.2.2); `None` for what is not turned, or not by right angles.
+    pub fn from_matrix(matrix: &[i32; 9]) -> Option<Orientation> {
+        let [a, b, _, c, d, ..] = matrix.map(i32::signum);
+        Some(match (a, b, c, d) {
+            (0, 1, -1, 0) => Orientation::Rotate90,
+            (-1, 0, 0, -1) => Orientation::Rotate180,
+            (0, -1, 1, 0) => Orientation::Rotate270,
+            (-1, 0, 0, 1) => Orientation::FlipRotate0,
+            (0, -1, -1, 0) => Orientation::FlipRotate90,
+            (1, 0, 0, -1) => Orientation::FlipRotate180,
+            (0, 1, 1, 0) => Orientation::FlipRotate270,
             _ => return None,
         })
     }
@@ -225,5 +247,30 @@ pub(crate) mod tests {
             assert!(!all[..at].contains(direction), "{direction:?}");
         }
         assert_eq!(Orientation::from_tag("upside-down"), None);
+        let matrices = [
+            (0, 1, -1, 0),
+            (-1, 0, 0, -1),
+            (0, -1, 1, 0),
+            (-1, 0, 0, 1),
+            (0, -1, -1, 0),
+            (1, 0, 0, -1),
+            (0, 1, 1, 0),
+        ];
+        let turned = |(a, b, c, d): (i32, i32, i32, i32)| {
+            Orientation::from_matrix(&[a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30])
+        };
+        let tags = [
+            "rotate-90",
+            "rotate-180",
+            "rotate-270",
+            "flip-rotate-0",
+            "flip-rotate-90",
+            "flip-rotate-180",
+        ];
+        for (matrix, tag) in matrices.iter().zip(tags.iter().chain(&["flip-rotate-270"])) {
+            assert_eq!(turned(*matrix), Orientation::from_tag(tag), "{tag}");
+        }
+        assert_eq!(turned((1, 0, 0, 1)), None);
+        assert_eq!(turned((1, 1, -1, 1)), None);
     }
 }

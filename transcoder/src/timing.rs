@@ -103,6 +103,55 @@ pub fn of_video(samples: &[CodedSample], frame_rate: Option<(u32, u32)>) -> Resu
     })
 }
 
+/// Rates that films have, in pictures a second.
+const RATES: [(u32, u32); 14] = [
+    (24_000, 1_001),
+    (24, 1),
+    (25, 1),
+    (30_000, 1_001),
+    (30, 1),
+    (48, 1),
+    (50, 1),
+    (60_000, 1_001),
+    (60, 1),
+    (12, 1),
+    (15, 1),
+    (10, 1),
+    (100, 1),
+    (120, 1),
+];
+
+/// The rate on whose grid pictures shown at `times_ns` lie: one that films have, before what they are on average, which is
+/// given too where there is no grid. `None` for less than two pictures.
+pub fn rate_of(mut times_ns: Vec<i64>) -> Option<(u32, u32)> {
+    times_ns.sort_unstable();
+    let (first, last) = (*times_ns.first()?, *times_ns.last()?);
+    let span = u128::try_from(last.checked_sub(first)?).ok().filter(|span| *span > 0)?;
+    let count = times_ns.len() as u128 - 1;
+    // In thousandths of a picture a second.
+    let average = u32::try_from((count * 1_000_000_000_000 + span / 2) / span)
+        .ok()
+        .filter(|rate| *rate > 0)?;
+    let mut near: Vec<_> = RATES
+        .iter()
+        .map(|rate| ((rate.0 * 1_000 / rate.1).abs_diff(average), *rate))
+        // Pictures may be missing.
+        .filter(|(off, _)| *off <= average / 20)
+        .collect();
+    near.sort_unstable();
+    let on_grid = |rate: &(u32, u32)| Grid::of(*rate, first, &times_ns).is_some();
+    let known = near.into_iter().map(|(_, rate)| rate).find(on_grid);
+    let divisor = greatest_common_divisor(average, 1_000);
+    known.or(Some((average / divisor, 1_000 / divisor)))
+}
+
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    match b {
+        0 => a.max(1),
+        _ => greatest_common_divisor(b, a % b),
+    }
+}
+
 /// Nanoseconds in ticks, to the nearest.
 pub fn ticks(time_ns: i64, timescale: Timescale) -> i64 {
     const NS: i128 = 1_000_000_000;
@@ -213,6 +262,29 @@ mod tests {
         );
         // A picture is missing: the one before it stays longer.
         check(&[0, 40, 120], Some((25, 1)), 10_000, &[(400, 0), (800, 0), (400, 0)]);
+    }
+
+    #[test]
+    fn rates_are_recognised() {
+        let check = |times_ms: &[i64], expected| {
+            let times = times_ms.iter().map(|ms| ms * 1_000_000).collect();
+            assert_eq!(rate_of(times), expected, "{times_ms:?}");
+        };
+        check(&[0, 40, 80, 120], Some((25, 1)));
+        check(&[0, 42, 83, 125, 167, 208], Some((24, 1)));
+        check(&[80, 0, 160, 40, 120], Some((25, 1)));
+        check(&[0, 17, 33, 50, 67, 83, 100], Some((60, 1)));
+        // One is missing.
+        let missing: Vec<i64> = (0..100)
+            .filter(|number| *number != 50)
+            .map(|number| number * 40)
+            .collect();
+        check(&missing, Some((25, 1)));
+        check(&[0, 30, 80, 90], Some((33_333, 1_000)));
+        check(&[0, 1_000, 2_000], Some((1, 1)));
+        check(&[7], None);
+        check(&[7, 7], None);
+        check(&[], None);
     }
 
     #[test]

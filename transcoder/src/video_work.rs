@@ -9,13 +9,15 @@ use gstreamer::prelude::*;
 use packager::codec::{VideoRange, av1};
 
 use crate::encoder::{self, HdrSignal};
-use crate::gate::Gate;
+use crate::gate::{Entry, Gate, ORIGIN_NS};
 use crate::graph::Element;
+use crate::input::IndexedTrack;
 use crate::ladder::{Rendition, VideoCodec};
 use crate::order::{Coded, Progress, VideoWork};
-use crate::pipeline::{Decoding, PipelineError, Running, STUCK_AFTER, Watched, append, lock, take};
+use crate::pipeline::{Decoding, PipelineError, Running, STUCK_AFTER, Take, Watched, append, lock, take};
 use crate::sink::{Shape, TrackSink};
 use crate::source::VideoSource;
+use crate::worker::Source;
 
 /// Decoded pictures that wait for one encoder while another is busy.
 const WAITING_PICTURE_COUNT: u32 = 6;
@@ -98,18 +100,20 @@ fn colorimetry<'a>(video: &'a VideoSource, rendition: &Rendition) -> &'a str {
 
 /// Encodes what `work` says into `folder`.
 pub(crate) fn run(
-    source: &Path,
+    source: &Source<'_>,
     folder: &Path,
     work: &VideoWork,
     say: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Coded>, PipelineError> {
+    let track = source.track(&work.video.stream_id);
+    let shift_ns = track.map_or(0, IndexedTrack::shift_ns);
     let mut sinks = Vec::with_capacity(work.renditions.len());
     for (number, (rendition, _)) in work.renditions.iter().enumerate() {
         let shape: Option<Shape> = match rendition.codec {
             VideoCodec::Av1 => Some(without_delimiters),
             VideoCodec::Avc | VideoCodec::Hevc => None,
         };
-        sinks.push(TrackSink::create(folder, number, shape)?);
+        sinks.push(TrackSink::create(folder, number, shape, ORIGIN_NS)?);
     }
     let ns = |ms: u64| {
         i64::try_from(ms)
@@ -120,27 +124,44 @@ pub(crate) fn run(
         work.start_ms.map(ns),
         work.end_ms.map(ns),
         i64::from(work.gop_duration_ms) * 1_000_000,
+        shift_ns,
     );
     let taken = Arc::new(Mutex::new(false));
     let decoding = {
         let (work, sinks, gate, taken) = (work.clone(), sinks.clone(), gate.clone(), taken.clone());
-        Decoding::of(
-            source,
-            |caps| caps.starts_with("video/") || caps.starts_with("image/"),
-            Box::new(move |pipeline, pad| {
-                if pad.stream_id().is_none_or(|id| id != work.video.stream_id) || *lock(&taken) {
-                    return Ok(false);
-                }
-                *lock(&taken) = true;
-                attach(pipeline, pad, &work, &sinks, &gate)?;
-                Ok(true)
-            }),
-        )?
+        let frame_rate = work.video.frame_rate;
+        let start_ns = lock(&gate).start_ns;
+        let entry = match start_ns.is_some() && track.is_none() {
+            true => Entry::Closed,
+            false => Entry::Open,
+        };
+        let attach: Take = Box::new(move |pipeline, pad, id| {
+            if id != work.video.stream_id || *lock(&taken) {
+                return Ok(false);
+            }
+            *lock(&taken) = true;
+            attach(pipeline, pad, &work, &sinks, &gate, entry)?;
+            Ok(true)
+        });
+        match (source, track) {
+            (Source::File(path), _) => Decoding::of_file(
+                path,
+                |caps| caps.starts_with("video/") || caps.starts_with("image/"),
+                attach,
+            )?,
+            (Source::Tracks(_), Some(track)) => {
+                let first = start_ns.map_or(0, |start| track.entry(start));
+                Decoding::of_tracks(&[(track, first)], frame_rate, attach)?
+            }
+            (Source::Tracks(_), None) => {
+                return Err(PipelineError::Unexpected("the picture's track is missing".into()));
+            }
+        }
     };
     let result = (|| {
         let mut running = Running::start(&decoding.pipeline, gst::State::Playing)?;
         let start_ns = lock(&gate).start_ns;
-        if let Some(start_ns) = start_ns {
+        if let Some(start_ns) = start_ns.filter(|_| track.is_none()) {
             enter(&mut running, &gate, start_ns)?;
         }
         let watched = sinks.clone();
@@ -197,6 +218,7 @@ fn attach(
     work: &VideoWork,
     sinks: &[TrackSink],
     gate: &Arc<Mutex<Gate>>,
+    entry: Entry,
 ) -> Result<(), PipelineError> {
     let before = pipeline.children();
     let head = gst::ElementFactory::make("queue")
@@ -212,7 +234,7 @@ fn attach(
     let tee_pad = tee
         .static_pad("sink")
         .ok_or_else(|| PipelineError::Element("tee has no pad".into()))?;
-    Gate::install(gate, &tee_pad);
+    Gate::install(gate, &tee_pad, entry);
     for ((rendition, factory), sink) in work.renditions.iter().zip(sinks) {
         let chain = rendition_chain(&work.video, rendition, factory, work.gop_duration_ms)?;
         let last = append(pipeline, &tee, &chain)?;

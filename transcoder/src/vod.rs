@@ -11,6 +11,7 @@ use packager::text::TextTrack;
 
 use crate::child::{self, ChildError, Program};
 use crate::encoder::{self, Preference};
+use crate::input::{IndexedTrack, Input};
 use crate::ladder::{Ladder, LadderError, Rendition};
 use crate::machine::Found;
 use crate::order::{AudioRendition, AudioWork, Coded, Limits, Order, Progress, Said, VideoWork, Work};
@@ -23,7 +24,7 @@ use crate::timing::TimingError;
 use crate::track_file::TrackError;
 
 /// Changes whenever pieces of an older version must not be used.
-const PIECES_VERSION: &[u8] = b"headwater-pieces-1";
+const PIECES_VERSION: &[u8] = b"headwater-pieces-2";
 /// Chunks are about this long: long enough that entering and leaving them costs little.
 const CHUNK_DURATION_MS: u64 = 60_000;
 /// Chunks of one film.
@@ -63,6 +64,12 @@ pub struct Known {
     pub audio: Vec<KnownAudio>,
     /// What can not be carried over, and why.
     pub refused: Vec<Refused>,
+    /// What the container is, for people.
+    pub container: String,
+    /// Pictures and sound of which every sample is known.
+    pub tracks: Vec<IndexedTrack>,
+    /// There is more in the source than `tracks` and `texts`.
+    pub is_partial: bool,
 }
 
 /// A text track.
@@ -79,6 +86,8 @@ pub struct KnownText {
 pub struct KnownAudio {
     /// Its number in the source's container.
     pub track_id: u32,
+    /// What it is called in [`Known::tracks`].
+    pub stream_id: String,
     /// What is said of it.
     pub said: TrackSaid,
 }
@@ -192,6 +201,7 @@ pub struct Context<'a> {
 /// What is made of a source: decided once, before anything is encoded.
 pub(crate) struct Plan {
     pub(crate) source: SourceInfo,
+    pub(crate) input: Input,
     pub(crate) renditions: Vec<(Rendition, String)>,
     pub(crate) audio: Vec<(AudioSource, Vec<AudioRendition>)>,
     pub(crate) refused: Vec<Refused>,
@@ -246,10 +256,15 @@ pub fn run_job(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Publishe
     })
 }
 
-/// What a source holds, looked at by a worker.
-pub fn probe(source: &Path, program: &Program, cancel: &AtomicBool) -> Result<SourceInfo, JobError> {
+/// What a source holds, looked at by a worker; `tracks` belong to `input`.
+fn probe(
+    input: &Input,
+    tracks: &[IndexedTrack],
+    program: &Program,
+    cancel: &AtomicBool,
+) -> Result<SourceInfo, JobError> {
     let order = Order {
-        source: Some(source.to_owned()),
+        input: Some(input.clone()),
         folder: None,
         limits: Limits {
             memory_bytes: 8 << 30,
@@ -258,7 +273,7 @@ pub fn probe(source: &Path, program: &Program, cancel: &AtomicBool) -> Result<So
         },
         work: Work::Probe,
     };
-    match child::run(program, &order, cancel, |_| {}) {
+    match child::run(program, &order, tracks, cancel, |_| {}) {
         Ok(Said::Source(source)) => Ok(*source),
         Ok(_) => Err(JobError::Probe(ChildError::Garbled("another answer".into()))),
         Err(ChildError::Cancelled) => Err(JobError::Cancelled),
@@ -266,8 +281,30 @@ pub fn probe(source: &Path, program: &Program, cancel: &AtomicBool) -> Result<So
     }
 }
 
+/// What the source holds, and how it is read: by its index wherever that knows of everything that can be decoded.
+fn look(job: &TranscodeJob, context: &Context<'_>) -> Result<(SourceInfo, Input), JobError> {
+    let look = |input: &Input| probe(input, &job.known.tracks, context.program, context.cancel);
+    let file = Input::File(job.source.clone());
+    if job.known.tracks.is_empty() {
+        return Ok((look(&file)?, file));
+    }
+    let inputs = job.known.tracks.iter().map(|track| track.input.clone());
+    let tracks = Input::Tracks(inputs.collect());
+    let mut source = look(&tracks)?;
+    source.container.clone_from(&job.known.container);
+    if source.stream_count() == 0 || job.known.is_partial {
+        match look(&file) {
+            Ok(seen) if seen.stream_count() > source.stream_count() => return Ok((seen, file)),
+            Err(JobError::Cancelled) => return Err(JobError::Cancelled),
+            // What can not be read that way has no more than what is known.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok((source, tracks))
+}
+
 fn plan(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Plan, JobError> {
-    let source = probe(&job.source, context.program, context.cancel)?;
+    let (source, input) = look(job, context)?;
     let mut refused = source.refused.clone();
     refused.extend(job.known.refused.iter().cloned());
     let mut renditions = Vec::new();
@@ -318,6 +355,7 @@ fn plan(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Plan, JobError>
     };
     Ok(Plan {
         source,
+        input,
         renditions,
         audio,
         refused,
@@ -481,7 +519,7 @@ fn encode(job: &TranscodeJob, plan: &Plan, staging: &Staging, context: &mut Cont
                     };
                     let Some(at) = next else { break };
                     let Some(piece) = pieces.get(at) else { break };
-                    let done = make(job, piece, staging, context.program, &stop, |progress| {
+                    let done = make(job, plan, piece, staging, context.program, &stop, |progress| {
                         if let Some(done) = lock(&state).done.get_mut(at) {
                             *done = (share(piece, &progress), progress.frame_count);
                         }
@@ -568,6 +606,7 @@ fn progress(plan: &Plan, pieces: &[Piece], state: &State, begun: Instant) -> Job
 /// Has a worker make one piece; a crash is tried once more, for drivers and memory have bad moments.
 fn make(
     job: &TranscodeJob,
+    plan: &Plan,
     piece: &Piece,
     staging: &Staging,
     program: &Program,
@@ -578,12 +617,12 @@ fn make(
     loop {
         let folder = staging.begin(&piece.name)?;
         let order = Order {
-            source: Some(job.source.clone()),
+            input: Some(plan.input.clone()),
             folder: Some(folder.clone()),
             limits: piece.limits,
             work: piece.work.clone(),
         };
-        let done = child::run(program, &order, stop, |said| {
+        let done = child::run(program, &order, &job.known.tracks, stop, |said| {
             if let Said::Progress(progress) = said {
                 hear(progress);
             }

@@ -1,11 +1,13 @@
 //! Does one order in this process and says how it goes: what `headwater worker transcode` runs.
 
 use std::io::Write;
+use std::path::Path;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use crate::encoder::{ENCODERS, Registry};
+use crate::input::{IndexedTrack, Input};
 use crate::order::{Order, Said, Work};
 use crate::pipeline::PipelineError;
 use crate::{audio_work, probe, video_work};
@@ -15,11 +17,32 @@ pub fn prepare() -> Result<(), PipelineError> {
     Ok(gst::init()?)
 }
 
-/// Does what `order` says; every line goes to `out`. Blocking, and only for a process of its own.
-pub fn run(order: &Order, out: &mut dyn Write) -> Result<(), PipelineError> {
+/// What is read: see [`Input`].
+pub(crate) enum Source<'a> {
+    File(&'a Path),
+    Tracks(&'a [IndexedTrack]),
+}
+
+impl Source<'_> {
+    /// The track called `stream_id`, where tracks are read.
+    pub(crate) fn track(&self, stream_id: &str) -> Option<&IndexedTrack> {
+        match self {
+            Source::File(_) => None,
+            Source::Tracks(tracks) => tracks.iter().find(|track| track.input.stream_id == stream_id),
+        }
+    }
+}
+
+/// Does what `order` says with the `tracks` that came with it; every line goes to `out`. Blocking, and only for a process
+/// of its own.
+pub fn run(order: &Order, tracks: &[IndexedTrack], out: &mut dyn Write) -> Result<(), PipelineError> {
     prepare()?;
     let missing = |what: &str| PipelineError::Unexpected(format!("the order names no {what}"));
-    let source = || order.source.as_deref().ok_or_else(|| missing("source"));
+    let source = || match &order.input {
+        Some(Input::File(path)) => Ok(Source::File(path)),
+        Some(Input::Tracks(_)) => Ok(Source::Tracks(tracks)),
+        None => Err(missing("source")),
+    };
     let folder = || order.folder.as_deref().ok_or_else(|| missing("folder"));
     let mut write = |said: &Said| -> std::io::Result<()> {
         let mut line = serde_json::to_vec(said)?;
@@ -33,9 +56,9 @@ pub fn run(order: &Order, out: &mut dyn Write) -> Result<(), PipelineError> {
             let _ = write(&Said::Progress(progress));
         };
         match &order.work {
-            Work::Probe => Said::Source(Box::new(probe::run(source()?)?)),
-            Work::Video(work) => Said::Coded(video_work::run(source()?, folder()?, work, &mut progress)?),
-            Work::Audio(work) => Said::Coded(audio_work::run(source()?, folder()?, work, &mut progress)?),
+            Work::Probe => Said::Source(Box::new(probe::run(&source()?)?)),
+            Work::Video(work) => Said::Coded(video_work::run(&source()?, folder()?, work, &mut progress)?),
+            Work::Audio(work) => Said::Coded(audio_work::run(&source()?, folder()?, work, &mut progress)?),
             Work::SelfTest(rendition, factory) => {
                 let (count, milliseconds) = video_work::self_test(rendition, factory)?;
                 Said::Tested(count, milliseconds)
