@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from array import array
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -26,6 +27,7 @@ class Packet:
 class Frame:
     time: Fraction | None
     sample_count: int  # audio only, 0 for pictures
+    key: bool = False
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Stream:
     sample_rate: int
     channels: int
     attached_picture: bool
+    area: int = 0
     packets: list = field(default_factory=list)
     frames: list = field(default_factory=list)
 
@@ -60,18 +63,25 @@ class Probe:
 
 STREAMS = (
     "format=format_name:"
-    "stream=index,codec_type,codec_name,codec_tag_string,profile,id,time_base,sample_rate,channels:"
+    "stream=index,codec_type,codec_name,codec_tag_string,profile,id,time_base,sample_rate,channels,width,height:"
     "stream_disposition=attached_pic:stream_tags="
 )
 PACKETS = ":packet=stream_index,pts,dts,size,flags"
-FRAMES = ":frame=stream_index,media_type,pts,best_effort_timestamp,nb_samples"
+FRAMES = ":frame=stream_index,media_type,pts,best_effort_timestamp,nb_samples,key_frame"
+# What an edit or a codec calls padding stays.
+UNTRIMMED = ("-flags2", "+skip_manual")
 
 
-def probe(path, wanted=PACKETS + FRAMES):
+def shown(path):
+    """Streams with the frames that a viewer sees and hears."""
+    return probe(path, FRAMES, ())
+
+
+def probe(path, wanted=PACKETS + FRAMES, options=UNTRIMMED):
     """Streams, and all packets and decoded frames if `wanted`.
 
-    Audio is not trimmed by what an edit or a codec calls padding: a segment can not say so."""
-    report, complaints = run(path, wanted)
+    Audio is not trimmed by what an edit or a codec calls padding, for a segment can not say so; other `options` may."""
+    report, complaints = run(path, wanted, options)
     if report is None and not complaints:
         # ffprobe ends without a word where it has no decoder, even if only packets are asked for.
         report = copied(path)
@@ -90,13 +100,13 @@ def probe(path, wanted=PACKETS + FRAMES):
             stream = streams[row["stream_index"]]
             ticks = row.get("pts", row.get("best_effort_timestamp"))
             time = None if ticks is None else ticks * stream.time_base
-            stream.frames.append(Frame(time, row.get("nb_samples", 0)))
+            stream.frames.append(Frame(time, row.get("nb_samples", 0), row.get("key_frame") == 1))
     return Probe(list(streams.values()), report.get("format", {}).get("format_name", ""), complaints)
 
 
-def run(path, wanted):
+def run(path, wanted, options=UNTRIMMED):
     """(what ffprobe reports or None, what it complains of)."""
-    command = ["ffprobe", "-v", "error", "-of", "json", "-flags2", "+skip_manual"]
+    command = ["ffprobe", "-v", "error", "-of", "json", *options]
     command += ["-show_entries", STREAMS + wanted, path]
     done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
     complaints = done.stderr.decode("utf-8", "replace").strip()
@@ -137,6 +147,7 @@ def read_stream(entry):
         int(entry.get("sample_rate", 0)),
         int(entry.get("channels", 0)),
         bool(entry.get("disposition", {}).get("attached_pic")),
+        entry.get("width", 0) * entry.get("height", 0),
     )
 
 
@@ -151,6 +162,23 @@ def read_packet(row, stream):
         return None if row.get(name) is None else row[name] * stream.time_base
 
     return Packet(time("pts"), time("dts"), int(row["size"]), "D" in row.get("flags", ""))
+
+
+def stored_picture_count(path, index):
+    """Pictures of stream `index`, those that edits hide too."""
+    command = ["ffprobe", "-v", "quiet", "-ignore_editlist", "1", "-count_packets", "-select_streams", str(index)]
+    command += ["-show_entries", "stream=nb_read_packets", "-of", "csv=p=0", path]
+    done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
+    return int(done.stdout.decode().strip(",\n") or 0)
+
+
+def envelope(path, index):
+    """How loud stream `index` is, millisecond by millisecond, from its first frame on; half a minute at most."""
+    command = ["ffmpeg", "-nostdin", "-v", "quiet", "-i", path, "-map", f"0:{index}", "-t", "30"]
+    command += ["-ac", "1", "-ar", "8000", "-f", "s16le", "-"]
+    done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
+    samples = array("h", done.stdout[: len(done.stdout) // 16 * 16])
+    return [sum(map(abs, samples[at : at + 8])) for at in range(0, len(samples), 8)]
 
 
 def checksums(path, index, frames):
