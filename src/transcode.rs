@@ -194,24 +194,21 @@ fn known(named: &Named) -> Known {
                 let track = IndexedTrack::new(stream_id, path, samples.description, samples.index);
                 known.tracks.push(track);
             }
-            Err(_) => known.is_partial = true,
+            Err(error) => known.left_out.push(Refused {
+                what: stream_id,
+                why: error.to_string(),
+            }),
         }
     }
-    known.is_partial |= !opened.refused.is_empty();
-    let is_text = |what: &str| {
-        ["tx3g", "c608", "text", "VobSub", "PGS"]
-            .iter()
-            .any(|name| what.contains(name))
+    let is_text = |row: &Refused| {
+        let named = |name: &&str| row.what.contains(*name) || row.why.contains(*name);
+        ["tx3g", "c608", "text", "VobSub", "PGS"].iter().any(named)
     };
-    known.refused = opened
-        .refused
-        .into_iter()
-        .filter(|row| is_text(&row.what) || is_text(&row.why))
-        .map(|row| Refused {
-            what: row.what,
-            why: row.why,
-        })
-        .collect();
+    known.left_out.extend(opened.refused.into_iter().map(|row| Refused {
+        what: row.what,
+        why: row.why,
+    }));
+    known.refused = known.left_out.iter().filter(|row| is_text(row)).cloned().collect();
     known
 }
 

@@ -65,9 +65,11 @@ struct Shown {
 
 impl Shown {
     fn of(track: &IndexedTrack) -> Shown {
+        // Some containers do not say how long the last sample is.
+        let last = track.index.sample(track.index.sample_count().saturating_sub(1));
         Shown {
             shift_ns: track.shift_ns(),
-            end_ns: Some(track.end_ns()),
+            end_ns: last.filter(|last| last.duration > 1).map(|_| track.end_ns()),
         }
     }
 }

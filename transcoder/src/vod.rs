@@ -62,14 +62,14 @@ pub struct Known {
     pub texts: Vec<KnownText>,
     /// Sound tracks.
     pub audio: Vec<KnownAudio>,
-    /// What can not be carried over, and why.
+    /// Text that can not be carried over, and why.
     pub refused: Vec<Refused>,
     /// What the container is, for people.
     pub container: String,
     /// Pictures and sound of which every sample is known.
     pub tracks: Vec<IndexedTrack>,
-    /// There is more in the source than `tracks` and `texts`.
-    pub is_partial: bool,
+    /// What of the source is neither in `tracks` nor in `texts`, and why.
+    pub left_out: Vec<Refused>,
 }
 
 /// A text track.
@@ -292,7 +292,7 @@ fn look(job: &TranscodeJob, context: &Context<'_>) -> Result<(SourceInfo, Input)
     let tracks = Input::Tracks(inputs.collect());
     let mut source = look(&tracks)?;
     source.container.clone_from(&job.known.container);
-    if source.stream_count() == 0 || job.known.is_partial {
+    if source.stream_count() == 0 || !job.known.left_out.is_empty() {
         match look(&file) {
             Ok(seen) if seen.stream_count() > source.stream_count() => return Ok((seen, file)),
             Err(JobError::Cancelled) => return Err(JobError::Cancelled),
@@ -306,7 +306,10 @@ fn look(job: &TranscodeJob, context: &Context<'_>) -> Result<(SourceInfo, Input)
 fn plan(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Plan, JobError> {
     let (source, input) = look(job, context)?;
     let mut refused = source.refused.clone();
-    refused.extend(job.known.refused.iter().cloned());
+    refused.extend(match input {
+        Input::File(_) => job.known.refused.clone(),
+        Input::Tracks(_) => job.known.left_out.clone(),
+    });
     let mut renditions = Vec::new();
     let mut encoders = Vec::new();
     if let Some(video) = &source.video {
