@@ -97,7 +97,7 @@ fn said(error: control_api::error::ApiError) -> anyhow::Error {
 }
 
 /// The sections of the configuration file, with what the arguments say.
-fn control(place: &ControlPlace) -> anyhow::Result<Control> {
+pub fn control(place: &ControlPlace) -> anyhow::Result<Control> {
     let mut control = match &place.config {
         Some(path) => config::read(path)?.control,
         None => Control::default(),
@@ -130,7 +130,12 @@ pub async fn open(config: Config, desk: Option<Desk>) -> anyhow::Result<Opened> 
         webhooks: None,
     };
     let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
-    Ok(serve::open(config, url.as_deref(), means).await?)
+    let opened = serve::open(config, url.as_deref(), means).await?;
+    #[cfg(feature = "transcode")]
+    opened.app.set_probe(Box::new(crate::transcode::queue::FilmProbe(
+        crate::transcode::program()?
+    )));
+    Ok(opened)
 }
 
 /// Secrets of who takes the money, in a file of their own.

@@ -233,8 +233,14 @@ pub struct ImportArguments {
 #[derive(Debug, Args)]
 pub struct TranscodeArguments {
     /// Media files.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "worker", value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Take jobs of the control plane instead, one after the other, until told to stop. Several workers share a queue.
+    #[arg(long, conflicts_with = "files")]
+    pub worker: bool,
+    /// The control plane's folder for --worker [default: headwater-data]. DATABASE_URL names another database.
+    #[arg(long, value_name = "DIR", requires = "worker")]
+    pub data: Option<PathBuf>,
     /// Library to publish to; each film gets a folder there.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,

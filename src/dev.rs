@@ -26,7 +26,7 @@ pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
     let desk = licences::dev_desk(&vault, &kek)?;
     let origin = Origin::new(
         origin::config::Section {
-            library: Some(library),
+            library: Some(library.clone()),
             listen: arguments.origin_listen.clone(),
             access: Some(origin::config::AccessSection {
                 grant_keys: keys.clone(),
@@ -66,6 +66,23 @@ pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
         .spawn(move || origin.serve(stop_origin, |address| tracing::info!(%address, "serving media")))?;
     api::runtime()?.block_on(async {
         let opened = api::open(section.check()?, Some(desk)).await?;
+        #[cfg(feature = "transcode")]
+        let worker = tokio::spawn(crate::transcode::queue::serve(
+            opened.app.clone(),
+            crate::transcode::queue::Settings {
+                library,
+                ladder: transcoder::ladder::Ladder::default(),
+                preference: transcoder::encoder::Preference::default(),
+                segment_duration_ms: crate::transcode::queue::SEGMENT_DURATION_MS,
+                worker_count: None,
+                chunk_duration_ms: None,
+                program: crate::transcode::program()?,
+            },
+            stop.clone(),
+        ));
+        // Its job is given back while there is a database.
+        #[cfg(feature = "transcode")]
+        let stop = after(worker, stop);
         let told = opened.serve(stop, |address| {
             println!("API       http://{address}/api/v1/docs");
             println!(
@@ -80,6 +97,27 @@ pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
         Err(_) => anyhow::bail!("the origin ended badly"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A flag that turns true once `stop` did and `worker` has ended.
+#[cfg(feature = "transcode")]
+fn after(
+    worker: tokio::task::JoinHandle<()>,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) -> tokio::sync::watch::Receiver<bool> {
+    let (sender, receiver) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        // A watcher that is gone will never say so.
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if let Err(error) = worker.await {
+            tracing::error!(%error, "the worker ended badly");
+        }
+        // The receiver may be gone already, then there is nothing left to stop.
+        let _ = sender.send(true);
+    });
+    receiver
 }
 
 /// The file of grant keys, made where there is none.

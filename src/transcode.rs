@@ -1,6 +1,8 @@
 //! `headwater transcode`: makes ladders of files and publishes them.
 
 mod bar;
+#[cfg(feature = "control")]
+pub mod queue;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -57,6 +59,9 @@ pub fn run(arguments: TranscodeArguments) -> anyhow::Result<ExitCode> {
         ladder.steps.iter_mut().for_each(|step| step.codec = Some(codec));
     }
     let program = program()?;
+    if arguments.worker {
+        return work(&arguments, &section, ladder, program);
+    }
     let cancel = Arc::new(AtomicBool::new(false));
     watch(cancel.clone())?;
     for path in &arguments.files {
@@ -78,10 +83,7 @@ pub fn run(arguments: TranscodeArguments) -> anyhow::Result<ExitCode> {
             title,
             library: arguments.output.clone(),
             ladder: ladder.clone(),
-            preference: match arguments.device {
-                DeviceName::Cpu => Preference::Cpu,
-                DeviceName::Auto => section.device,
-            },
+            preference: preference(arguments.device, &section),
             segment_duration_ms: named.config.target.millis(),
             worker_count: arguments.workers.or(section.workers),
             chunk_duration_ms: arguments.chunk.map(|seconds| seconds * 1_000),
@@ -120,6 +122,58 @@ pub fn run(arguments: TranscodeArguments) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn preference(device: DeviceName, section: &transcoder::config::Section) -> Preference {
+    match device {
+        DeviceName::Cpu => Preference::Cpu,
+        DeviceName::Auto => section.device,
+    }
+}
+
+/// Takes jobs of the control plane until told to stop.
+#[cfg(feature = "control")]
+fn work(
+    arguments: &TranscodeArguments,
+    section: &transcoder::config::Section,
+    ladder: transcoder::ladder::Ladder,
+    program: Program,
+) -> anyhow::Result<ExitCode> {
+    std::fs::create_dir_all(&arguments.output).with_context(|| arguments.output.display().to_string())?;
+    let settings = queue::Settings {
+        library: arguments.output.clone(),
+        ladder,
+        preference: preference(arguments.device, section),
+        segment_duration_ms: arguments.segment_duration_ms,
+        worker_count: arguments.workers.or(section.workers),
+        chunk_duration_ms: arguments.chunk.map(|seconds| seconds * 1_000),
+        program,
+    };
+    let place = crate::cli::ControlPlace {
+        config: arguments.config.clone(),
+        data: arguments.data.clone(),
+    };
+    let control = crate::api::control(&place)?.api.check()?;
+    let stop = shutdown::watch_signals(None)?;
+    let runtime = crate::api::runtime()?;
+    runtime.block_on(async {
+        let opened = crate::api::open(control, None).await?;
+        crate::service::tell("READY=1");
+        queue::serve(opened.app.clone(), settings, stop).await;
+        opened.close().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// A program without the control plane has no queue.
+#[cfg(not(feature = "control"))]
+fn work(
+    _: &TranscodeArguments,
+    _: &transcoder::config::Section,
+    _: transcoder::ladder::Ladder,
+    _: Program,
+) -> anyhow::Result<ExitCode> {
+    bail!("--worker: this program was built without the control plane")
 }
 
 /// Sets `cancel` at the first stop signal.
@@ -214,16 +268,7 @@ fn known(named: &Named) -> Known {
 
 /// Opens what was made as the origin will, which finds what does not fit together, and puts thumbnails beside it.
 fn add(folder: &Path, wanted: Wanted) -> anyhow::Result<()> {
-    let library = folder.parent().context("a folder without a parent")?;
-    let name = folder.file_name().context("a folder without a name")?;
-    let config = Section {
-        library: Some(library.to_owned()),
-        ..Section::default()
-    }
-    .check()?;
-    let entry = Entry::Stored { path: name.into() };
-    let asset =
-        origin::open::open(&config, &SourceKeyring::default(), &entry.media_id(), &entry).context("what was made")?;
+    let asset = open_made(folder)?;
     if let Some(row) = asset
         .presentation
         .refused
@@ -233,4 +278,17 @@ fn add(folder: &Path, wanted: Wanted) -> anyhow::Result<()> {
         bail!("{}: {}", row.what, row.why);
     }
     Ok(thumbnails::add(&asset, folder, wanted)?)
+}
+
+/// Opens what was made as the origin will.
+fn open_made(folder: &Path) -> anyhow::Result<origin::asset::Asset> {
+    let library = folder.parent().context("a folder without a parent")?;
+    let name = folder.file_name().context("a folder without a name")?;
+    let config = Section {
+        library: Some(library.to_owned()),
+        ..Section::default()
+    }
+    .check()?;
+    let entry = Entry::Stored { path: name.into() };
+    origin::open::open(&config, &SourceKeyring::default(), &entry.media_id(), &entry).context("what was made")
 }

@@ -1,7 +1,7 @@
 //! The state that every handler gets: pool, caches, keys, limits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,7 +23,9 @@ use crate::operation::Endpoint;
 use crate::password::Passwords;
 use crate::rate_limit::RateLimiter;
 use crate::secrets::SecretBox;
+use crate::source::{HeadProbe, Probe};
 use crate::token::{SigningKey, TokenKeys};
+use crate::upload::store::Writers;
 use crate::webhook::Sender;
 
 /// What the API is called in `X-Api-Version`.
@@ -63,6 +65,10 @@ pub struct App {
     pub key_log: KeyLog,
     /// Sessions that beat here.
     pub live: LiveSessions,
+    /// Who writes bytes of uploads here.
+    pub writers: Writers,
+    /// Looks into films.
+    probe: OnceLock<Box<dyn Probe>>,
     /// Counters.
     pub metrics: Metrics,
     /// What can be asked.
@@ -125,6 +131,8 @@ impl App {
             logins: LoginGuard::default(),
             key_log: KeyLog::default(),
             live: LiveSessions::default(),
+            writers: Writers::default(),
+            probe: OnceLock::new(),
             metrics: Metrics::new().map_err(ApiError::internal)?,
             node: Uuid::now_v7(),
             started: now,
@@ -162,6 +170,16 @@ impl App {
     /// Sets the clock ahead, for tests of what happens later.
     pub fn advance(&self, by: TimeDelta) {
         self.shift_ms.fetch_add(by.num_milliseconds(), Ordering::Relaxed);
+    }
+
+    /// Looks into films with this from now on; without effect if something does already.
+    pub fn set_probe(&self, probe: Box<dyn Probe>) {
+        let _ = self.probe.set(probe);
+    }
+
+    /// What looks into films.
+    pub fn probe(&self) -> &dyn Probe {
+        self.probe.get().map_or(&HeadProbe, Box::as_ref)
     }
 
     /// What administrators may change.

@@ -188,6 +188,29 @@ impl Call {
             .is_some_and(|principal| principal.role >= role)
     }
 
+    /// Whether the caller holds an API key.
+    pub fn is_by_key(&self) -> bool {
+        matches!(
+            self.principal.as_ref().map(|principal| &principal.via),
+            Some(Via::Key(_))
+        )
+    }
+
+    /// Whether the caller reaches every library item of the tenant (AK-8): a moderator, or a key made for that.
+    pub fn reaches_all(&self) -> bool {
+        let by_key = |principal: &Principal| matches!(&principal.via, Via::Key(key) if key.tenant_access);
+        self.moderates() || self.principal.as_ref().is_some_and(by_key)
+    }
+
+    /// Whether the caller reaches the library items of `owner` (ME-1).
+    pub fn reaches(&self, owner: Uuid) -> bool {
+        self.reaches_all()
+            || self
+                .principal
+                .as_ref()
+                .is_some_and(|principal| principal.user_id == owner)
+    }
+
     /// Refuses API keys where only some uses of an operation are closed to them.
     pub fn refuse_key(&self) -> Result<(), ApiError> {
         match self.principal()?.via {

@@ -1,8 +1,10 @@
 //! The database: the only files with SQL. Rows in, domain types out; every question names its tenant.
 
+pub mod assets;
 pub mod audit;
 pub mod coupons;
 pub mod devices;
+pub mod encodings;
 pub mod events;
 pub mod idempotency;
 pub mod keys;
@@ -14,6 +16,7 @@ pub mod sessions;
 pub mod streams;
 pub mod subscriptions;
 pub mod system;
+pub mod uploads;
 pub mod users;
 pub mod webhooks;
 

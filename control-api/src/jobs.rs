@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::app::App;
 use crate::cache::CacheEvent;
-use crate::{db, key_log, live, routes, webhook};
+use crate::{db, import, key_log, live, routes, webhook};
 
 /// How often the node makes itself heard to itself.
 const SELF_NOTICE: Duration = Duration::from_secs(1);
@@ -141,6 +141,9 @@ pub async fn clean(app: Arc<App>) {
     };
     if let Err(error) = done.await {
         tracing::warn!(%error, "what has ended was not cleaned up");
+    }
+    if let Err(error) = import::tidy(&app).await {
+        tracing::warn!(cause = ?error.cause, "uploads were not tidied up");
     }
 }
 

@@ -119,6 +119,8 @@ pub struct Operation {
     pub bare: bool,
     /// Rules that it carries out, for people.
     pub rules: &'static str,
+    /// Headers of all its replies, refusals too.
+    pub headers: Vec<(&'static str, &'static str)>,
 }
 
 /// An operation and its handler.
@@ -161,6 +163,7 @@ where
             metered: true,
             bare: false,
             rules: "",
+            headers: Vec::new(),
         }),
         handler: Arc::new(move |app, call| Box::pin(handler(app, call))),
     }
@@ -334,6 +337,11 @@ impl Endpoint {
             operation.bare = true;
             operation.metered = false;
         })
+    }
+
+    /// Says this header in every reply, refusals too. Its name is in small letters.
+    pub fn always(self, name: &'static str, value: &'static str) -> Endpoint {
+        self.edit(|operation| operation.headers.push((name, value)))
     }
 
     /// Rules that it carries out.

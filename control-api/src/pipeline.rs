@@ -608,6 +608,9 @@ impl Journey {
         );
         headers.extend(HeaderValue::from_str(&request_id).ok().map(|value| (REQUEST_ID, value)));
         headers.insert(X_API_VERSION, HeaderValue::from_static(API_VERSION));
+        for (name, value) in operation.iter().flat_map(|operation| &operation.headers) {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
         if reply.status == 401 {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -29,6 +29,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         routes::subscriptions::endpoints(),
         routes::billing::endpoints(),
         routes::webhooks::endpoints(),
+        routes::uploads::endpoints(),
     ];
     areas.into_iter().flatten().collect()
 }

@@ -12,5 +12,6 @@ pub mod playback;
 pub mod profiles;
 pub mod subscriptions;
 pub mod system;
+pub mod uploads;
 pub mod users;
 pub mod webhooks;

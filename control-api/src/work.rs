@@ -33,6 +33,20 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// Who makes a call.
+    pub fn of(call: &Call) -> Actor {
+        Actor {
+            id: call.principal.as_ref().map(|principal| principal.user_id),
+            role: call
+                .principal
+                .as_ref()
+                .map_or("user", |principal| principal.actor_role()),
+            ip: Some(call.peer.ip.to_string()),
+            user_agent: call.peer.user_agent.clone(),
+            request_id: Some(call.request_id),
+        }
+    }
+
     /// The system itself.
     pub fn system() -> Actor {
         Actor {
@@ -66,17 +80,7 @@ pub struct Work {
 impl Work {
     /// Begins one for a call.
     pub async fn begin(app: &Arc<App>, call: &Call) -> Result<Work, ApiError> {
-        let actor = Actor {
-            id: call.principal.as_ref().map(|principal| principal.user_id),
-            role: call
-                .principal
-                .as_ref()
-                .map_or("user", |principal| principal.actor_role()),
-            ip: Some(call.peer.ip.to_string()),
-            user_agent: call.peer.user_agent.clone(),
-            request_id: Some(call.request_id),
-        };
-        let mut work = Work::begin_as(app, call.tenant, actor).await?;
+        let mut work = Work::begin_as(app, call.tenant, Actor::of(call)).await?;
         work.now = call.now;
         work.ticket = call.idempotency.clone();
         Ok(work)

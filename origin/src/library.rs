@@ -70,8 +70,14 @@ impl Entry {
         if name.is_empty() { "untitled".to_owned() } else { name }
     }
 
-    /// The entry's name in URLs: readable, and unique by eight hexadecimal digits of its path's hash.
+    /// The entry's name in URLs: readable, and unique by eight hexadecimal digits of its path's hash. A stored presentation
+    /// whose folder lies in the library itself and is named by a UUID, as the control plane names its assets, has that name.
     pub fn media_id(&self) -> String {
+        if let Entry::Stored { path } = self
+            && let Some(name) = path.to_str().filter(|name| is_uuid(name))
+        {
+            return name.to_owned();
+        }
         let path = self.path().to_string_lossy();
         let stem = match self {
             Entry::File { path, .. } => path.with_extension("").to_string_lossy().into_owned(),
@@ -98,6 +104,15 @@ impl Entry {
             slug => format!("{slug}-{hash}"),
         }
     }
+}
+
+/// Whether `name` is a UUID as RFC 9562 4 writes it, in small letters.
+pub fn is_uuid(name: &str) -> bool {
+    name.len() == 36
+        && name.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
 }
 
 /// Why a library or a description in it could not be read.
@@ -297,6 +312,21 @@ mod tests {
         assert_ne!(id("a/b.mp4"), id("a-b.mp4"));
         assert_ne!(id("a.mp4"), id("a.mkv"));
         assert_eq!(id("…….mp4").len(), 8);
+    }
+
+    #[test]
+    fn assets_of_the_control_plane_keep_their_names() {
+        let id = |path: &str| Entry::Stored { path: path.into() }.media_id();
+        let name = "0190f0e4-1c2d-7a3b-8c4d-5e6f708192a3";
+        assert_eq!(id(name), name);
+        for other in [
+            &name.to_uppercase(),
+            &format!("deep/{name}"),
+            &name.replace('-', "0"),
+            &format!("{name}0"),
+        ] {
+            assert_ne!(&id(other), other);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Opened presentations by media id: scanned from the library, opened once however many ask, kept within a weight.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -125,6 +126,12 @@ impl Store {
     fn entry(&self, media_id: &str) -> Result<Entry, ServeError> {
         if let Some(entry) = self.scanned().entries.get(media_id) {
             return Ok(entry.clone());
+        }
+        // Published a moment ago: no need to look through all of the library.
+        if library::is_uuid(media_id)
+            && let Some(entry @ Entry::Stored { .. }) = library::folder_entry(&self.config.library, Path::new(media_id))
+        {
+            return Ok(entry);
         }
         let entries = self.entries().map_err(|error| ServeError::Storage {
             what: error.to_string(),

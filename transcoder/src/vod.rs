@@ -256,6 +256,11 @@ pub fn run_job(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Publishe
     })
 }
 
+/// What a file holds as GStreamer reads it, looked at by a worker.
+pub fn probe_file(source: &Path, program: &Program, cancel: &AtomicBool) -> Result<SourceInfo, JobError> {
+    probe(&Input::File(source.to_owned()), &[], program, cancel)
+}
+
 /// What a source holds, looked at by a worker; `tracks` belong to `input`.
 fn probe(
     input: &Input,
