@@ -113,6 +113,84 @@ pub fn missing(readiness: Readiness, to: Status) -> Vec<Detail> {
         .collect()
 }
 
+/// Whether a show is published, and whether it is still being shown: two facts, told as one value (PB-7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Airing {
+    /// Whether it is published.
+    pub published: bool,
+    /// One of [`AIRINGS`], where it is known.
+    pub airing: Option<&'static str>,
+}
+
+/// What can be said of a show's airing.
+pub const AIRINGS: &[&str] = &["ongoing", "ended", "canceled"];
+
+/// The one of [`AIRINGS`] that is written `name`.
+pub fn airing_of(name: &str) -> Option<&'static str> {
+    AIRINGS.iter().copied().find(|known| *known == name)
+}
+
+impl Airing {
+    /// The value that is shown.
+    pub fn status(self) -> &'static str {
+        match (self.published, self.airing) {
+            (false, _) => "draft",
+            (true, None) => "published",
+            (true, Some(airing)) => airing,
+        }
+    }
+
+    /// Publishes: what was known of the airing is shown again.
+    pub fn publish(self) -> Result<Airing, Code> {
+        match self.published {
+            true => Err(Code::InvalidStateTransition),
+            false => Ok(Airing {
+                published: true,
+                ..self
+            }),
+        }
+    }
+
+    /// Takes it back (PB-4): the airing is kept.
+    pub fn unpublish(self) -> Result<Airing, Code> {
+        match self.published {
+            false => Err(Code::InvalidStateTransition),
+            true => Ok(Airing {
+                published: false,
+                ..self
+            }),
+        }
+    }
+
+    /// Moves to what a create or replacement asks for (PB-8): every value can be reached from every other.
+    pub fn request(self, wanted: &str) -> Airing {
+        match (wanted, airing_of(wanted)) {
+            (_, Some(airing)) => Airing {
+                published: true,
+                airing: Some(airing),
+            },
+            ("published", None) => Airing {
+                published: true,
+                airing: self.airing.filter(|_| !self.published),
+            },
+            (_, None) => Airing {
+                published: false,
+                ..self
+            },
+        }
+    }
+}
+
+/// `slug`, or the first of `slug-2`, `slug-3`, … that is not among those taken.
+pub fn free_slug(slug: String, taken: &[String]) -> Option<String> {
+    if !taken.contains(&slug) {
+        return Some(slug);
+    }
+    (2..=taken.len().saturating_add(2))
+        .map(|number| format!("{slug}-{number}"))
+        .find(|slug| !taken.contains(slug))
+}
+
 /// A slug of a title: `[a-z0-9-]+`, at most 100 characters.
 pub fn slug(title: &str) -> String {
     let mut slug = String::new();
@@ -152,6 +230,31 @@ pub fn slug(title: &str) -> String {
 mod tests {
     use super::*;
     use Status::{Draft, Published, Scheduled, Unpublished};
+
+    #[test]
+    fn pb_7_publication_and_airing_are_two_facts() {
+        let draft = Airing {
+            published: false,
+            airing: None,
+        };
+        let ended = draft.request("ended");
+        assert_eq!(ended.status(), "ended");
+        let kept = ended.unpublish().unwrap();
+        assert_eq!((kept.status(), kept.airing), ("draft", Some("ended")));
+        assert_eq!(kept.publish().unwrap().status(), "ended");
+        assert_eq!(kept.request("published").status(), "ended");
+        assert_eq!(ended.request("published").status(), "published");
+        assert_eq!(ended.request("draft").request("ongoing").status(), "ongoing");
+        assert_eq!(ended.publish(), Err(Code::InvalidStateTransition));
+        assert_eq!(draft.unpublish(), Err(Code::InvalidStateTransition));
+    }
+
+    #[test]
+    fn slugs_are_numbered_where_they_are_taken() {
+        let taken = ["a", "a-2", "a-4"].map(str::to_owned);
+        assert_eq!(free_slug("a".to_owned(), &taken).as_deref(), Some("a-3"));
+        assert_eq!(free_slug("b".to_owned(), &taken).as_deref(), Some("b"));
+    }
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(seconds, 0).unwrap()

@@ -13,6 +13,7 @@ pub mod movies;
 pub mod plans;
 pub mod profiles;
 pub mod sessions;
+pub mod shows;
 pub mod streams;
 pub mod subscriptions;
 pub mod system;

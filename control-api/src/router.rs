@@ -30,6 +30,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         routes::billing::endpoints(),
         routes::webhooks::endpoints(),
         routes::uploads::endpoints(),
+        routes::media::endpoints(),
+        routes::shows::endpoints(),
     ];
     areas.into_iter().flatten().collect()
 }

@@ -336,37 +336,37 @@ pub async fn forget_ladder(pool: &PgPool, asset: Uuid) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// An asset's track, for viewers.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub struct Track {
-    /// Which.
-    pub id: Uuid,
-    /// `audio` or `subtitle`.
-    pub kind: String,
-    /// BCP 47 tag.
-    pub language: Option<String>,
-    /// Name for people.
-    pub label: Option<String>,
-    /// Coding.
-    pub codec: Option<String>,
-    /// Channels.
-    pub channels: Option<i32>,
-    /// `main`, `commentary`, `subtitles`, …
-    pub r#use: Option<String>,
-    /// Chosen when the viewer has no preference.
-    pub is_default: bool,
-}
-
-/// Tracks of the asset that a title plays.
-pub async fn tracks_of(connection: &mut PgConnection, title: Uuid) -> Result<Vec<Track>, sqlx::Error> {
-    sqlx::query_as(
-        "select k.id, k.kind, k.language, k.label, k.codec, k.channels, k.use, k.is_default
+/// Tracks of the asset that a title plays, as [`Asset::tracks`] has them.
+pub async fn tracks_of(connection: &mut PgConnection, title: Uuid) -> Result<Vec<Value>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select jsonb_build_object('id', k.id, 'kind', k.kind, 'language', k.language, 'label', k.label, 'codec', k.codec,
+           'channels', k.channels, 'use', k.use, 'is_default', k.is_default)
          from playables p join asset_tracks k on k.asset_id = p.primary_asset_id
          where p.content_id = $1 order by k.created_at, k.id",
     )
     .bind(title)
     .fetch_all(connection)
     .await
+}
+
+/// Languages of sound and of text of the asset that a title plays.
+pub async fn languages_of(
+    connection: &mut PgConnection,
+    title: Uuid,
+) -> Result<(Vec<String>, Vec<String>), sqlx::Error> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "select k.kind, k.language from playables p join asset_tracks k on k.asset_id = p.primary_asset_id
+         where p.content_id = $1 and k.language not in ('', 'und') group by k.kind, k.language order by min(k.created_at), min(k.id::text)",
+    )
+    .bind(title)
+    .fetch_all(connection)
+    .await?;
+    let (audio, text): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(kind, _)| kind == "audio");
+    let language = |(_, language)| language;
+    Ok((
+        audio.into_iter().map(language).collect(),
+        text.into_iter().map(language).collect(),
+    ))
 }
 
 /// Trailers of a title that play.

@@ -120,7 +120,7 @@ pub struct Place {
     pub unknown_blocked: bool,
 }
 
-fn push_geo(query: &mut QueryBuilder<Postgres>, place: Option<&Place>) {
+pub(super) fn push_geo(query: &mut QueryBuilder<Postgres>, place: Option<&Place>) {
     match place {
         None => {
             query.push("true");
@@ -457,6 +457,33 @@ pub async fn videos(connection: &mut PgConnection, content: Uuid) -> Result<(boo
     .await
 }
 
+/// Takes from a title all that hangs on it; its assets are detached, or deleted with it (DL-11).
+pub async fn detach(connection: &mut PgConnection, title: Uuid, assets: AssetFate) -> Result<(), sqlx::Error> {
+    for sql in [
+        "delete from content_genres where content_id = $1",
+        "delete from content_cast where content_id = $1",
+        "delete from geo_rule_targets where content_id = $1",
+        match assets {
+            AssetFate::Deleted => {
+                "with gone as (delete from assets where target_id = $1 returning id, owner_id, size_bytes, source_blob),
+                   ladders as (insert into removed_media (id, kind) select id, 'ladder' from gone on conflict do nothing),
+                   freed as (
+                     update users u set storage_used_bytes = greatest(0, storage_used_bytes - g.size_bytes)
+                     from (select owner_id, sum(size_bytes)::bigint as size_bytes from gone group by owner_id) g
+                     where u.id = g.owner_id and g.size_bytes is not null
+                   )
+                 update blobs b set ref_count = b.ref_count - g.count
+                 from (select source_blob, count(*)::integer as count from gone group by source_blob) g
+                 where b.id = g.source_blob"
+            }
+            AssetFate::Kept => "update assets set target_id = null, target_type = null where target_id = $1",
+        },
+    ] {
+        sqlx::query(sql).bind(title).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 /// Deletes a movie; its assets are detached, or deleted with it.
 pub async fn delete(
     connection: &mut PgConnection,
@@ -464,17 +491,7 @@ pub async fn delete(
     id: Uuid,
     with_assets: AssetFate,
 ) -> Result<(), sqlx::Error> {
-    for sql in [
-        "delete from content_genres where content_id = $1",
-        "delete from content_cast where content_id = $1",
-        "delete from geo_rule_targets where content_id = $1",
-        match with_assets {
-            AssetFate::Deleted => "delete from assets where target_id = $1",
-            AssetFate::Kept => "update assets set target_id = null, target_type = null where target_id = $1",
-        },
-    ] {
-        sqlx::query(sql).bind(id).execute(&mut *connection).await?;
-    }
+    detach(connection, id, with_assets).await?;
     sqlx::query("delete from movies where tenant_id = $1 and id = $2")
         .bind(tenant.0)
         .bind(id)

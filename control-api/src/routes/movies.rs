@@ -20,14 +20,14 @@ use crate::operation::{Answer, Caller, Endpoint, delete, get, post, profile_head
 use crate::page::{CREATED, PageQuery, SortField};
 use crate::reply::{Reply, project};
 use crate::schema::{
-    Field, Format, Schema, absent, array, date_time, formatted, integer, list as any_list, object, optional, page,
-    read_only, required, text, uuid,
+    Field, Format, Schema, absent, array, data, date_time, formatted, integer, list as any_list, object, optional,
+    page, read_only, required, text, uuid,
 };
 use crate::work::{Actor, Work};
 
 const STATUSES: &[&str] = &["draft", "published", "scheduled", "unpublished"];
 
-const fn sort(name: &'static str, sql: &'static str, kind: &'static str) -> SortField {
+pub(super) const fn sort(name: &'static str, sql: &'static str, kind: &'static str) -> SortField {
     SortField { name, sql, kind }
 }
 
@@ -89,6 +89,30 @@ pub fn endpoints() -> Vec<Endpoint> {
             .errors(&[Code::GeoRestricted, Code::ProfileRestricted, Code::InvalidProfile])
             .etag()
             .rules("VS-3, VS-6"),
+        get("movies.tracks", "/movies/{movie_id}/tracks", Caller::Catalogue, tracks)
+            .summary("Sound and text of a movie")
+            .header("X-Profile-Id", profile_header())
+            .reply(
+                200,
+                object([
+                    required("subtitles", any_list(super::tracks::subtitle())),
+                    required("audio", any_list(super::tracks::audio())),
+                ]),
+            )
+            .errors(&[Code::GeoRestricted, Code::ProfileRestricted, Code::InvalidProfile])
+            .rules("VS-3, VS-6"),
+        get(
+            "movies.trailers",
+            "/movies/{movie_id}/trailers",
+            Caller::Catalogue,
+            trailers,
+        )
+        .summary("Trailers of a movie, which play without a session")
+        .header("X-Profile-Id", profile_header())
+        .reply(200, data(super::tracks::trailer()))
+        .errors(&[Code::GeoRestricted, Code::ProfileRestricted, Code::InvalidProfile])
+        .cache_control("no-store")
+        .rules("VS-3, VS-6"),
         get("admin.movies.list", "/admin/movies", Caller::Moderator, admin_list)
             .summary("Movies of every state")
             .list()
@@ -168,25 +192,49 @@ enum View {
     Admin,
 }
 
-fn image_set() -> Schema {
+pub(super) fn image_set() -> Schema {
     let names = ["poster", "backdrop", "banner", "thumbnail", "logo", "still"];
     object(names.map(|name| optional(name, formatted(Format::HttpsUri, 1, 2048))))
 }
 
-fn writable_fields() -> Vec<Field> {
-    let cast_member = object([
+pub(super) fn cast_member_writable() -> Schema {
+    object([
         required("name", text(1, 200)),
         optional("role", text(0, 100)),
         optional("character", text(0, 200)),
         optional("image_url", formatted(Format::HttpsUri, 1, 2048)),
         read_only("id", uuid()),
-    ]);
-    let languages = || array(formatted(Format::Language, 2, 35), 0, 50);
-    let geo = object([
+    ])
+}
+
+pub(super) fn cast_member() -> Schema {
+    object([
+        required("id", uuid()),
+        required("name", text(1, 200)),
+        required("role", text(0, 100).or_null()),
+        required("character", text(0, 200).or_null()),
+        required("image_url", text(0, 2048).or_null()),
+    ])
+}
+
+pub(super) fn geo_writable() -> Schema {
+    object([
         optional("rule_id", uuid()),
         read_only("policy", Schema::Any),
         read_only("territories", Schema::Any),
-    ]);
+    ])
+}
+
+pub(super) fn geo() -> Schema {
+    object([
+        required("rule_id", uuid()),
+        required("policy", Schema::Enum(&["allow_list", "block_list"])),
+        required("territories", any_list(text(2, 2))),
+    ])
+}
+
+fn writable_fields() -> Vec<Field> {
+    let languages = || array(formatted(Format::Language, 2, 35), 0, 50);
     vec![
         required("title", text(1, 255)),
         optional("original_title", text(0, 255)),
@@ -200,12 +248,12 @@ fn writable_fields() -> Vec<Field> {
         optional("studio", text(0, 200)),
         absent("audio_languages", languages()),
         absent("subtitle_languages", languages()),
-        absent("cast", array(cast_member, 0, 200)),
+        absent("cast", array(cast_member_writable(), 0, 200)),
         absent("images", image_set()),
         optional("imdb_rating", Schema::Number { min: 0.0, max: 10.0 }),
         absent("is_premium", Schema::Bool),
         required("status", Schema::Enum(STATUSES)),
-        optional("geo_restrictions", geo),
+        optional("geo_restrictions", geo_writable()),
         required("drm_required", Schema::Bool),
         optional("available_from", date_time()),
         optional("available_until", date_time()),
@@ -232,18 +280,6 @@ fn writable() -> Schema {
 }
 
 fn schema(view: View) -> Schema {
-    let cast_member = object([
-        required("id", uuid()),
-        required("name", text(1, 200)),
-        required("role", text(0, 100).or_null()),
-        required("character", text(0, 200).or_null()),
-        required("image_url", text(0, 2048).or_null()),
-    ]);
-    let geo = object([
-        required("rule_id", uuid()),
-        required("policy", Schema::Enum(&["allow_list", "block_list"])),
-        required("territories", any_list(text(2, 2))),
-    ]);
     let number = |max: f64| Schema::Number { min: 0.0, max };
     let mut fields = vec![
         required("id", uuid()),
@@ -260,7 +296,7 @@ fn schema(view: View) -> Schema {
         required("studio", text(0, 200).or_null()),
         required("audio_languages", any_list(text(2, 35))),
         required("subtitle_languages", any_list(text(2, 35))),
-        required("cast", any_list(cast_member)),
+        required("cast", any_list(cast_member())),
         required("images", image_set()),
         required("average_rating", number(5.0)),
         required("rating_count", integer(0, i64::MAX)),
@@ -268,7 +304,7 @@ fn schema(view: View) -> Schema {
         required("quality", Schema::Enum(&["SD", "HD", "FHD", "UHD"]).or_null()),
         required("is_premium", Schema::Bool),
         required("status", Schema::Enum(STATUSES)),
-        required("geo_restrictions", geo.or_null()),
+        required("geo_restrictions", geo().or_null()),
         required("drm_required", Schema::Bool),
         required("available_from", date_time().or_null()),
         required("available_until", date_time().or_null()),
@@ -310,14 +346,14 @@ fn for_viewer(movie: &Movie, covered: Covered) -> Result<Value, ApiError> {
 
 /// What a viewer's subscription covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Covered {
+pub(super) enum Covered {
     Nothing,
     Standard,
     Everything,
 }
 
 impl Covered {
-    fn covers(self, is_premium: bool) -> bool {
+    pub(super) fn covers(self, is_premium: bool) -> bool {
         match self {
             Covered::Nothing => false,
             Covered::Standard => !is_premium,
@@ -327,15 +363,17 @@ impl Covered {
 }
 
 /// How a caller sees the catalogue.
-struct Sight {
-    covered: Covered,
+pub(super) struct Sight {
+    /// What their subscription covers.
+    pub(super) covered: Covered,
     /// The highest age that the profile sees; none for no limit.
-    age: Option<u8>,
-    place: Place,
+    pub(super) age: Option<u8>,
+    /// From where they look.
+    pub(super) place: Place,
 }
 
 /// Finds out how the caller sees the catalogue.
-async fn sight(app: &App, call: &Call, connection: &mut sqlx::PgConnection) -> Result<Sight, ApiError> {
+pub(super) async fn sight(app: &App, call: &Call, connection: &mut sqlx::PgConnection) -> Result<Sight, ApiError> {
     let settings = app.settings();
     let place = Place {
         country: call.peer.country.clone(),
@@ -403,11 +441,17 @@ fn filter_of(call: &Call) -> Filter {
 }
 
 /// Keeps the members that `fields` names.
-fn fields(call: &Call, body: Value, known: &[Field]) -> Result<Value, ApiError> {
+pub(super) fn fields(call: &Call, body: Value, known: &[Field]) -> Result<Value, ApiError> {
     match call.query_text("fields") {
         None => Ok(body),
         Some(fields) => project(body, fields, known).ok_or_else(|| Code::InvalidFields.into()),
     }
+}
+
+/// Ratings that people of this age see.
+pub(super) fn ratings_seen(age: u8) -> Vec<String> {
+    let seen = RATINGS.iter().filter(|rating| entitlement::age_of(Some(rating)) <= age);
+    seen.map(|rating| (*rating).to_owned()).collect()
 }
 
 async fn list(app: Arc<App>, call: Call) -> Answer {
@@ -415,10 +459,7 @@ async fn list(app: Arc<App>, call: Call) -> Answer {
     let sight = sight(&app, &call, &mut connection).await?;
     let mut filter = filter_of(&call);
     let everything = call.query_flag("entitled") == Some(false) || call.principal.is_none();
-    let ages = sight.age.map(|age| {
-        let seen = RATINGS.iter().filter(|rating| entitlement::age_of(Some(rating)) <= age);
-        seen.map(|rating| (*rating).to_owned()).collect()
-    });
+    let ages = sight.age.map(ratings_seen);
     let scope = format!(
         "movies {filter:?} {everything} {:?} {:?} {:?}",
         sight.covered, ages, sight.place
@@ -463,12 +504,12 @@ async fn absent_movie(connection: &mut sqlx::PgConnection, name: &Name, call: &C
     }
 }
 
-async fn one(app: Arc<App>, call: Call) -> Answer {
-    let name = name(&call)?;
-    let mut connection = app.db.acquire().await?;
-    let sight = sight(&app, &call, &mut connection).await?;
-    let Some(movie) = movies::get(&mut connection, call.tenant, &name, Some(&sight.place), Lock::Read).await? else {
-        return Err(absent_movie(&mut connection, &name, &call).await);
+/// The movie that the path names, if the caller sees it (VS-3, VS-6), and how they see it.
+async fn seen(app: &App, call: &Call, connection: &mut sqlx::PgConnection) -> Result<(Movie, Sight), ApiError> {
+    let name = name(call)?;
+    let sight = sight(app, call, connection).await?;
+    let Some(movie) = movies::get(connection, call.tenant, &name, Some(&sight.place), Lock::Read).await? else {
+        return Err(absent_movie(connection, &name, call).await);
     };
     match Status::of(&movie.status) {
         Status::Draft | Status::Unpublished => return Err(Code::NotFound.into()),
@@ -481,6 +522,38 @@ async fn one(app: Arc<App>, call: Call) -> Answer {
     {
         return Err(Code::ProfileRestricted.into());
     }
+    Ok((movie, sight))
+}
+
+async fn tracks(app: Arc<App>, call: Call) -> Answer {
+    let mut connection = app.db.acquire().await?;
+    let (movie, _) = seen(&app, &call, &mut connection).await?;
+    let rows = db::assets::tracks_of(&mut connection, movie.id).await?;
+    let shown = |kind| super::tracks::shown(&rows, kind);
+    Reply::json(200, &json!({ "subtitles": shown("subtitle"), "audio": shown("audio") }))
+}
+
+async fn trailers(app: Arc<App>, call: Call) -> Answer {
+    let mut connection = app.db.acquire().await?;
+    let (movie, _) = seen(&app, &call, &mut connection).await?;
+    let rows = db::assets::trailers_of(&mut connection, movie.id).await?;
+    let expires_at = call.now + TimeDelta::seconds(app.settings().delivery.url_ttl_seconds);
+    let base = app.config.section.delivery_url.trim_end_matches('/');
+    let shown = rows.iter().map(|asset| {
+        let (hls, dash) = super::playback::link(&app, call.tenant, asset.id, None, expires_at, call.now)?;
+        Ok(json!({
+            "id": asset.id, "title": asset.title, "language": asset.target_language,
+            "duration_seconds": asset.duration_seconds, "thumbnail_url": format!("{base}/vod/{}/poster.jpg", asset.id),
+            "hls_url": hls, "dash_url": dash, "expires_at": expires_at,
+        }))
+    });
+    let shown = shown.collect::<Result<Vec<Value>, ApiError>>()?;
+    Reply::json(200, &json!({ "data": shown }))
+}
+
+async fn one(app: Arc<App>, call: Call) -> Answer {
+    let mut connection = app.db.acquire().await?;
+    let (movie, sight) = seen(&app, &call, &mut connection).await?;
     let body = fields(
         &call,
         for_viewer(&movie, sight.covered)?,
@@ -524,6 +597,19 @@ async fn admin_one(app: Arc<App>, call: Call) -> Answer {
     Reply::json(200, &body)?.version(movie.row_version, Some(&view))
 }
 
+/// Countries of a body, in capitals.
+pub(super) fn countries(value: Option<&Value>) -> Vec<String> {
+    let codes = value.and_then(Value::as_array).into_iter().flatten();
+    codes.filter_map(Value::as_str).map(str::to_ascii_uppercase).collect()
+}
+
+/// Images of a body, without those that are null.
+pub(super) fn images_of(value: Option<&Value>) -> Value {
+    let images = value.and_then(Value::as_object).into_iter().flatten();
+    let there = images.filter(|(_, uri)| !uri.is_null());
+    Value::Object(there.map(|(name, uri)| (name.clone(), uri.clone())).collect())
+}
+
 /// Writes the whole writable object over `movie`: what is missing becomes empty.
 fn apply(movie: &mut Movie, members: &Map<String, Value>) -> Result<(), ApiError> {
     let value = |name: &str| members.get(name).filter(|value| !value.is_null());
@@ -547,21 +633,12 @@ fn apply(movie: &mut Movie, members: &Map<String, Value>) -> Result<(), ApiError
     movie.runtime_minutes = whole("runtime_minutes");
     movie.content_rating = text("content_rating");
     movie.genres = texts("genres");
-    movie.country_of_origin = texts("country_of_origin")
-        .iter()
-        .map(|code| code.to_ascii_uppercase())
-        .collect();
+    movie.country_of_origin = countries(value("country_of_origin"));
     movie.studio = text("studio");
     movie.audio_languages = texts("audio_languages");
     movie.subtitle_languages = texts("subtitle_languages");
     movie.cast = value("cast").cloned().unwrap_or_else(|| json!([]));
-    let images = value("images").and_then(Value::as_object).into_iter().flatten();
-    movie.images = Value::Object(
-        images
-            .filter(|(_, uri)| !uri.is_null())
-            .map(|(name, uri)| (name.clone(), uri.clone()))
-            .collect(),
-    );
+    movie.images = images_of(value("images"));
     movie.imdb_rating = value("imdb_rating")
         .and_then(Value::as_f64)
         .map(|rating| (rating * 10.0).round() / 10.0);
@@ -597,6 +674,14 @@ async fn move_to(work: &mut Work, movie: &mut Movie, to: Status) -> Result<(), A
     }
     if to == Status::Published && Status::of(&movie.status) != Status::Published {
         movie.published_at = Some(work.now);
+        // Languages that nobody named are those of its sound and text.
+        let (audio, subtitles) = db::assets::languages_of(work.connection(), movie.id).await?;
+        if movie.audio_languages.is_empty() {
+            movie.audio_languages = audio;
+        }
+        if movie.subtitle_languages.is_empty() {
+            movie.subtitle_languages = subtitles;
+        }
     }
     movie.status = to.name().to_owned();
     Ok(())
@@ -717,13 +802,7 @@ async fn create(app: Arc<App>, call: Call) -> Answer {
 async fn free_slug(work: &mut Work, title: &str) -> Result<String, ApiError> {
     let (tenant, slug) = (work.tenant, catalog::slug(title));
     let taken = movies::slugs_like(work.connection(), tenant, &slug).await?;
-    if !taken.contains(&slug) {
-        return Ok(slug);
-    }
-    let free = (2..=taken.len().saturating_add(2))
-        .map(|number| format!("{slug}-{number}"))
-        .find(|slug| !taken.contains(slug));
-    free.ok_or_else(|| ApiError::internal("no slug is free"))
+    catalog::free_slug(slug, &taken).ok_or_else(|| ApiError::internal("no slug is free"))
 }
 
 async fn update(app: Arc<App>, call: Call) -> Answer {

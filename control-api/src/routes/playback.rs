@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::call::Call;
+use crate::call::{Call, TenantId};
 use crate::db;
 use crate::db::streams::{self, Facts, Question, Start, Started};
 use crate::entitlement::{self, Quality, Terms};
@@ -234,6 +234,28 @@ fn mint(granted: &Granted<'_>) -> Result<Urls, ApiError> {
         dash: format!("{folder}/manifest.mpd"),
         expires_at: granted.expires_at,
     })
+}
+
+/// Addresses of an asset that play without a session, in HLS and DASH.
+pub(super) fn link(
+    app: &App,
+    tenant: TenantId,
+    asset: Uuid,
+    height_max: Option<u32>,
+    expires_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<(String, String), ApiError> {
+    let urls = mint(&Granted {
+        session: Uuid::now_v7(),
+        tenant: tenant.0,
+        asset,
+        height_max,
+        drm_required: false,
+        expires_at,
+        now,
+        app,
+    })?;
+    Ok((urls.hls, urls.dash))
 }
 
 /// The device and profile that the headers name. A device that is no id is registered to nobody.
