@@ -50,6 +50,9 @@ pub enum SampleFault {
         /// Bytes it may have.
         size_max: usize,
     },
+    /// A picture whose slices sample encryption does not know would go out in the clear.
+    #[error("no slice that sample encryption knows")]
+    NoSlice,
     /// No whole syncframe of AC-3 or E-AC-3 where one is to be encrypted.
     #[error("no whole syncframe at byte {offset}")]
     Syncframe {

@@ -39,9 +39,15 @@ impl SampleAes {
     /// Appends an AVC NAL unit, encrypted if it is a slice (types 1 and 5) of more than 48 bytes.
     ///
     /// What is encrypted is the NAL unit as a byte stream has it, with its emulation prevention bytes; the result then
-    /// gets emulation prevention of its own, which a reader takes off before it decrypts.
+    /// gets emulation prevention of its own, which a reader takes off before it decrypts. Zeros that some writers leave
+    /// behind a slice are dropped: who finds NAL units by start codes does not see them (ISO/IEC 14496-10 B.1.1), and
+    /// whether the last block is encrypted depends on where the NAL unit ends.
     pub fn avc_nal_unit(&self, unit: &[u8], out: &mut Vec<u8>) {
-        let is_slice = unit.first().is_some_and(|header| matches!(header & 0x1f, 1 | 5));
+        let is_slice = is_slice(unit);
+        let unit = match is_slice {
+            true => without_zeros(unit),
+            false => unit,
+        };
         if !is_slice || unit.len() <= NAL_LEADER_SIZE + BLOCK_SIZE {
             out.extend_from_slice(unit);
             return;
@@ -63,6 +69,16 @@ impl SampleAes {
         let body = frame.get_mut(FRAME_LEADER_SIZE..).unwrap_or_default();
         chains::encrypt(&self.aes, &mut self.iv.clone(), body.as_chunks_mut().0);
     }
+}
+
+/// True for AVC NAL units that are encrypted: slices of one piece.
+pub fn is_slice(unit: &[u8]) -> bool {
+    unit.first().is_some_and(|header| matches!(header & 0x1f, 1 | 5))
+}
+
+fn without_zeros(unit: &[u8]) -> &[u8] {
+    let last = unit.iter().rposition(|byte| *byte != 0);
+    last.and_then(|last| unit.get(..=last)).unwrap_or_default()
 }
 
 /// Appends `unit` with emulation prevention (ISO/IEC 14496-10 7.4.1): a 3 before each byte below 4 that follows two zeros.
@@ -147,6 +163,7 @@ mod tests {
                     &(1..size).map(|at| u8::from(at % 5 == 0)).collect::<Vec<_>>(),
                     &mut unit,
                 );
+                unit.push(0x80);
                 let mut out = Vec::new();
                 cipher().avc_nal_unit(&unit, &mut out);
                 assert_eq!(out == unit, unit.len() <= 48, "{size}");
@@ -155,6 +172,15 @@ mod tests {
                     assert!(!out.windows(3).any(|three| matches!(three, [0, 0, 0..=2])));
                 }
             }
+        }
+        // Zeros behind it are not of the slice, however many: blocks would move in and out of what is encrypted.
+        let slice = [&[0x65], [9; 200].as_slice()].concat();
+        let mut expected = Vec::new();
+        cipher().avc_nal_unit(&slice, &mut expected);
+        for count in 1..40 {
+            let mut out = Vec::new();
+            cipher().avc_nal_unit(&[slice.as_slice(), &vec![0; count]].concat(), &mut out);
+            assert_eq!(out, expected, "{count} zeros");
         }
         for header in [0x02, 0x06, 0x67, 0x68, 0x09, 0x74] {
             let unit = [&[header], [9; 300].as_slice()].concat();

@@ -9,7 +9,7 @@ use super::psi::{self, stream_type};
 use crate::codec::aac::{AudioSpecificConfig, object_type};
 use crate::codec::bits::nal_units;
 use crate::codec::{Codec, ac3};
-use crate::crypto::sample_aes::SampleAes;
+use crate::crypto::sample_aes::{SampleAes, is_slice};
 use crate::track::TrackDescription;
 
 /// Bytes of a NAL unit's length in a sample that is encrypted here, whatever it was before: escaping makes them longer.
@@ -37,10 +37,13 @@ pub(super) fn encrypted(
     match (description.codec, description.video()) {
         (Codec::Avc, Some(video)) => {
             let mut out = Vec::with_capacity(sample.len() + sample.len() / 32);
+            let mut has_slice = sample.is_empty();
             for unit in nal_units(sample, video.nal_length_size) {
+                let unit = unit.map_err(nal_fault)?;
+                has_slice |= is_slice(unit);
                 let start = out.len();
                 out.extend_from_slice(&[0; NAL_LENGTH_SIZE as usize]);
-                cipher.avc_nal_unit(unit.map_err(nal_fault)?, &mut out);
+                cipher.avc_nal_unit(unit, &mut out);
                 let unit_size = out.len() - start - usize::from(NAL_LENGTH_SIZE);
                 let length = u32::try_from(unit_size).map_err(|_| SampleFault::TooLarge {
                     size: unit_size,
@@ -50,7 +53,10 @@ pub(super) fn encrypted(
                     *prefix = length.to_be_bytes();
                 }
             }
-            Ok(out)
+            match has_slice {
+                true => Ok(out),
+                false => Err(SampleFault::NoSlice),
+            }
         }
         (Codec::Ac3 | Codec::Eac3, _) => {
             let mut out = sample.to_vec();
@@ -271,5 +277,11 @@ mod tests {
         let whole = encrypted(&cipher(), &video(Codec::Avc), &unit).unwrap();
         assert_eq!((&whole[..4], &whole[4..36]), ([0, 0, 0, 60].as_slice(), &unit[2..34]));
         assert_ne!(whole[36..52], unit[34..50]);
+        // A slice data partition, and the prefix of a slice alone.
+        for header in [2, 14] {
+            let fault = encrypted(&cipher(), &video(Codec::Avc), &[0, 2, header, 7]).unwrap_err();
+            assert_eq!(fault, SampleFault::NoSlice);
+        }
+        assert_eq!(encrypted(&cipher(), &video(Codec::Avc), &[]), Ok(Vec::new()));
     }
 }
