@@ -60,10 +60,17 @@ pub async fn run(app: Arc<App>, endpoint: Endpoint, request: Request) -> Respons
     let mut journey = Journey::begin(&app, &request);
     let operation = Arc::clone(&endpoint.operation);
     let if_none_match = request.headers().get(IF_NONE_MATCH).cloned();
+    let origin = allowed_origin(&app, request.headers());
     let answer = walk(&app, &endpoint, request, &mut journey).await;
-    let response = journey.end(&app, operation.id, Some(&operation), answer, if_none_match);
+    let mut response = journey.end(&app, operation.id, Some(&operation), answer, if_none_match);
+    cors(response.headers_mut(), origin);
     journey.log(&app, operation.id, response.status().as_u16());
     response
+}
+
+/// Whether a browser asks if a page of another site may ask.
+pub fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS && request.headers().contains_key("access-control-request-method")
 }
 
 /// Answers what no operation is for: 404, or 405 with the methods that there are.
@@ -71,7 +78,9 @@ pub async fn refuse(app: Arc<App>, request: Request, allowed: Vec<Method>) -> Re
     let mut journey = Journey::begin(&app, &request);
     let origin = allowed_origin(&app, request.headers());
     if request.method() == Method::OPTIONS && !allowed.is_empty() {
-        return preflight(&allowed, origin);
+        let mut response = preflight(&allowed, origin);
+        journey.mark(response.headers_mut());
+        return response;
     }
     let code = if allowed.is_empty() {
         Code::NotFound
@@ -83,6 +92,7 @@ pub async fn refuse(app: Arc<App>, request: Request, allowed: Vec<Method>) -> Re
         Err(error) => Err(error),
     };
     let mut response = journey.end(&app, "none", None, answer, None);
+    cors(response.headers_mut(), origin);
     if !allowed.is_empty()
         && let Ok(value) = HeaderValue::from_str(&names(&allowed))
     {
@@ -130,11 +140,19 @@ fn preflight(allowed: &[Method], origin: Option<HeaderValue>) -> Response {
 const CORS_HEADERS: &str = "authorization, content-type, idempotency-key, if-match, if-none-match, x-device-id, x-profile-id, \
     x-captcha-token, x-session-transport, tus-resumable, upload-length, upload-metadata, upload-offset, upload-checksum";
 
+const EXPOSED_HEADERS: &str = "etag, link, location, range, retry-after, x-request-id, x-ratelimit-limit, \
+    x-ratelimit-remaining, x-ratelimit-reset, idempotency-replayed, tus-resumable, tus-version, tus-extension, tus-max-size, \
+    tus-checksum-algorithm, upload-offset, upload-length, upload-expires";
+
 fn cors(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     let Some(origin) = origin else { return };
     headers.insert("access-control-allow-origin", origin);
     headers.insert("access-control-allow-credentials", HeaderValue::from_static("true"));
-    headers.insert("access-control-expose-headers", HeaderValue::from_static("*"));
+    // With credentials a star would mean a header of that name.
+    headers.insert(
+        "access-control-expose-headers",
+        HeaderValue::from_static(EXPOSED_HEADERS),
+    );
     headers.append(VARY, HeaderValue::from_static("Origin"));
 }
 
@@ -606,8 +624,7 @@ impl Journey {
             VARY,
             HeaderValue::from_static("Authorization, X-Profile-Id, Accept-Language"),
         );
-        headers.extend(HeaderValue::from_str(&request_id).ok().map(|value| (REQUEST_ID, value)));
-        headers.insert(X_API_VERSION, HeaderValue::from_static(API_VERSION));
+        self.mark(headers);
         for (name, value) in operation.iter().flat_map(|operation| &operation.headers) {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
@@ -624,6 +641,13 @@ impl Journey {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+
+    /// What every reply bears.
+    fn mark(&self, headers: &mut HeaderMap) {
+        let request_id = HeaderValue::from_str(&self.request_id.to_string()).ok();
+        headers.extend(request_id.map(|value| (REQUEST_ID, value)));
+        headers.insert(X_API_VERSION, HeaderValue::from_static(API_VERSION));
     }
 
     fn log(&self, app: &App, id: &str, status: u16) {

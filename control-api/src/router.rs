@@ -57,7 +57,16 @@ pub fn router(app: &Arc<App>) -> Router {
                 continue;
             };
             let (app, endpoint) = (Arc::clone(app), endpoint.clone());
-            let handler = move |request: Request| pipeline::run(Arc::clone(&app), endpoint.clone(), request);
+            let allowed = allowed.clone();
+            let handler = move |request: Request| {
+                let (app, endpoint, allowed) = (Arc::clone(&app), endpoint.clone(), allowed.clone());
+                async move {
+                    match pipeline::is_preflight(&request) {
+                        true => pipeline::refuse(app, request, allowed).await,
+                        false => pipeline::run(app, endpoint, request).await,
+                    }
+                }
+            };
             methods = methods.merge(on(filter, handler));
         }
         let other = Arc::clone(app);

@@ -246,3 +246,40 @@ async fn sweep_callers() {
         }
     }
 }
+
+#[tokio::test]
+async fn pages_of_listed_sites_read_replies() {
+    let mut settings = crate::harness::settings();
+    settings.cors.allowed_origins = vec!["https://app.example".to_owned()];
+    let api = Api::with(settings).await;
+    let user = api.user().await;
+    let preflight = |origin: &str| {
+        let ask = api.stranger().ask(axum::http::Method::OPTIONS, "/uploads/tus");
+        ask.header("origin", origin)
+            .header("access-control-request-method", "POST")
+    };
+    let got = preflight("https://app.example").send().await.is(204);
+    assert!(got.header("access-control-allow-methods").contains("POST"));
+    assert!(got.header("access-control-allow-headers").contains("upload-metadata"));
+    assert_eq!(got.header("access-control-max-age"), "600");
+    assert_eq!(
+        preflight("https://evil.example")
+            .send()
+            .await
+            .header("access-control-allow-origin"),
+        ""
+    );
+    for path in ["/uploads", "/nothing"] {
+        let from = |origin: &str| user.get(path).header("origin", origin);
+        let got = from("https://app.example").send().await;
+        assert_eq!(got.header("access-control-allow-origin"), "https://app.example");
+        assert!(got.header("access-control-expose-headers").contains("upload-offset"));
+        assert_eq!(
+            from("https://evil.example")
+                .send()
+                .await
+                .header("access-control-allow-origin"),
+            ""
+        );
+    }
+}
