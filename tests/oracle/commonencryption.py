@@ -263,6 +263,21 @@ def clear_headers(clear_sample, seal, length_size):
     return wrong
 
 
+def picture_size(clear_sample, scheme):
+    """Bytes of a sample that are picture or sound: of NAL units, the slices."""
+    if not scheme.nal_length_size:
+        return len(clear_sample)
+    at, total = 0, 0
+    while at + scheme.nal_length_size < len(clear_sample):
+        size = int.from_bytes(clear_sample[at : at + scheme.nal_length_size], "big")
+        at += scheme.nal_length_size
+        first = clear_sample[at]
+        is_slice = first & 31 in (1, 5) if scheme.original in ("avc1", "avc3") else first >> 1 & 63 < 32
+        total += size if is_slice else 0
+        at += size
+    return total
+
+
 class Counters:
     """Every counter block used under every key; the same twice is allowed for the same plaintext alone."""
 

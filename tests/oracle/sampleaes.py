@@ -39,7 +39,8 @@ def streams(data):
                 raise Malformed(f"no PES packet at {start}")
             found[pid] = found.get(pid, b"") + body[9 + body[8] :]
         elif pid in kinds:
-            found[pid] += body
+            # A packet that only keeps the clock may come first.
+            found[pid] = found.get(pid, b"") + body
     return [(kinds[pid], found[pid]) for pid in sorted(found)]
 
 

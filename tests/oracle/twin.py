@@ -8,6 +8,7 @@ from pathlib import Path
 
 import commonencryption
 import isobmff
+from isobmff import Malformed
 
 TIMEOUT_S = 300
 # Tracks of each coding and scheme that are looked at unless all are.
@@ -30,6 +31,10 @@ class Twins:
         """`clear` is a file of the clear form, `segments` are the protected ones from its first on."""
         if not self.packager or scheme.kind not in SCHEMES or not self.wanted(scheme.kind, scheme.original):
             return
+        if scheme.original == "ac-4":
+            # It leaves the table of contents of a frame clear; whole frames are what players have long known.
+            self.count("tracks of AC-4, which shaka-packager encrypts in part")
+            return
         ours = list(sealed_samples(segments, header, scheme))
         first = ours[0][1].iv
         if scheme.iv_size and any(int.from_bytes(seal.iv, "big") != int.from_bytes(first, "big") + at
@@ -45,6 +50,12 @@ class Twins:
             init, fragments = parted((own / "twin.mp4").read_bytes())
             twin = commonencryption.read_scheme(init)
             theirs = list(sealed_samples(fragments, isobmff.read_header(init), twin))
+        except Malformed as error:
+            if "a row of 0 bytes by saiz" not in str(error):
+                raise
+            # 3.8 writes 41 subsamples, whose row of 256 bytes `saiz` can not tell of.
+            self.count("tracks of which shaka-packager's own file can not be read")
+            return
         finally:
             shutil.rmtree(own, ignore_errors=True)
         self.report.check(subject, "has as many samples as shaka-packager's", len(ours) == len(theirs),
