@@ -17,17 +17,19 @@ pub mod shows;
 pub mod streams;
 pub mod subscriptions;
 pub mod system;
+pub mod titles;
 pub mod uploads;
 pub mod users;
 pub mod webhooks;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use crate::call::{Call, TenantId};
 use crate::error::{ApiError, Code};
+use crate::page::PageRequest;
 
 /// The tenant that there always is; the platform's own.
 pub const DEFAULT_TENANT: TenantId = TenantId(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
@@ -71,11 +73,39 @@ pub async fn missing(connection: &mut PgConnection, table: &'static str, id: Uui
     }
 }
 
-/// A row of a page: what it is, its sort key and its id.
-pub fn keyed<T>(row: &sqlx::postgres::PgRow) -> Result<(T, String, Uuid), sqlx::Error>
+/// Whether a row is read to be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// It is not.
+    Read,
+    /// It is.
+    Change,
+}
+
+/// Rows of a page, each with its sort key and its id, and how many there are in all where that was asked.
+pub type Rows<T> = (Vec<(T, String, Uuid)>, Option<i64>);
+
+/// A page of rows of a table called `t`, of which `columns` are read. `conditions` says from where, and which of them.
+pub async fn page<T>(
+    connection: &mut PgConnection,
+    columns: &str,
+    page: &PageRequest,
+    conditions: impl Fn(&mut QueryBuilder<Postgres>),
+) -> Result<Rows<T>, sqlx::Error>
 where
-    T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
+    T: for<'r> FromRow<'r, PgRow>,
 {
-    use sqlx::Row as _;
-    Ok((T::from_row(row)?, row.try_get("sort_key")?, row.try_get("id")?))
+    let mut query = QueryBuilder::new(format!("select {columns}, {}", page.key_sql()));
+    conditions(&mut query);
+    page.push(&mut query);
+    let rows = query.build().fetch_all(&mut *connection).await?;
+    let keyed = |row: &PgRow| Ok((T::from_row(row)?, row.try_get("sort_key")?, row.try_get("id")?));
+    let rows = rows.iter().map(keyed).collect::<Result<_, sqlx::Error>>()?;
+    if !page.include_total {
+        return Ok((rows, None));
+    }
+    let mut query = QueryBuilder::new("select count(*)");
+    conditions(&mut query);
+    let total = query.build_query_scalar().fetch_one(connection).await?;
+    Ok((rows, Some(total)))
 }

@@ -182,7 +182,7 @@ pub async fn finish(app: &Arc<App>, job: &Claimed, made: &Made) -> Result<bool, 
         return Ok(false);
     }
     let publish = db::encodings::made(work.connection(), job.asset_id, made, now).await?;
-    let lock = db::movies::Lock::Change;
+    let lock = db::Lock::Change;
     let asset = db::assets::get(work.connection(), TenantId(job.tenant_id), job.asset_id, lock).await?;
     let Some(mut asset) = asset else { return Ok(false) };
     let payload = json!({ "id": asset.id, "type": asset.r#type, "title": asset.title, "target_id": asset.target_id });
@@ -228,7 +228,7 @@ pub async fn fail(app: &Arc<App>, job: &Claimed, fault: Fault, error: &str) -> R
 async fn unmade(work: &mut Work, asset: Uuid, error: &str) -> Result<(), ApiError> {
     db::encodings::unmade(work.connection(), asset, error).await?;
     let tenant = work.tenant;
-    let row = db::assets::get(work.connection(), tenant, asset, db::movies::Lock::Read).await?;
+    let row = db::assets::get(work.connection(), tenant, asset, db::Lock::Read).await?;
     let Some(row) = row else { return Ok(()) };
     let payload = json!({ "id": asset, "type": row.r#type, "title": row.title, "error_message": error });
     work.emit("media.failed", Some(row.owner_id), payload).await?;

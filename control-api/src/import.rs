@@ -163,7 +163,7 @@ async fn import(app: &Arc<App>, upload: Upload, said: Option<[u8; 32]>, actor: A
 
 async fn publish(work: &mut Work, asset: Uuid) -> Result<(), ApiError> {
     let (tenant, now) = (work.tenant, work.now);
-    let row = db::assets::get(work.connection(), tenant, asset, db::movies::Lock::Change).await?;
+    let row = db::assets::get(work.connection(), tenant, asset, db::Lock::Change).await?;
     let Some(mut row) = row else { return Ok(()) };
     row.published = true;
     row.published_at = Some(now);

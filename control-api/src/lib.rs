@@ -18,8 +18,8 @@
 //!    the end `work.finish(reply).await`, which commits all of it together with the reply under the idempotency key.
 //! 3. **SQL** lives in `db/AREA.rs` and nowhere else. Every function takes `&mut PgConnection` and a
 //!    [`call::TenantId`]; a row that is not found is told by [`db::missing`] (another tenant's is 403, nobody's 404).
-//!    Lists take a [`page::PageRequest`]: `select …, {page.key_sql()} from table t where t.tenant_id = …`, then
-//!    `page.push(&mut query)`, and rows come back by [`db::keyed`]; `page.answer(rows, total, &call.target)` replies.
+//!    Lists take a [`page::PageRequest`]; [`db::page`] reads their rows and counts them, and `page.answer(rows, total,
+//!    &call.target)` replies.
 //!    `row_version` is raised by a trigger: reply with `.version(row.row_version, None)?`, and let a change
 //!    `call.check_version(row.row_version)?` after it locked the row.
 //! 4. **Decisions** go into a pure module of their own (no database, no clock: `now` is an argument), with its tests inside.

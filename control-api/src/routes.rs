@@ -14,6 +14,7 @@ pub mod profiles;
 pub mod shows;
 pub mod subscriptions;
 pub mod system;
+pub mod titles;
 pub mod tracks;
 pub mod uploads;
 pub mod users;

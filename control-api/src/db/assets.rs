@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder, Row as _};
+use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::call::TenantId;
@@ -93,11 +93,11 @@ pub async fn get(
     connection: &mut PgConnection,
     tenant: TenantId,
     id: Uuid,
-    lock: super::movies::Lock,
+    lock: super::Lock,
 ) -> Result<Option<Asset>, sqlx::Error> {
     let mut query = QueryBuilder::new(format!("select {COLUMNS} from assets t where t.tenant_id = "));
     query.push_bind(tenant.0).push(" and t.id = ").push_bind(id);
-    if lock == super::movies::Lock::Change {
+    if lock == super::Lock::Change {
         query.push(" for update of t");
     }
     query.build_query_as().fetch_optional(connection).await
@@ -156,19 +156,8 @@ pub async fn list(
     tenant: TenantId,
     filter: &Filter,
     page: &PageRequest,
-) -> Result<(Vec<(Asset, String, Uuid)>, Option<i64>), sqlx::Error> {
-    let mut query = QueryBuilder::new(format!("select {COLUMNS}, {}", page.key_sql()));
-    push_filter(&mut query, tenant, filter);
-    page.push(&mut query);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
-    if !page.include_total {
-        return Ok((rows, None));
-    }
-    let mut query = QueryBuilder::new("select count(*)");
-    push_filter(&mut query, tenant, filter);
-    let total = query.build().fetch_one(connection).await?.try_get(0)?;
-    Ok((rows, Some(total)))
+) -> Result<super::Rows<Asset>, sqlx::Error> {
+    super::page(connection, COLUMNS, page, |query| push_filter(query, tenant, filter)).await
 }
 
 /// A new asset and its source.

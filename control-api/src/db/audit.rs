@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::call::TenantId;
@@ -124,25 +124,14 @@ fn push_filter(query: &mut QueryBuilder<Postgres>, tenant: TenantId, filter: &Fi
     }
 }
 
-/// A page of rows.
+/// A page of rows, and how many there are where that is asked.
 pub async fn list(
     connection: &mut PgConnection,
     tenant: TenantId,
     filter: &Filter,
     page: &PageRequest,
-) -> Result<Vec<(Entry, String, Uuid)>, sqlx::Error> {
-    let mut query = QueryBuilder::new(format!("select {COLUMNS}, {}", page.key_sql()));
-    push_filter(&mut query, tenant, filter);
-    page.push(&mut query);
-    let rows = query.build().fetch_all(connection).await?;
-    rows.iter().map(super::keyed).collect()
-}
-
-/// How many rows there are.
-pub async fn count(connection: &mut PgConnection, tenant: TenantId, filter: &Filter) -> Result<i64, sqlx::Error> {
-    let mut query = QueryBuilder::new("select count(*)");
-    push_filter(&mut query, tenant, filter);
-    query.build().fetch_one(connection).await?.try_get(0)
+) -> Result<super::Rows<Entry>, sqlx::Error> {
+    super::page(connection, COLUMNS, page, |query| push_filter(query, tenant, filter)).await
 }
 
 /// One row.

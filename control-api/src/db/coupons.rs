@@ -1,7 +1,7 @@
 //! Rows of coupons.
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, PgConnection, QueryBuilder};
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use crate::billing::CouponTerms;
@@ -97,24 +97,14 @@ pub async fn list(
     tenant: TenantId,
     is_active: Option<bool>,
     page: &PageRequest,
-) -> Result<(Vec<(Coupon, String, Uuid)>, Option<i64>), sqlx::Error> {
-    let mut query = QueryBuilder::new(format!("select {COLUMNS}, {}", page.key_sql()));
-    query.push(" from coupons t where t.tenant_id = ").push_bind(tenant.0);
-    if let Some(is_active) = is_active {
-        query.push(" and t.is_active = ").push_bind(is_active);
-    }
-    page.push(&mut query);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
-    let total = match page.include_total {
-        true => {
-            let sql = "select count(*) from coupons where tenant_id = $1 and ($2::boolean is null or is_active = $2)";
-            let count = sqlx::query_scalar(sql).bind(tenant.0).bind(is_active);
-            Some(count.fetch_one(connection).await?)
+) -> Result<super::Rows<Coupon>, sqlx::Error> {
+    super::page(connection, COLUMNS, page, |query| {
+        query.push(" from coupons t where t.tenant_id = ").push_bind(tenant.0);
+        if let Some(is_active) = is_active {
+            query.push(" and t.is_active = ").push_bind(is_active);
         }
-        false => None,
-    };
-    Ok((rows, total))
+    })
+    .await
 }
 
 /// Stores one: a new row, or the one with this id anew. How often it was redeemed stays.

@@ -57,18 +57,12 @@ pub async fn list(
     tenant: TenantId,
     user: Uuid,
     page: &PageRequest,
-) -> Result<(Vec<(ApiKey, String, Uuid)>, Option<i64>), sqlx::Error> {
-    let mut query = sqlx::QueryBuilder::new(format!("select {COLUMNS}, {}", page.key_sql()));
-    query.push(" from api_keys t where t.tenant_id = ").push_bind(tenant.0);
-    query.push(" and t.user_id = ").push_bind(user);
-    page.push(&mut query);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
-    let total = match page.include_total {
-        true => Some(count(connection, user).await?),
-        false => None,
-    };
-    Ok((rows, total))
+) -> Result<super::Rows<ApiKey>, sqlx::Error> {
+    super::page(connection, COLUMNS, page, |query| {
+        query.push(" from api_keys t where t.tenant_id = ").push_bind(tenant.0);
+        query.push(" and t.user_id = ").push_bind(user);
+    })
+    .await
 }
 
 /// How many keys a user has.

@@ -1,10 +1,12 @@
-//! Rows of movies, with their genres, cast and country rule.
+//! Rows of movies.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
+use super::titles::{self, AssetFate, Name, Place, Table, detach};
+use super::{Lock, Rows};
 use crate::call::TenantId;
 use crate::page::PageRequest;
 
@@ -111,37 +113,47 @@ const COLUMNS: &str = "t.id, t.title, t.original_title, t.slug, t.synopsis, t.ta
             from assets a where a.target_id = t.id), '[]'::jsonb) as assets,
   t.row_version";
 
-/// From where somebody looks.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// Country, where it is known.
-    pub country: Option<String>,
-    /// Whether unknown ones count as blocked.
-    pub unknown_blocked: bool,
+/// The table of movies.
+pub const MOVIES: Table = Table {
+    name: "movies",
+    columns: COLUMNS,
+};
+
+/// Which movies are asked for, beside what is asked of any title.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// What is asked of any title.
+    pub title: titles::Filter,
+    /// State.
+    pub status: Option<String>,
+    /// Year.
+    pub release_year: Option<i32>,
+    /// Spoken language.
+    pub language: Option<String>,
 }
 
-pub(super) fn push_geo(query: &mut QueryBuilder<Postgres>, place: Option<&Place>) {
-    match place {
-        None => {
-            query.push("true");
+impl Filter {
+    fn push(&self, query: &mut QueryBuilder<Postgres>) {
+        if let Some(status) = &self.status {
+            query.push(" and t.status = ").push_bind(status.clone());
         }
-        Some(place) => {
+        if let Some(year) = self.release_year {
+            query.push(" and t.release_year = ").push_bind(year);
+        }
+        if let Some(language) = &self.language {
             query
-                .push("geo_allows(t.id, null, ")
-                .push_bind(place.country.clone())
-                .push(", ");
-            query.push_bind(place.unknown_blocked).push(")");
+                .push(" and t.audio_languages @> array[")
+                .push_bind(language.clone())
+                .push("]");
+        }
+        if let Some(viewer) = &self.title.viewer {
+            query.push(" and t.status = 'published' and (t.available_from is null or t.available_from <= ");
+            query
+                .push_bind(viewer.now)
+                .push(") and (t.available_until is null or t.available_until > ");
+            query.push_bind(viewer.now).push(")");
         }
     }
-}
-
-/// How a movie is named.
-#[derive(Clone, Debug)]
-pub enum Name {
-    /// By id.
-    Id(Uuid),
-    /// By slug.
-    Slug(String),
 }
 
 /// One movie, seen from `place`; from nowhere in particular without. `lock` keeps others from changing it.
@@ -152,112 +164,7 @@ pub async fn get(
     place: Option<&Place>,
     lock: Lock,
 ) -> Result<Option<Movie>, sqlx::Error> {
-    let mut query = QueryBuilder::new(format!("select {COLUMNS}, "));
-    push_geo(&mut query, place);
-    query
-        .push(" as geo_allowed from movies t where t.tenant_id = ")
-        .push_bind(tenant.0);
-    match name {
-        Name::Id(id) => query.push(" and t.id = ").push_bind(*id),
-        Name::Slug(slug) => query.push(" and t.slug = ").push_bind(slug.clone()),
-    };
-    if lock == Lock::Change {
-        query.push(" for update of t");
-    }
-    query.build_query_as().fetch_optional(connection).await
-}
-
-/// Whether a row is read to be changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lock {
-    /// It is not.
-    Read,
-    /// It is.
-    Change,
-}
-
-/// Which movies are asked for.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// State.
-    pub status: Option<String>,
-    /// Slug of a genre.
-    pub genre: Option<String>,
-    /// Year.
-    pub release_year: Option<i32>,
-    /// Rating.
-    pub content_rating: Option<String>,
-    /// Spoken language.
-    pub language: Option<String>,
-    /// Who is in it.
-    pub cast_id: Option<Uuid>,
-    /// Whether it is premium.
-    pub is_premium: Option<bool>,
-    /// Words.
-    pub q: Option<String>,
-    /// What viewers see alone: now, from where, for which ages.
-    pub viewer: Option<Viewer>,
-}
-
-/// Who looks at the catalogue.
-#[derive(Clone, Debug)]
-pub struct Viewer {
-    /// When.
-    pub now: DateTime<Utc>,
-    /// From where.
-    pub place: Place,
-    /// Ratings that they see; all without. Titles without a rating are for grown-ups.
-    pub ratings: Option<Vec<String>>,
-}
-
-fn push_filter(query: &mut QueryBuilder<Postgres>, tenant: TenantId, filter: &Filter) {
-    query.push(" from movies t where t.tenant_id = ").push_bind(tenant.0);
-    if let Some(status) = &filter.status {
-        query.push(" and t.status = ").push_bind(status.clone());
-    }
-    if let Some(genre) = &filter.genre {
-        query.push(" and exists (select 1 from content_genres c join genres g on g.id = c.genre_id where c.content_id = t.id and g.slug = ");
-        query.push_bind(genre.clone()).push(")");
-    }
-    if let Some(year) = filter.release_year {
-        query.push(" and t.release_year = ").push_bind(year);
-    }
-    if let Some(rating) = &filter.content_rating {
-        query.push(" and t.content_rating = ").push_bind(rating.clone());
-    }
-    if let Some(language) = &filter.language {
-        query
-            .push(" and t.audio_languages @> array[")
-            .push_bind(language.clone())
-            .push("]");
-    }
-    if let Some(person) = filter.cast_id {
-        query.push(" and exists (select 1 from content_cast c where c.content_id = t.id and c.person_id = ");
-        query.push_bind(person).push(")");
-    }
-    if let Some(premium) = filter.is_premium {
-        query.push(" and t.is_premium = ").push_bind(premium);
-    }
-    if let Some(words) = &filter.q {
-        query
-            .push(" and t.search @@ websearch_to_tsquery('simple', ")
-            .push_bind(words.clone())
-            .push(")");
-    }
-    if let Some(viewer) = &filter.viewer {
-        query.push(" and t.status = 'published' and (t.available_from is null or t.available_from <= ");
-        query
-            .push_bind(viewer.now)
-            .push(") and (t.available_until is null or t.available_until > ");
-        query.push_bind(viewer.now).push(") and ");
-        push_geo(query, Some(&viewer.place));
-        if let Some(ratings) = &viewer.ratings {
-            query
-                .push(" and t.content_rating = any (")
-                .push_bind(ratings.clone())
-                .push(")");
-        }
-    }
+    MOVIES.get(connection, tenant, name, place, lock).await
 }
 
 /// A page of movies, and how many there are where that is asked.
@@ -266,32 +173,9 @@ pub async fn list(
     tenant: TenantId,
     filter: &Filter,
     page: &PageRequest,
-) -> Result<(Vec<(Movie, String, Uuid)>, Option<i64>), sqlx::Error> {
-    let mut query = QueryBuilder::new(format!("select {COLUMNS}, true as geo_allowed, {}", page.key_sql()));
-    push_filter(&mut query, tenant, filter);
-    page.push(&mut query);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
-    if !page.include_total {
-        return Ok((rows, None));
-    }
-    let mut query = QueryBuilder::new("select count(*)");
-    push_filter(&mut query, tenant, filter);
-    let total = query.build().fetch_one(connection).await?.try_get(0)?;
-    Ok((rows, Some(total)))
-}
-
-/// Slugs that begin like this one.
-pub async fn slugs_like(
-    connection: &mut PgConnection,
-    tenant: TenantId,
-    slug: &str,
-) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar("select slug from movies where tenant_id = $1 and (slug = $2 or starts_with(slug, $2 || '-'))")
-        .bind(tenant.0)
-        .bind(slug)
-        .fetch_all(connection)
-        .await
+) -> Result<Rows<Movie>, sqlx::Error> {
+    let own = |query: &mut QueryBuilder<Postgres>| filter.push(query);
+    MOVIES.list(connection, tenant, &filter.title, page, own).await
 }
 
 /// Stores a new movie. The constraint `movies_slug` says that the slug is taken.
@@ -345,107 +229,6 @@ pub async fn update(connection: &mut PgConnection, tenant: TenantId, movie: &Mov
     Ok(())
 }
 
-/// Sets the genres of a title; those that are not known.
-pub async fn set_genres(
-    connection: &mut PgConnection,
-    tenant: TenantId,
-    content: Uuid,
-    content_type: &str,
-    slugs: &[String],
-) -> Result<Vec<String>, sqlx::Error> {
-    // Key-shared, so that none of them is deleted meanwhile.
-    let known: Vec<(Uuid, String)> =
-        sqlx::query_as("select id, slug from genres where tenant_id = $1 and slug = any ($2) for key share")
-            .bind(tenant.0)
-            .bind(slugs)
-            .fetch_all(&mut *connection)
-            .await?;
-    let unknown: Vec<String> = slugs
-        .iter()
-        .filter(|slug| !known.iter().any(|(_, known)| known == *slug))
-        .cloned()
-        .collect();
-    if !unknown.is_empty() {
-        return Ok(unknown);
-    }
-    sqlx::query("delete from content_genres where content_id = $1")
-        .bind(content)
-        .execute(&mut *connection)
-        .await?;
-    for (position, slug) in (0_i32..).zip(slugs) {
-        let Some((id, _)) = known.iter().find(|(_, known)| known == slug) else {
-            continue;
-        };
-        sqlx::query("insert into content_genres (content_id, content_type, genre_id, position) values ($1, $2, $3, $4) on conflict do nothing")
-            .bind(content)
-            .bind(content_type)
-            .bind(id)
-            .bind(position)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(unknown)
-}
-
-/// Sets the cast of a title, in order.
-pub async fn set_cast(
-    connection: &mut PgConnection,
-    tenant: TenantId,
-    content: Uuid,
-    content_type: &str,
-    cast: &[Value],
-) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from content_cast where content_id = $1")
-        .bind(content)
-        .execute(&mut *connection)
-        .await?;
-    for (position, member) in (0_i32..).zip(cast) {
-        let text = |name: &str| member.get(name).and_then(Value::as_str);
-        let person: Uuid = sqlx::query_scalar(
-            "insert into people as p (id, tenant_id, name, image_url) values ($1, $2, $3, $4)
-             on conflict (tenant_id, lower(name)) do update set image_url = coalesce(excluded.image_url, p.image_url)
-             returning id",
-        )
-        .bind(Uuid::now_v7())
-        .bind(tenant.0)
-        .bind(text("name"))
-        .bind(text("image_url"))
-        .fetch_one(&mut *connection)
-        .await?;
-        sqlx::query("insert into content_cast (content_id, content_type, position, person_id, role, character) values ($1, $2, $3, $4, $5, $6)")
-            .bind(content)
-            .bind(content_type)
-            .bind(position)
-            .bind(person)
-            .bind(text("role"))
-            .bind(text("character"))
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Attaches a title to one country rule or none; whether the rule is known.
-pub async fn set_geo(
-    connection: &mut PgConnection,
-    tenant: TenantId,
-    content: Uuid,
-    rule: Option<Uuid>,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query("delete from geo_rule_targets where content_id = $1")
-        .bind(content)
-        .execute(&mut *connection)
-        .await?;
-    let Some(rule) = rule else { return Ok(true) };
-    let done = sqlx::query("insert into geo_rule_targets (rule_id, content_id) select id, $3 from geo_rules where tenant_id = $1 and id = $2")
-        .bind(tenant.0)
-        .bind(rule)
-        .bind(content)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected() > 0)
-}
-
 /// Whether a video is attached that did not fail, and whether one plays.
 pub async fn videos(connection: &mut PgConnection, content: Uuid) -> Result<(bool, bool), sqlx::Error> {
     sqlx::query_as(
@@ -455,33 +238,6 @@ pub async fn videos(connection: &mut PgConnection, content: Uuid) -> Result<(boo
     .bind(content)
     .fetch_one(connection)
     .await
-}
-
-/// Takes from a title all that hangs on it; its assets are detached, or deleted with it (DL-11).
-pub async fn detach(connection: &mut PgConnection, title: Uuid, assets: AssetFate) -> Result<(), sqlx::Error> {
-    for sql in [
-        "delete from content_genres where content_id = $1",
-        "delete from content_cast where content_id = $1",
-        "delete from geo_rule_targets where content_id = $1",
-        match assets {
-            AssetFate::Deleted => {
-                "with gone as (delete from assets where target_id = $1 returning id, owner_id, size_bytes, source_blob),
-                   ladders as (insert into removed_media (id, kind) select id, 'ladder' from gone on conflict do nothing),
-                   freed as (
-                     update users u set storage_used_bytes = greatest(0, storage_used_bytes - g.size_bytes)
-                     from (select owner_id, sum(size_bytes)::bigint as size_bytes from gone group by owner_id) g
-                     where u.id = g.owner_id and g.size_bytes is not null
-                   )
-                 update blobs b set ref_count = b.ref_count - g.count
-                 from (select source_blob, count(*)::integer as count from gone group by source_blob) g
-                 where b.id = g.source_blob"
-            }
-            AssetFate::Kept => "update assets set target_id = null, target_type = null where target_id = $1",
-        },
-    ] {
-        sqlx::query(sql).bind(title).execute(&mut *connection).await?;
-    }
-    Ok(())
 }
 
 /// Deletes a movie; its assets are detached, or deleted with it.
@@ -500,63 +256,10 @@ pub async fn delete(
     Ok(())
 }
 
-/// What becomes of a deleted title's assets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AssetFate {
-    /// They stay in the library.
-    Kept,
-    /// They go with it.
-    Deleted,
-}
-
 /// Movies whose time has come.
 pub async fn due(connection: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<(Uuid, Uuid)>, sqlx::Error> {
     sqlx::query_as("select tenant_id, id from movies where status = 'scheduled' and available_from <= $1 order by available_from limit 100")
         .bind(now)
         .fetch_all(connection)
         .await
-}
-
-/// What a viewer is covered for, and their profile: read at once for lists.
-pub async fn coverage(
-    connection: &mut PgConnection,
-    user: Uuid,
-    profile: Option<Uuid>,
-) -> Result<Coverage, sqlx::Error> {
-    let row = sqlx::query(
-        "select s.status, s.current_period_end, p.tier, pr.id as profile, pr.is_kids, pr.max_content_rating
-         from (select 1) one
-         left join subscriptions s on s.user_id = $1 and s.status in ('active', 'trialing', 'past_due')
-         left join plans p on p.id = s.plan_id
-         left join profiles pr on pr.user_id = $1 and (pr.id = $2 or ($2 is null and pr.is_default))",
-    )
-    .bind(user)
-    .bind(profile)
-    .fetch_one(connection)
-    .await?;
-    Ok(Coverage {
-        status: row.try_get(0)?,
-        period_end: row.try_get(1)?,
-        tier: row.try_get(2)?,
-        profile: row.try_get(3)?,
-        is_kids: row.try_get(4)?,
-        max_content_rating: row.try_get(5)?,
-    })
-}
-
-/// What a viewer is covered for, and their profile.
-#[derive(Clone, Debug)]
-pub struct Coverage {
-    /// Of the subscription.
-    pub status: Option<String>,
-    /// When its paid period ends.
-    pub period_end: Option<DateTime<Utc>>,
-    /// Of its plan.
-    pub tier: Option<i32>,
-    /// The profile, if it is theirs.
-    pub profile: Option<Uuid>,
-    /// Whether it is a child's.
-    pub is_kids: Option<bool>,
-    /// The highest rating that it sees.
-    pub max_content_rating: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! Rows of plans.
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, PgConnection, QueryBuilder};
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use crate::call::TenantId;
@@ -133,23 +133,14 @@ pub async fn list(
     connection: &mut PgConnection,
     tenant: TenantId,
     page: &PageRequest,
-) -> Result<(Vec<(Counted, String, Uuid)>, Option<i64>), sqlx::Error> {
-    let mut query = QueryBuilder::new(format!(
-        "select {COLUMNS}, (select count(*) from subscriptions s where s.plan_id = t.id and {LIVE}) as subscriber_count, {}",
-        page.key_sql()
-    ));
-    query.push(" from plans t where t.tenant_id = ").push_bind(tenant.0);
-    page.push(&mut query);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
-    let total = match page.include_total {
-        true => {
-            let count = sqlx::query_scalar("select count(*) from plans where tenant_id = $1");
-            Some(count.bind(tenant.0).fetch_one(connection).await?)
-        }
-        false => None,
-    };
-    Ok((rows, total))
+) -> Result<super::Rows<Counted>, sqlx::Error> {
+    let columns = format!(
+        "{COLUMNS}, (select count(*) from subscriptions s where s.plan_id = t.id and {LIVE}) as subscriber_count"
+    );
+    super::page(connection, &columns, page, |query| {
+        query.push(" from plans t where t.tenant_id = ").push_bind(tenant.0);
+    })
+    .await
 }
 
 /// Whether somebody has it now.

@@ -1,11 +1,12 @@
-//! Rows of shows, with their genres, cast and country rule.
+//! Rows of shows.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::movies::{Lock, Name, Place, Viewer, push_geo};
+use super::titles::{self, Name, Place, Table};
+use super::{Lock, Rows};
 use crate::call::TenantId;
 use crate::page::PageRequest;
 
@@ -101,6 +102,33 @@ const COLUMNS: &str = "t.id, t.title, t.original_title, t.slug, t.synopsis, t.co
     as geo_restrictions,
   t.drm_required, t.created_at, t.updated_at, t.published_at, t.view_count, t.license_duration_seconds, t.row_version";
 
+/// The table of shows.
+pub const SHOWS: Table = Table {
+    name: "shows",
+    columns: COLUMNS,
+};
+
+/// Which shows are asked for, beside what is asked of any title.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// What is asked of any title.
+    pub title: titles::Filter,
+    /// What is shown of their state.
+    pub status: Option<String>,
+}
+
+impl Filter {
+    fn push(&self, query: &mut QueryBuilder<Postgres>) {
+        if let Some(status) = &self.status {
+            query.push(" and case when t.published then coalesce(t.airing, 'published') else 'draft' end = ");
+            query.push_bind(status.clone());
+        }
+        if self.title.viewer.is_some() {
+            query.push(" and t.published");
+        }
+    }
+}
+
 /// One show, seen from `place`; from nowhere in particular without. `lock` keeps others from changing it.
 pub async fn get(
     connection: &mut PgConnection,
@@ -109,76 +137,7 @@ pub async fn get(
     place: Option<&Place>,
     lock: Lock,
 ) -> Result<Option<Show>, sqlx::Error> {
-    let mut query = QueryBuilder::new(format!("select {COLUMNS}, "));
-    push_geo(&mut query, place);
-    query
-        .push(" as geo_allowed from shows t where t.tenant_id = ")
-        .push_bind(tenant.0);
-    match name {
-        Name::Id(id) => query.push(" and t.id = ").push_bind(*id),
-        Name::Slug(slug) => query.push(" and t.slug = ").push_bind(slug.clone()),
-    };
-    if lock == Lock::Change {
-        query.push(" for update of t");
-    }
-    query.build_query_as().fetch_optional(connection).await
-}
-
-/// Which shows are asked for.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// What is shown of their state.
-    pub status: Option<String>,
-    /// Slug of a genre.
-    pub genre: Option<String>,
-    /// Rating.
-    pub content_rating: Option<String>,
-    /// Who is in it.
-    pub cast_id: Option<Uuid>,
-    /// Whether it is premium.
-    pub is_premium: Option<bool>,
-    /// Words.
-    pub q: Option<String>,
-    /// What viewers see alone.
-    pub viewer: Option<Viewer>,
-}
-
-fn push_filter(query: &mut QueryBuilder<Postgres>, tenant: TenantId, filter: &Filter) {
-    query.push(" from shows t where t.tenant_id = ").push_bind(tenant.0);
-    if let Some(status) = &filter.status {
-        query.push(" and case when t.published then coalesce(t.airing, 'published') else 'draft' end = ");
-        query.push_bind(status.clone());
-    }
-    if let Some(genre) = &filter.genre {
-        query.push(" and exists (select 1 from content_genres c join genres g on g.id = c.genre_id where c.content_id = t.id and g.slug = ");
-        query.push_bind(genre.clone()).push(")");
-    }
-    if let Some(rating) = &filter.content_rating {
-        query.push(" and t.content_rating = ").push_bind(rating.clone());
-    }
-    if let Some(person) = filter.cast_id {
-        query.push(" and exists (select 1 from content_cast c where c.content_id = t.id and c.person_id = ");
-        query.push_bind(person).push(")");
-    }
-    if let Some(premium) = filter.is_premium {
-        query.push(" and t.is_premium = ").push_bind(premium);
-    }
-    if let Some(words) = &filter.q {
-        query
-            .push(" and t.search @@ websearch_to_tsquery('simple', ")
-            .push_bind(words.clone())
-            .push(")");
-    }
-    if let Some(viewer) = &filter.viewer {
-        query.push(" and t.published and ");
-        push_geo(query, Some(&viewer.place));
-        if let Some(ratings) = &viewer.ratings {
-            query
-                .push(" and t.content_rating = any (")
-                .push_bind(ratings.clone())
-                .push(")");
-        }
-    }
+    SHOWS.get(connection, tenant, name, place, lock).await
 }
 
 /// A page of shows, and how many there are where that is asked.
@@ -187,32 +146,9 @@ pub async fn list(
     tenant: TenantId,
     filter: &Filter,
     page: &PageRequest,
-) -> Result<(Vec<(Show, String, Uuid)>, Option<i64>), sqlx::Error> {
-    let mut query = QueryBuilder::new(format!("select {COLUMNS}, true as geo_allowed, {}", page.key_sql()));
-    push_filter(&mut query, tenant, filter);
-    page.push(&mut query);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
-    if !page.include_total {
-        return Ok((rows, None));
-    }
-    let mut query = QueryBuilder::new("select count(*)");
-    push_filter(&mut query, tenant, filter);
-    let total = query.build().fetch_one(connection).await?.try_get(0)?;
-    Ok((rows, Some(total)))
-}
-
-/// Slugs that begin like this one.
-pub async fn slugs_like(
-    connection: &mut PgConnection,
-    tenant: TenantId,
-    slug: &str,
-) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar("select slug from shows where tenant_id = $1 and (slug = $2 or starts_with(slug, $2 || '-'))")
-        .bind(tenant.0)
-        .bind(slug)
-        .fetch_all(connection)
-        .await
+) -> Result<Rows<Show>, sqlx::Error> {
+    let own = |query: &mut QueryBuilder<Postgres>| filter.push(query);
+    SHOWS.list(connection, tenant, &filter.title, page, own).await
 }
 
 /// Stores a new show. The constraint `shows_slug` says that the slug is taken.

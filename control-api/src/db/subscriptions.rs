@@ -253,7 +253,7 @@ pub async fn list(
     plan: Option<Uuid>,
     user: Option<Uuid>,
     page: &PageRequest,
-) -> Result<(Vec<(Subscription, String, Uuid)>, Option<i64>), sqlx::Error> {
+) -> Result<super::Rows<Subscription>, sqlx::Error> {
     let filter = |query: &mut QueryBuilder<sqlx::Postgres>| {
         query.push(format!(" {FROM} where t.tenant_id = ")).push_bind(tenant.0);
         if let Some(status) = status {
@@ -266,20 +266,7 @@ pub async fn list(
             query.push(" and t.user_id = ").push_bind(user);
         }
     };
-    let mut query = QueryBuilder::new(format!("select {COLUMNS}, {}", page.key_sql()));
-    filter(&mut query);
-    page.push(&mut query);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
-    let total = match page.include_total {
-        true => {
-            let mut count = QueryBuilder::new("select count(*)");
-            filter(&mut count);
-            Some(count.build_query_scalar().fetch_one(connection).await?)
-        }
-        false => None,
-    };
-    Ok((rows, total))
+    super::page(connection, COLUMNS, page, filter).await
 }
 
 /// Who an account is to a provider.

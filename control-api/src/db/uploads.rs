@@ -1,7 +1,7 @@
 //! Rows of uploads: what was announced, how much of it came, what became of it.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder, Row as _};
+use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::call::TenantId;
@@ -163,19 +163,8 @@ pub async fn list(
     tenant: TenantId,
     filter: &Filter,
     page: &PageRequest,
-) -> Result<(Vec<(Upload, String, Uuid)>, Option<i64>), sqlx::Error> {
-    let mut query = QueryBuilder::new(format!("select {COLUMNS}, {}", page.key_sql()));
-    push_filter(&mut query, tenant, filter);
-    page.push(&mut query);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
-    if !page.include_total {
-        return Ok((rows, None));
-    }
-    let mut query = QueryBuilder::new("select count(*)");
-    push_filter(&mut query, tenant, filter);
-    let total = query.build().fetch_one(connection).await?.try_get(0)?;
-    Ok((rows, Some(total)))
+) -> Result<super::Rows<Upload>, sqlx::Error> {
+    super::page(connection, COLUMNS, page, |query| push_filter(query, tenant, filter)).await
 }
 
 /// How much of an upload is stored, while bytes may come.

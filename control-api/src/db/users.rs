@@ -100,17 +100,16 @@ impl UserRow {
 }
 
 fn select(end: &str) -> sqlx::AssertSqlSafe<String> {
-    sqlx::AssertSqlSafe(format!("{} {end}", columns("")))
+    sqlx::AssertSqlSafe(format!("select {} from users t {end}", columns()))
 }
 
-fn columns(more: &str) -> String {
+fn columns() -> String {
     format!(
-        "select t.id, t.tenant_id, t.name, t.email, t.password_hash, t.role, t.status, t.email_verified_at, t.can_upload,
+        "t.id, t.tenant_id, t.name, t.email, t.password_hash, t.role, t.status, t.email_verified_at, t.can_upload,
            t.remote_download_enabled, t.storage_quota_bytes, t.storage_used_bytes, t.last_login_at, t.created_at,
            t.updated_at, t.row_version,
            (select p.name from subscriptions s join plans p on p.id = s.plan_id
-            where s.user_id = t.id and {LIVE} limit 1) as plan{more}
-         from users t"
+            where s.user_id = t.id and {LIVE} limit 1) as plan"
     )
 }
 
@@ -384,17 +383,10 @@ pub async fn list(
     tenant: TenantId,
     filter: &Filter,
     page: &PageRequest,
-) -> Result<(Vec<(UserRow, String, Uuid)>, Option<i64>), sqlx::Error> {
-    let mut query = QueryBuilder::new(columns(&format!(", {}", page.key_sql())));
-    push_filter(&mut query, tenant, filter);
-    page.push(&mut query);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
-    if !page.include_total {
-        return Ok((rows, None));
-    }
-    let mut query = QueryBuilder::new("select count(*) from users t");
-    push_filter(&mut query, tenant, filter);
-    let total = query.build().fetch_one(connection).await?.try_get(0)?;
-    Ok((rows, Some(total)))
+) -> Result<super::Rows<UserRow>, sqlx::Error> {
+    super::page(connection, &columns(), page, |query| {
+        query.push(" from users t");
+        push_filter(query, tenant, filter);
+    })
+    .await
 }

@@ -62,7 +62,7 @@ pub async fn list(
     tenant: TenantId,
     owner: Option<Uuid>,
     page: &PageRequest,
-) -> Result<(Vec<(Webhook, String, Uuid)>, Option<i64>), sqlx::Error> {
+) -> Result<super::Rows<Webhook>, sqlx::Error> {
     let filter = |query: &mut QueryBuilder<sqlx::Postgres>| {
         query.push(" from webhooks t where t.tenant_id = ").push_bind(tenant.0);
         match owner {
@@ -70,20 +70,7 @@ pub async fn list(
             None => query.push(" and t.scope = 'tenant'"),
         };
     };
-    let mut query = QueryBuilder::new(format!("select {COLUMNS}, {}", page.key_sql()));
-    filter(&mut query);
-    page.push(&mut query);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
-    let total = match page.include_total {
-        true => {
-            let mut count = QueryBuilder::new("select count(*)");
-            filter(&mut count);
-            Some(count.build_query_scalar().fetch_one(connection).await?)
-        }
-        false => None,
-    };
-    Ok((rows, total))
+    super::page(connection, COLUMNS, page, filter).await
 }
 
 /// How many endpoints somebody has.
@@ -184,7 +171,7 @@ pub async fn deliveries(
     endpoint: Uuid,
     status: Option<&str>,
     page: &PageRequest,
-) -> Result<(Vec<(Delivery, String, Uuid)>, Option<i64>), sqlx::Error> {
+) -> Result<super::Rows<Delivery>, sqlx::Error> {
     let filter = |query: &mut QueryBuilder<sqlx::Postgres>| {
         query
             .push(" from webhook_deliveries t where t.endpoint_id = ")
@@ -193,20 +180,7 @@ pub async fn deliveries(
             query.push(" and t.status = ").push_bind(status.to_owned());
         }
     };
-    let mut query = QueryBuilder::new(format!("select {DELIVERY}, {}", page.key_sql()));
-    filter(&mut query);
-    page.push(&mut query);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    let rows = rows.iter().map(super::keyed).collect::<Result<_, _>>()?;
-    let total = match page.include_total {
-        true => {
-            let mut count = QueryBuilder::new("select count(*)");
-            filter(&mut count);
-            Some(count.build_query_scalar().fetch_one(connection).await?)
-        }
-        false => None,
-    };
-    Ok((rows, total))
+    super::page(connection, DELIVERY, page, filter).await
 }
 
 /// A delivery of an endpoint, that nobody else changes meanwhile.

@@ -6,18 +6,17 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::movies::{
-    Covered, cast_member, cast_member_writable, countries, fields, geo, geo_writable, image_set, images_of,
-    ratings_seen, sight, sort,
-};
 use super::profiles::RATINGS;
+use super::titles::{
+    self, Covered, Hanging, Listing, View, cast_member, cast_member_writable, countries, fields, geo, geo_writable,
+    image_set, images_of, rating_of, sight, sort,
+};
 use crate::app::App;
 use crate::call::Call;
 use crate::catalog::{self, Airing};
-use crate::db;
-use crate::db::movies::{self, AssetFate, Lock, Name, Viewer};
-use crate::db::shows::{self, Filter, Show};
-use crate::entitlement;
+use crate::db::Lock;
+use crate::db::shows::{self, Filter, SHOWS, Show};
+use crate::db::titles::{AssetFate, Name, detach};
 use crate::error::{ApiError, Code};
 use crate::operation::{Answer, Caller, Endpoint, delete, get, post, profile_header, put};
 use crate::page::{CREATED, PageQuery};
@@ -138,12 +137,6 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum View {
-    Subscriber,
-    Admin,
-}
-
 fn date() -> Schema {
     formatted(Format::Date, 10, 10)
 }
@@ -248,15 +241,9 @@ fn for_viewer(show: &Show, covered: Covered) -> Result<Value, ApiError> {
 }
 
 fn filter_of(call: &Call) -> Filter {
-    let text = |name: &str| call.query_text(name).map(str::to_owned);
     Filter {
-        status: text("status"),
-        genre: text("genre"),
-        content_rating: text("content_rating"),
-        cast_id: call.query_id("cast_id"),
-        is_premium: call.query_flag("is_premium"),
-        q: text("q"),
-        viewer: None,
+        title: titles::filter_of(call),
+        status: call.query_text("status").map(str::to_owned),
     }
 }
 
@@ -264,22 +251,10 @@ async fn list(app: Arc<App>, call: Call) -> Answer {
     let mut connection = app.db.acquire().await?;
     let sight = sight(&app, &call, &mut connection).await?;
     let mut filter = filter_of(&call);
-    let everything = call.query_flag("entitled") == Some(false) || call.principal.is_none();
-    let ages = sight.age.map(ratings_seen);
-    let scope = format!(
-        "shows {filter:?} {everything} {:?} {:?} {:?}",
-        sight.covered, ages, sight.place
-    );
-    let page = call.page(&SORTS, &scope)?;
-    filter.viewer = Some(Viewer {
-        now: call.now,
-        place: sight.place,
-        ratings: ages,
-    });
-    match (everything, sight.covered) {
-        (true, _) | (false, Covered::Everything) => {}
-        (false, Covered::Standard) if filter.is_premium != Some(true) => filter.is_premium = Some(false),
-        (false, _) => return page.answer::<Value>(Vec::new(), None, &call.target)?.weak(),
+    let listing = Listing::narrow(&call, &sight, &mut filter.title);
+    let page = call.page(&SORTS, &format!("shows {:?} {}", filter.status, listing.scope))?;
+    if listing.is_empty {
+        return page.answer::<Value>(Vec::new(), None, &call.target)?.weak();
     }
     let (rows, total) = shows::list(&mut connection, call.tenant, &filter, &page).await?;
     let known = schema(View::Subscriber);
@@ -289,22 +264,6 @@ async fn list(app: Arc<App>, call: Call) -> Answer {
     });
     let rows = rows.collect::<Result<Vec<(Value, String, Uuid)>, ApiError>>()?;
     page.answer(rows, total, &call.target)?.weak()
-}
-
-/// How the path names a show.
-fn name(call: &Call) -> Result<Name, ApiError> {
-    let text = call.path_text("show_id")?;
-    match text.strip_prefix("slug:") {
-        Some(slug) => Ok(Name::Slug(slug.to_owned())),
-        None => call.path_id("show_id").map(Name::Id),
-    }
-}
-
-async fn absent_show(connection: &mut sqlx::PgConnection, name: &Name, call: &Call) -> ApiError {
-    match name {
-        Name::Id(id) => db::missing(connection, "shows", *id, call).await,
-        Name::Slug(_) => Code::NotFound.into(),
-    }
 }
 
 /// Whether `include` asks for seasons.
@@ -322,24 +281,18 @@ fn includes_seasons(call: &Call) -> Result<bool, ApiError> {
 }
 
 async fn one(app: Arc<App>, call: Call) -> Answer {
-    let name = name(&call)?;
+    let name = titles::name(&call, "show_id")?;
     let with_seasons = includes_seasons(&call)?;
     let mut connection = app.db.acquire().await?;
     let sight = sight(&app, &call, &mut connection).await?;
     let found = shows::get(&mut connection, call.tenant, &name, Some(&sight.place), Lock::Read).await?;
     let Some(show) = found else {
-        return Err(absent_show(&mut connection, &name, &call).await);
+        return Err(titles::absent(&mut connection, SHOWS, &name, &call).await);
     };
     if !show.published {
         return Err(Code::NotFound.into());
     }
-    if !show.geo_allowed {
-        return Err(Code::GeoRestricted.into());
-    }
-    let age = entitlement::age_of(show.content_rating.as_deref());
-    if sight.age.is_some_and(|limit| age > limit) {
-        return Err(Code::ProfileRestricted.into());
-    }
+    titles::check_seen(&sight, show.geo_allowed, show.content_rating.as_deref())?;
     let mut body = for_viewer(&show, sight.covered)?;
     if with_seasons {
         // No show has any yet.
@@ -372,7 +325,7 @@ async fn find(connection: &mut sqlx::PgConnection, call: &Call, lock: Lock) -> R
     let name = Name::Id(call.path_id("show_id")?);
     match shows::get(connection, call.tenant, &name, None, lock).await? {
         Some(show) => Ok(show),
-        None => Err(absent_show(connection, &name, call).await),
+        None => Err(titles::absent(connection, SHOWS, &name, call).await),
     }
 }
 
@@ -390,7 +343,6 @@ fn apply(show: &mut Show, members: &Map<String, Value>) -> Result<(), ApiError> 
     let whole = |name: &str| value(name).and_then(Value::as_f64).map(|number| number as i32);
     let date = |name: &str| text(name).and_then(|text| NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok());
     let genres = value("genres").and_then(Value::as_array).into_iter().flatten();
-    let rating = value("imdb_rating").and_then(Value::as_f64);
     show.title = text("title").unwrap_or_default();
     show.original_title = text("original_title");
     show.synopsis = text("synopsis");
@@ -403,7 +355,7 @@ fn apply(show: &mut Show, members: &Map<String, Value>) -> Result<(), ApiError> 
     show.last_air_date = date("last_air_date");
     show.cast = value("cast").cloned().unwrap_or_else(|| json!([]));
     show.images = images_of(value("images"));
-    show.imdb_rating = rating.map(|rating| (rating * 10.0).round() / 10.0);
+    show.imdb_rating = rating_of(value("imdb_rating"));
     show.is_premium = flag("is_premium");
     show.drm_required = flag("drm_required");
     show.license_duration_seconds = whole("license_duration_seconds");
@@ -444,17 +396,12 @@ async fn store(work: &mut Work, show: &Show, before: Option<bool>) -> Result<Sho
         Some(_) => shows::update(work.connection(), tenant, show).await?,
         None => shows::insert(work.connection(), tenant, show).await?,
     }
-    let unknown = movies::set_genres(work.connection(), tenant, show.id, "show", &show.genres).await?;
-    if let Some(slug) = unknown.first() {
-        return Err(ApiError::invalid("genres", format!("\"{slug}\" is no genre")));
-    }
-    let cast = show.cast.as_array().cloned().unwrap_or_default();
-    movies::set_cast(work.connection(), tenant, show.id, "show", &cast).await?;
-    let rule = show.geo_restrictions.as_ref().and_then(|geo| geo.get("rule_id"));
-    let rule = rule.and_then(Value::as_str).and_then(|text| Uuid::try_parse(text).ok());
-    if !movies::set_geo(work.connection(), tenant, show.id, rule).await? {
-        return Err(ApiError::invalid("geo_restrictions.rule_id", "names no rule"));
-    }
+    let hanging = Hanging {
+        genres: &show.genres,
+        cast: &show.cast,
+        geo: show.geo_restrictions.as_ref(),
+    };
+    hanging.store(work, "show", show.id).await?;
     tell(work, show.id, before).await
 }
 
@@ -524,9 +471,7 @@ async fn create(app: Arc<App>, call: Call) -> Answer {
     apply(&mut show, &members)?;
     let to = airing(&show).request(wanted(&members));
     move_to(&mut show, to, call.now)?;
-    let (tenant, slug) = (work.tenant, catalog::slug(&show.title));
-    let taken = shows::slugs_like(work.connection(), tenant, &slug).await?;
-    show.slug = catalog::free_slug(slug, &taken).ok_or_else(|| ApiError::internal("no slug is free"))?;
+    show.slug = titles::free_slug(&mut work, SHOWS, &show.title).await?;
     let show = store(&mut work, &show, None).await?;
     let place = format!("/api/v1/admin/shows/{}", show.id);
     let reply = Reply::created(&place, &for_admin(&show)?)?.version(show.row_version, None)?;
@@ -584,7 +529,7 @@ async fn remove(app: Arc<App>, call: Call) -> Answer {
         Some(true) => AssetFate::Deleted,
         _ => AssetFate::Kept,
     };
-    movies::detach(work.connection(), show.id, fate).await?;
+    detach(work.connection(), show.id, fate).await?;
     shows::delete(work.connection(), call.tenant, show.id).await?;
     work.invalidate("content", show.id, show.row_version + 1).await?;
     work.raise_catalogue().await?;

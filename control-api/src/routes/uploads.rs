@@ -456,7 +456,7 @@ async fn end(app: &Arc<App>, call: &Call, id: Uuid) -> Result<(), ApiError> {
     Status::of(&upload.status).cancel()?;
     if let Some(asset) = upload.asset_id {
         let now = work.now;
-        let row = db::assets::get(work.connection(), call.tenant, asset, db::movies::Lock::Change).await?;
+        let row = db::assets::get(work.connection(), call.tenant, asset, db::Lock::Change).await?;
         db::encodings::cancel(work.connection(), asset, now).await?;
         if let Some(row) = row {
             db::assets::delete(work.connection(), &row).await?;

@@ -339,11 +339,7 @@ async fn audit_list(app: Arc<App>, call: Call) -> Answer {
     };
     let page = call.page(&NEWEST, &format!("audit {filter:?}"))?;
     let mut connection = app.db.acquire().await?;
-    let rows = audit::list(&mut connection, call.tenant, &filter, &page).await?;
-    let total = match page.include_total {
-        true => Some(audit::count(&mut connection, call.tenant, &filter).await?),
-        false => None,
-    };
+    let (rows, total) = audit::list(&mut connection, call.tenant, &filter, &page).await?;
     page.answer(rows, total, &call.target)
 }
 
