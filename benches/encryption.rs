@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use packager::crypto::aes128::{self, Aes128Segment, WholeSegment};
+use packager::crypto::aes128::{self, WholeSegment};
 use packager::crypto::cenc::{SampleCipher, SampleRange};
 use packager::crypto::sample_aes::SampleAes;
 use packager::crypto::{ContentKey, Pattern, ProtectionScheme, Subsample};
@@ -66,20 +66,7 @@ fn samples(c: &mut Criterion) {
 fn segments(c: &mut Criterion) {
     let mut group = c.benchmark_group("AES-128");
     let clear = vec![0x55; SEGMENT_SIZE];
-    group.throughput(Throughput::Bytes(SEGMENT_SIZE as u64));
-    group.bench_function("one, in pieces of 256 KiB", |b| {
-        let mut out = Vec::with_capacity(SEGMENT_SIZE + 16);
-        b.iter(|| {
-            out.clear();
-            let mut segment = Aes128Segment::new(&key(), IV);
-            for piece in clear.chunks(256 << 10) {
-                segment.update(piece, &mut out);
-            }
-            segment.finish(&mut out);
-            black_box(&out);
-        });
-    });
-    for count in [2, 4, 8] {
+    for count in [1, 2, 4, 8] {
         group.throughput(Throughput::Bytes((count * SEGMENT_SIZE) as u64));
         group.bench_function(format!("{count} side by side"), |b| {
             let mut many = vec![clear.clone(); count];

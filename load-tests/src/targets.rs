@@ -22,12 +22,15 @@ impl Targets {
     pub async fn find(address: SocketAddr, media: &[String]) -> anyhow::Result<Targets> {
         let mut client = Client::new(address);
         let mut found = Targets::default();
+        let mut refused = Vec::new();
         for id in media {
             for entry in ["master.m3u8", "ts/master.m3u8", "manifest.mpd"] {
                 let entry = format!("/vod/{id}/{entry}");
-                let (answer, body) = client.read(&entry).await?;
+                let asked = client.read(&entry).await;
+                let (answer, body) = asked.with_context(|| format!("asking {address} for {entry}"))?;
                 // A form that the title does not have.
                 if answer.status != 200 {
+                    refused.push(format!("{entry} is answered {}", answer.status));
                     continue;
                 }
                 found.manifests.push(entry.clone());
@@ -39,7 +42,7 @@ impl Targets {
         found.inits.sort();
         found.inits.dedup();
         if found.segments.is_empty() {
-            bail!("no segments in the playlists of {media:?}");
+            bail!("no segments in the playlists of {media:?}: {}", refused.join(", "));
         }
         let mut sized = Vec::new();
         for (path, _) in std::mem::take(&mut found.segments) {

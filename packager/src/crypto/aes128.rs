@@ -4,7 +4,6 @@
 use aes::Aes128;
 use aes::cipher::KeyInit;
 use aes::cipher::array::Array;
-use zeroize::Zeroize;
 
 use super::chains::{self, BLOCK_SIZE, Chain};
 use super::{ContentKey, Pattern};
@@ -14,56 +13,6 @@ use super::{ContentKey, Pattern};
 pub fn encrypted_size(clear_size: u64) -> Option<u64> {
     let block = BLOCK_SIZE as u64;
     clear_size.checked_add(block - clear_size % block)
-}
-
-/// One segment, encrypted as its pieces come.
-pub struct Aes128Segment {
-    aes: Aes128,
-    chain: [u8; BLOCK_SIZE],
-    /// What does not fill a block yet, in the first `held_size` bytes.
-    held: [u8; BLOCK_SIZE],
-    held_size: usize,
-}
-
-impl Aes128Segment {
-    /// Starts a segment. Where a playlist names no IV it is the media sequence number, big-endian.
-    pub fn new(key: &ContentKey, iv: [u8; 16]) -> Aes128Segment {
-        Aes128Segment {
-            aes: Aes128::new(&Array(*key.expose())),
-            chain: iv,
-            held: [0; BLOCK_SIZE],
-            held_size: 0,
-        }
-    }
-
-    /// Appends what `clear` completes to `out`; up to 15 bytes are kept for the next piece.
-    pub fn update(&mut self, clear: &[u8], out: &mut Vec<u8>) {
-        let start = out.len();
-        out.reserve(self.held_size + clear.len());
-        out.extend_from_slice(self.held.get(..self.held_size).unwrap_or_default());
-        out.extend_from_slice(clear);
-        let ready = out.get_mut(start..).unwrap_or_default();
-        let (blocks, rest) = ready.as_chunks_mut();
-        chains::encrypt(&self.aes, &mut self.chain, blocks);
-        for (held, byte) in self.held.iter_mut().zip(rest.iter()) {
-            *held = *byte;
-        }
-        self.held_size = rest.len();
-        out.truncate(out.len() - self.held_size);
-    }
-
-    /// Appends the last block, which holds the padding.
-    pub fn finish(mut self, out: &mut Vec<u8>) {
-        let padding_size = BLOCK_SIZE - self.held_size;
-        let padding = [padding_size as u8; BLOCK_SIZE];
-        self.update(padding.get(..padding_size).unwrap_or_default(), out);
-    }
-}
-
-impl Drop for Aes128Segment {
-    fn drop(&mut self) {
-        self.held.zeroize();
-    }
 }
 
 /// A whole segment to encrypt where it lies.
@@ -169,6 +118,8 @@ pub fn decrypt(key: &ContentKey, iv: [u8; 16], bytes: &mut Vec<u8>) -> Result<()
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
+    use aes::cipher::{BlockModeEncrypt, InnerIvInit};
+
     use super::*;
 
     fn key() -> ContentKey {
@@ -179,32 +130,35 @@ mod tests {
         (0..size).map(|at| (at * 7 % 251) as u8).collect()
     }
 
-    fn streamed(clear: &[u8], piece_size: usize) -> Vec<u8> {
-        let mut segment = Aes128Segment::new(&key(), [9; 16]);
-        let mut out = b"head".to_vec();
-        for piece in clear.chunks(piece_size) {
-            segment.update(piece, &mut out);
+    /// What the `cbc` crate makes of it, block after block.
+    fn expected(clear: &[u8]) -> Vec<u8> {
+        let padding_size = 16 - clear.len() % 16;
+        let mut bytes = clear.to_vec();
+        bytes.extend(vec![padding_size as u8; padding_size]);
+        let aes = Aes128::new(&Array(*key().expose()));
+        let mut cbc = cbc::Encryptor::inner_iv_init(aes, &Array([9; 16]));
+        for block in bytes.as_chunks_mut().0 {
+            cbc.encrypt_block(Array::cast_from_core_mut(block));
         }
-        segment.finish(&mut out);
-        out.split_off(4)
+        bytes
     }
 
     #[test]
-    fn pieces_sizes_and_lanes_make_no_difference() {
+    fn sizes_and_lanes_make_no_difference() {
         for size in (0..70).chain([188 * 5, 4_096]) {
             let clear = clear(size);
-            let whole = streamed(&clear, size.max(1));
-            assert_eq!(whole.len() as u64, encrypted_size(size as u64).unwrap());
-            for piece_size in [1, 3, 15, 16, 17, 64] {
-                assert_eq!(
-                    streamed(&clear, piece_size),
-                    whole,
-                    "{size} bytes in pieces of {piece_size}"
-                );
-            }
-            let mut opened = whole;
-            decrypt(&key(), [9; 16], &mut opened).unwrap();
-            assert_eq!(opened, clear);
+            let mut bytes = clear.clone();
+            encrypt_many(
+                &key(),
+                &mut [WholeSegment {
+                    iv: [9; 16],
+                    bytes: &mut bytes,
+                }],
+            );
+            assert_eq!(bytes, expected(&clear), "{size} bytes");
+            assert_eq!(bytes.len() as u64, encrypted_size(size as u64).unwrap());
+            decrypt(&key(), [9; 16], &mut bytes).unwrap();
+            assert_eq!(bytes, clear);
         }
         let mut many: Vec<Vec<u8>> = (0..19).map(|at| clear(at * 37)).collect();
         let mut segments: Vec<WholeSegment<'_>> = many
@@ -213,7 +167,7 @@ mod tests {
             .collect();
         encrypt_many(&key(), &mut segments);
         for (at, bytes) in many.iter().enumerate() {
-            assert_eq!(*bytes, streamed(&clear(at * 37), 4_096), "segment {at}");
+            assert_eq!(*bytes, expected(&clear(at * 37)), "segment {at}");
         }
     }
 
@@ -235,7 +189,7 @@ mod tests {
                 reached = parts.iter().map(|part| part.encrypted_size).collect();
             }
             for (at, bytes) in many.iter().enumerate() {
-                assert_eq!(*bytes, streamed(&clear(at * 53), 4_096), "{step_size}, segment {at}");
+                assert_eq!(*bytes, expected(&clear(at * 53)), "{step_size}, segment {at}");
             }
         }
     }
@@ -247,7 +201,7 @@ mod tests {
         };
         check(&[], SegmentError::Size { size: 0 });
         check(&[0; 17], SegmentError::Size { size: 17 });
-        let mut bytes = streamed(&clear(20), 20);
+        let mut bytes = expected(&clear(20));
         bytes[31] ^= 1;
         check(&bytes, SegmentError::Padding);
         assert_eq!(encrypted_size(u64::MAX - 3), None);
