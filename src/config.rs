@@ -8,8 +8,8 @@ use anyhow::Context;
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct File {
-    /// The data plane.
-    pub origin: origin::config::Section,
+    /// The data plane; `None` in the file of a node that has another role.
+    pub origin: Option<origin::config::Section>,
     /// The transcoder.
     #[cfg(feature = "transcode")]
     pub transcode: transcoder::config::Section,

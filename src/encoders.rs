@@ -1,5 +1,6 @@
 //! `headwater encoders`: what this machine encodes with.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
@@ -12,6 +13,7 @@ use crate::transcode::program;
 
 /// Prints every encoder known, whether it is here and works, and which is taken for each coding.
 pub fn run(arguments: EncodersArguments) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
     let program = program()?;
     let never = AtomicBool::new(false);
     let found = Found::ask(&program, &never)?;
@@ -30,17 +32,18 @@ pub fn run(arguments: EncodersArguments) -> anyhow::Result<ExitCode> {
                 Err(error) => format!("does not work: {error}"),
             },
         };
-        println!(
+        writeln!(
+            out,
             "{:<5} {:<6} {:<14} {state}",
             encoder.codec.codec().name(),
             encoder.device.name(),
             encoder.factory
-        );
+        )?;
     }
-    println!();
+    writeln!(out)?;
     for codec in VideoCodec::ALL {
         let chosen = encoder::choose(codec, 8, Preference::Auto, &found);
-        println!("{:<5} {}", codec.codec().name(), chosen.why());
+        writeln!(out, "{:<5} {}", codec.codec().name(), chosen.why())?;
     }
     Ok(ExitCode::SUCCESS)
 }

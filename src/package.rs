@@ -115,7 +115,7 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
 
 /// The keys that the configuration at `path` names.
 fn protector(path: &Path, clear_lead_s: Option<u32>) -> anyhow::Result<Protector> {
-    let section = config::read(path)?.origin.protection;
+    let section = config::read(path)?.origin.unwrap_or_default().protection;
     let mut section = section.with_context(|| format!("{}: there is no [origin.protection]", path.display()))?;
     section.clear_lead_s = clear_lead_s.unwrap_or(section.clear_lead_s);
     let mut config = section

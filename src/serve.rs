@@ -12,7 +12,7 @@ use crate::{config, service, shutdown};
 pub fn run(arguments: OriginArguments) -> anyhow::Result<ExitCode> {
     let inherited = service::inherited_sockets()?;
     let mut section = match &arguments.config {
-        Some(path) => config::read(path)?.origin,
+        Some(path) => config::read(path)?.origin.unwrap_or_default(),
         None => origin::config::Section::default(),
     };
     section.library = arguments.library.or(section.library);

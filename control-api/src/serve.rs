@@ -10,6 +10,7 @@ use axum::Router;
 use axum::routing::get;
 use packager::grant::GrantKeys;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -18,6 +19,9 @@ use crate::config::Config;
 use crate::postgres::{Cluster, Durability, PostgresError};
 use crate::secrets::{SecretBox, SecretError};
 use crate::{db, jobs, router, routes};
+
+/// How long a database may take to answer for the first time.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// Why it can not be served.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,21 @@ pub enum ServeError {
     /// The database.
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
+    /// It does not answer.
+    #[error("the database \"{name}\" at {host}:{port}: {why}")]
+    Unreachable {
+        /// Which database.
+        name: String,
+        /// Where.
+        host: String,
+        /// At which port.
+        port: u16,
+        /// What came instead of an answer.
+        why: String,
+    },
+    /// DATABASE_URL is none.
+    #[error("DATABASE_URL: {0}")]
+    Url(#[source] sqlx::Error),
     /// Its schema.
     #[error("the database's schema: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -65,7 +84,11 @@ pub async fn open(config: Config, database_url: Option<&str>, means: Means) -> R
     }
     let secrets = SecretBox::open_file(&secret_key)?;
     let (options, cluster) = match database_url {
-        Some(url) => (PgConnectOptions::from_str(url)?, None),
+        Some(url) => {
+            let options = PgConnectOptions::from_str(url).map_err(ServeError::Url)?;
+            reach(&options).await?;
+            (options, None)
+        }
         None => {
             let (folder, user) = (section.data.join("postgres"), section.database_user.clone());
             let started = tokio::task::spawn_blocking(move || Cluster::start(&folder, &user, Durability::Full)).await;
@@ -82,6 +105,21 @@ pub async fn open(config: Config, database_url: Option<&str>, means: Means) -> R
             Err(error)
         }
     }
+}
+
+/// Asks a database for the first time: a pool would only say that there is no connection, and not why.
+async fn reach(options: &PgConnectOptions) -> Result<(), ServeError> {
+    let why = match tokio::time::timeout(FIRST_ANSWER, options.connect()).await {
+        Ok(Ok(connection)) => return Ok(connection.close().await?),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer in {} s", FIRST_ANSWER.as_secs()),
+    };
+    Err(ServeError::Unreachable {
+        name: options.get_database().unwrap_or(options.get_username()).to_owned(),
+        host: options.get_host().to_owned(),
+        port: options.get_port(),
+        why,
+    })
 }
 
 async fn build(
