@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
@@ -43,13 +43,17 @@ impl Door {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
-        socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(LISTEN_BACKLOG)?;
-        Ok(Door {
-            listener: socket.into(),
-            tls,
-        })
+        Door::of(socket.into(), tls)
+    }
+
+    /// The door that `listener` is.
+    pub fn of(listener: std::net::TcpListener, tls: bool) -> std::io::Result<Door> {
+        listener.set_nonblocking(true)?;
+        // Accepted sockets have it from here.
+        SockRef::from(&listener).set_tcp_notsent_lowat(limits::UNSENT_SIZE_BYTES_MAX)?;
+        Ok(Door { listener, tls })
     }
 
     /// The same door for another thread: a socket of its own where we made it, else the same one.
@@ -302,5 +306,24 @@ struct LocalExecutor;
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_client_fills_the_kernel() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let passed = std::net::TcpListener::bind(address).unwrap();
+        for door in [Door::open(address, false).unwrap(), Door::of(passed, true).unwrap()] {
+            let _client = std::net::TcpStream::connect(door.listener.local_addr().unwrap()).unwrap();
+            door.listener.set_nonblocking(false).unwrap();
+            let (accepted, _) = door.listener.accept().unwrap();
+            let unsent = SockRef::from(&accepted).tcp_notsent_lowat().unwrap();
+            assert_eq!(unsent, limits::UNSENT_SIZE_BYTES_MAX);
+        }
     }
 }

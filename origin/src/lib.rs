@@ -436,11 +436,8 @@ impl Origin {
         }
         let plain = inherited.plain.map(|listener| (listener, false));
         let both = plain.into_iter().chain(inherited.tls.map(|listener| (listener, true)));
-        both.map(|(listener, tls)| {
-            listener.set_nonblocking(true).map_err(OriginError::Serve)?;
-            Ok(Door { listener, tls })
-        })
-        .collect()
+        both.map(|(listener, tls)| Door::of(listener, tls).map_err(OriginError::Serve))
+            .collect()
     }
 }
 

@@ -24,6 +24,9 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(20);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ciphertext that waits for one TLS client: four records, a system call's worth.
 pub const TLS_BUFFER_SIZE_BYTES_MAX: usize = 64 << 10;
+/// Bytes that the kernel takes of one client's answers before it has sent what it took, beyond what is on its way. Without
+/// it, a client that does not read would be given megabytes at once while all others wait.
+pub const UNSENT_SIZE_BYTES_MAX: u32 = 128 << 10;
 /// How often every connection of a thread is judged.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// When seven of eight connections are taken, idle ones are let go of after this.
