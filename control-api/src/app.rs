@@ -14,6 +14,7 @@ use crate::cache::{CacheEvent, Caches};
 use crate::config::{Config, Settings};
 use crate::db;
 use crate::error::ApiError;
+use crate::issuer::keys::Issuers;
 use crate::key_log::KeyLog;
 use crate::license::Desk;
 use crate::live::LiveSessions;
@@ -47,6 +48,8 @@ pub struct App {
     pub caches: Caches,
     /// Keys that access tokens are signed and verified with.
     pub token_keys: ArcSwap<TokenKeys>,
+    /// Whose tokens are taken beside our own.
+    pub issuers: Issuers,
     /// Keys that grants are signed with.
     pub grant_keys: Option<GrantKeys>,
     /// Sends webhooks.
@@ -123,7 +126,9 @@ impl App {
             )));
         }
         let section = &config.section;
+        let trusted = &section.settings.auth.trusted_issuers;
         let app = App {
+            issuers: Issuers::new(trusted, &section.public_url).map_err(ApiError::internal)?,
             passwords: Passwords::new(section.password_memory_kib, section.password_count_max),
             token_keys: ArcSwap::from_pointee(token_keys),
             caches: Caches::default(),

@@ -10,10 +10,14 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::call::TenantId;
 use crate::db;
-use crate::error::{ApiError, Code};
+use crate::db::users::NewUser;
+use crate::error::{ApiError, Code, breaks};
+use crate::issuer::{Foreign, Refusal};
 use crate::operation::Caller;
+use crate::schema::Format;
 use crate::secrets::sha256;
 use crate::token::TokenError;
+use crate::work::{Actor, Work};
 
 /// What API keys begin with.
 pub const KEY_PREFIX: &str = "ak_";
@@ -185,7 +189,11 @@ async fn by_token(app: &Arc<App>, token: &str, now: DateTime<Utc>) -> Result<Pri
     let claims = app
         .caches
         .claims(token, || keys.verify(token, &app.config.section.public_url, 0));
-    let claims = claims.map_err(|_| Code::Unauthorized)?;
+    let claims = match (claims, app.issuers.of(token)) {
+        (Ok(claims), _) => claims,
+        (Err(_), Some((issuer, _))) => return by_issuer(app, issuer, token, now).await,
+        (Err(_), None) => return Err(Code::Unauthorized.into()),
+    };
     if claims.exp <= now.timestamp() {
         return Err(ApiError::with(Code::TokenExpired, TokenError::Expired.to_string()));
     }
@@ -207,6 +215,97 @@ async fn by_token(app: &Arc<App>, token: &str, now: DateTime<Utc>) -> Result<Pri
         key_rate: account.key_rate,
         has_plan: account.has_plan,
     })
+}
+
+/// Who a token of another issuer is of (AU-12). It gives no more than the user's record does, and no more than its claims.
+async fn by_issuer(app: &Arc<App>, issuer: usize, token: &str, now: DateTime<Utc>) -> Result<Principal, ApiError> {
+    let foreign = match app.issuers.verify(issuer, token, now).await? {
+        Ok(foreign) => foreign,
+        Err(Refusal::Expired) => return Err(ApiError::with(Code::TokenExpired, Refusal::Expired.to_string())),
+        Err(refusal) => return Err(ApiError::with(Code::Unauthorized, refusal.to_string())),
+    };
+    // It has no sign-in here, but can be given up like one.
+    let hash = sha256(token.as_bytes());
+    let session_id = Uuid::from_slice(&hash[..16]).unwrap_or_default();
+    if app.caches.is_revoked(session_id) {
+        return Err(ApiError::with(Code::Unauthorized, "this sign-in has ended"));
+    }
+    let user_id = match app.issuers.user(issuer, &foreign.subject) {
+        Some(user_id) => user_id,
+        None => subject(app, token, &foreign, now).await?,
+    };
+    let account = account(app, user_id).await.inspect_err(|error| {
+        if error.code == Code::Unauthorized {
+            app.issuers.forget(issuer, &foreign.subject);
+        }
+    })?;
+    app.issuers.remember(issuer, &foreign.subject, user_id);
+    Ok(Principal {
+        user_id: account.user_id,
+        tenant: account.tenant,
+        role: account.role.min(foreign.role),
+        via: Via::Token {
+            session_id,
+            expires_at: DateTime::from_timestamp(foreign.expires_at, 0).unwrap_or(now),
+        },
+        key_rate: account.key_rate,
+        has_plan: account.has_plan,
+    })
+}
+
+/// The user of another issuer's subject; made on first sight where the configuration says so.
+async fn subject(app: &Arc<App>, token: &str, foreign: &Foreign, now: DateTime<Utc>) -> Result<Uuid, ApiError> {
+    let (_, issuer) = app.issuers.of(token).ok_or(Code::Unauthorized)?;
+    let tenant = db::DEFAULT_TENANT;
+    let mut connection = app.db.acquire().await?;
+    if let Some(known) = db::users::by_identity(&mut connection, tenant, &issuer.issuer, &foreign.subject).await? {
+        return Ok(known);
+    }
+    drop(connection);
+    if !issuer.provision {
+        return Err(ApiError::with(Code::Unauthorized, "nobody here is known by this token"));
+    }
+    let email = foreign
+        .email
+        .as_ref()
+        .filter(|email| Format::Email.holds(email) && email.len() <= 254);
+    let email = email.ok_or_else(|| ApiError::with(Code::Unauthorized, "the token names no e-mail address"))?;
+    let name = foreign.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(email);
+    let user = NewUser {
+        id: Uuid::now_v7(),
+        name: name.chars().take(200).collect(),
+        email: email.clone(),
+        password_hash: None,
+        role: foreign.role,
+        email_verified_at: foreign.email_verified.then_some(now),
+        now,
+    };
+    let mut work = Work::begin_as(app, tenant, Actor::system()).await?;
+    match db::users::insert(work.connection(), tenant, &user).await {
+        // Another account's: who may sign in there must not be decided elsewhere.
+        Err(error) if breaks(&error, "users_email") => {
+            drop(work);
+            let mut connection = app.db.acquire().await?;
+            let known = db::users::by_identity(&mut connection, tenant, &issuer.issuer, &foreign.subject).await?;
+            let taken = "an account of another kind has this e-mail address";
+            return known.ok_or_else(|| ApiError::with(Code::Unauthorized, taken));
+        }
+        other => other?,
+    }
+    if !db::users::add_identity(work.connection(), tenant, user.id, &issuer.issuer, &foreign.subject).await? {
+        // Two first requests at once: the other one made the account.
+        drop(work);
+        let mut connection = app.db.acquire().await?;
+        let known = db::users::by_identity(&mut connection, tenant, &issuer.issuer, &foreign.subject).await?;
+        return known.ok_or_else(|| Code::Unauthorized.into());
+    }
+    let payload = serde_json::json!({ "id": user.id, "name": user.name, "email": user.email });
+    work.emit("user.created", Some(user.id), payload).await?;
+    let metadata = serde_json::json!({ "role": user.role.name(), "issuer": issuer.issuer });
+    work.audit("user.created", "user", Some(user.id), metadata).await?;
+    work.invalidate("user", user.id, 0).await?;
+    work.commit().await?;
+    Ok(user.id)
 }
 
 async fn account(app: &Arc<App>, user_id: Uuid) -> Result<Account, ApiError> {

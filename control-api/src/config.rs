@@ -267,9 +267,11 @@ group! {
         audience: String = String::new(),
         /// Where its keys are.
         jwks_url: String = String::new(),
+        /// Whether that may be in a private network.
+        private_network: bool = false,
         /// Whether people unknown here get an account.
         provision: bool = false,
-        /// Claim that holds roles.
+        /// Claim that holds roles. Without one they are users, whatever their record says.
         role_claim: Option<String> = None,
         /// Values of it that mean roles here.
         roles: BTreeMap<String, String> = BTreeMap::new(),

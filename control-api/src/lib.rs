@@ -45,6 +45,7 @@ pub mod entitlement;
 pub mod error;
 pub mod idempotency;
 pub mod import;
+pub mod issuer;
 pub mod jobs;
 pub mod kek;
 pub mod key_exchange;

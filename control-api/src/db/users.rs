@@ -192,6 +192,43 @@ pub async fn insert(connection: &mut PgConnection, tenant: TenantId, user: &NewU
     Ok(())
 }
 
+/// The user that an issuer knows as `subject`.
+pub async fn by_identity(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    issuer: &str,
+    subject: &str,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar("select user_id from user_identities where tenant_id = $1 and issuer = $2 and subject = $3")
+        .bind(tenant.0)
+        .bind(issuer)
+        .bind(subject)
+        .fetch_optional(connection)
+        .await
+}
+
+/// Says who an issuer's `subject` is. False: somebody is already.
+pub async fn add_identity(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    user: Uuid,
+    issuer: &str,
+    subject: &str,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "insert into user_identities (id, tenant_id, user_id, issuer, subject) values ($1, $2, $3, $4, $5)
+         on conflict (tenant_id, issuer, subject) do nothing",
+    )
+    .bind(Uuid::now_v7())
+    .bind(tenant.0)
+    .bind(user)
+    .bind(issuer)
+    .bind(subject)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Fields to change; `None` leaves one as it is.
 #[derive(Clone, Debug, Default)]
 pub struct UserChange {

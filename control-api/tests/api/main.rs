@@ -8,6 +8,7 @@ mod billing;
 mod drm;
 mod encoding;
 mod harness;
+mod issuers;
 mod media;
 mod movies;
 mod playback;

@@ -219,7 +219,14 @@ pub async fn tokens(
 /// Ends sign-ins: their refresh tokens at once, their access tokens on every node.
 pub async fn end_sign_ins(work: &mut Work, user: Uuid, which: Which) -> Result<(), ApiError> {
     let now = work.now;
-    for session in sessions::revoke(work.connection(), user, which, now).await? {
+    let mut ended = sessions::revoke(work.connection(), user, which, now).await?;
+    // A sign-in elsewhere has no row here; its token is given up all the same.
+    if let Which::One(session) = which
+        && !ended.contains(&session)
+    {
+        ended.push(session);
+    }
+    for session in ended {
         work.invalidate("session", session, 0).await?;
     }
     Ok(())
