@@ -188,7 +188,7 @@ async fn by_token(app: &Arc<App>, token: &str, now: DateTime<Utc>) -> Result<Pri
     let keys = app.token_keys.load();
     let claims = app
         .caches
-        .claims(token, || keys.verify(token, &app.config.section.public_url, 0));
+        .claims(token, || keys.verify(token, &app.config.section.public_url, i64::MIN));
     let claims = match (claims, app.issuers.of(token)) {
         (Ok(claims), _) => claims,
         (Err(_), Some((issuer, _))) => return by_issuer(app, issuer, token, now).await,

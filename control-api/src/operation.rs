@@ -267,6 +267,9 @@ impl Endpoint {
 
     fn parameter(self, name: &'static str, place: Place, schema: Schema, required: bool) -> Endpoint {
         self.edit(|operation| {
+            if name == "X-Device-Id" && !operation.errors.contains(&Code::DeviceIdRequired) {
+                operation.errors.push(Code::DeviceIdRequired);
+            }
             operation.parameters.push(Parameter {
                 name,
                 place,
@@ -361,6 +364,21 @@ impl Operation {
     /// Whether it takes bytes as they come.
     pub fn is_stream(&self) -> bool {
         matches!(self.payload, Payload::Stream)
+    }
+
+    /// Whether `fields` may name this: a member of what is answered, or of each item of a list.
+    pub fn has_field(&self, name: &str) -> bool {
+        let body = self.replies.first().and_then(|(_, schema)| schema.as_ref());
+        let members = body.map_or(&[][..], Schema::fields);
+        let items = members
+            .iter()
+            .find(|field| field.name == "data")
+            .map(|field| &field.schema);
+        let members = match items {
+            Some(Schema::Array { items, .. }) => items.fields(),
+            _ => members,
+        };
+        members.iter().any(|field| field.name == name)
     }
 
     /// Whether a reply of this status is as the table says.

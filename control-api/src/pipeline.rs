@@ -376,7 +376,15 @@ fn read_query(operation: &Operation, query: &str) -> Result<Map<String, Value>, 
         }
         values.insert(parameter.name.to_owned(), value);
     }
-    Ok(values)
+    // Here, since a list without rows has nothing to hold them against.
+    let fields = values.get("fields").and_then(Value::as_str).unwrap_or("id");
+    match fields
+        .split(',')
+        .all(|name| operation.has_field(name.trim()) || name == "id")
+    {
+        true => Ok(values),
+        false => Err(Code::InvalidFields.into()),
+    }
 }
 
 fn typed(schema: &Schema, text: &str) -> Value {
