@@ -246,3 +246,40 @@ fn every_carrier_of_a_grant_is_answered_alike() {
     }
     assert_eq!(site.ask("HEAD", &site.path(bad, "master.m3u8"), &[], "").status, 403);
 }
+
+#[test]
+fn up_12_one_film_as_cmaf_and_as_mpeg_ts_under_aes_128() {
+    let Some(mut site) = Site::make("forms") else { return };
+    site.done(&format!("keys create vault {}", site.media_id));
+    site.start("info");
+    let grant = site.grant("");
+    let text = |file: &str| {
+        let reply = site.get(&site.path(&grant, file));
+        assert_eq!(reply.status, 200, "{file}: {}", reply.head);
+        reply.text()
+    };
+    let heights = |entry: &str| -> Vec<String> {
+        let resolutions = entry.split("RESOLUTION=").skip(1);
+        let mut heights: Vec<String> = resolutions
+            .map(|rest| rest.split([',', '\n']).next().unwrap().to_owned())
+            .collect();
+        heights.sort();
+        heights.dedup();
+        heights
+    };
+    // CMAF is what one gets without a wish, in both languages of manifests; MPEG-TS has the same renditions.
+    let (hls, ts) = (text("master.m3u8"), text("ts/master.m3u8"));
+    assert!(hls.contains("/cmaf-cbcs/"), "{hls}");
+    assert!(text("manifest.mpd").contains("cmaf-cbcs/"));
+    assert!(ts.contains("/ts-aes128/"), "{ts}");
+    assert!(heights(&hls).len() > 1, "{hls}");
+    assert_eq!(heights(&hls), heights(&ts));
+    let files = site.files(&grant, "aes128");
+    for playlist in files.iter().filter(|file| file.ends_with("index.m3u8")) {
+        assert!(text(playlist).contains("#EXT-X-KEY:METHOD=AES-128,URI="), "{playlist}");
+    }
+    let segment = files.iter().find(|file| file.ends_with("/1.ts")).unwrap();
+    let bytes = site.get(&site.path(&grant, segment)).body;
+    // Whole blocks of a cipher, and no packet of MPEG-TS to be seen.
+    assert!(bytes.len() % 16 == 0 && bytes.iter().step_by(188).any(|byte| *byte != 0x47));
+}

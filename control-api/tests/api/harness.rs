@@ -262,6 +262,15 @@ impl Api {
         Api::on(self.options.clone(), self.app.config.section.clone(), means()).await
     }
 
+    /// Another process on the same database, with other settings.
+    pub async fn beside_with(&self, settings: Settings) -> Api {
+        let section = Section {
+            settings,
+            ..self.app.config.section.clone()
+        };
+        Api::on(self.options.clone(), section, means()).await
+    }
+
     async fn on(options: PgConnectOptions, mut section: Section, means: Means) -> Api {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         // Those beside have it already.
@@ -711,6 +720,7 @@ impl Got {
                 .as_str()
                 .unwrap_or_else(|| panic!("{what}: an error without a code: {body}"));
             let code = control_api::error::Code::from_name(code).unwrap_or_else(|| panic!("{what}: unknown {code}"));
+            assert_eq!(code.status(), *status, "{what}: {code:?} has another status");
             let known = operation.errors.contains(&code) || control_api::error::Code::STANDARD.contains(&code);
             assert!(known, "{what}: {} does not document {code:?}", operation.id);
         }

@@ -496,6 +496,33 @@ async fn lists_are_sorted_filtered_and_paged() {
 }
 
 #[tokio::test]
+async fn im_1_images_are_at_https_addresses() {
+    let api = Api::start().await;
+    let moderator = api.moderator().await;
+    for (uri, status) in [
+        ("https://cdn.example/a.jpg", 201),
+        ("http://cdn.example/a.jpg", 422),
+        ("/a.jpg", 422),
+        ("javascript:alert(1)", 422),
+        ("data:image/png;base64,AAAA", 422),
+    ] {
+        let mut body = movie("Film");
+        body["images"] = json!({ "poster": uri });
+        let got = moderator.post("/admin/movies").json(body).send().await.is(status);
+        if status == 201 {
+            assert_eq!(got.json()["images"], json!({ "poster": uri }));
+        }
+    }
+    let mut body = movie("Film");
+    body["images"] = json!({ "portrait": "https://cdn.example/a.jpg" });
+    moderator
+        .post("/admin/movies")
+        .json(body)
+        .refused("VALIDATION_ERROR")
+        .await;
+}
+
+#[tokio::test]
 async fn what_is_sent_back_is_taken() {
     let api = Api::start().await;
     let moderator = api.moderator().await;

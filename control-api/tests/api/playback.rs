@@ -307,7 +307,11 @@ async fn pl_13_silence_ends_and_frees() {
     assert_eq!(api.value::<i64>("select count(*) from stream_sessions").await, 1);
     api.app.advance(TimeDelta::seconds(6));
     live::sweep(&api.app).await.unwrap();
-    assert_eq!(reason(&scene.beat(&body, 1).await), "410 timeout");
+    let late = scene.beat(&body, 1).await;
+    assert_eq!(
+        (reason(&late).as_str(), late.json()["code"].as_str()),
+        ("410 timeout", Some("SESSION_ENDED"))
+    );
     second.post(&scene.path()).expect(201).await;
     let again = scene.viewer.post(&scene.path());
     again.refused("CONCURRENCY_LIMIT_REACHED").await;
@@ -524,6 +528,31 @@ async fn pl_17_the_list_has_all_devices_of_the_account() {
     assert_eq!(ids, [&first["session_id"], &second["session_id"]]);
     assert_eq!(listed["data"][1]["profile_id"], kids["id"]);
     assert_eq!(listed["data"][0]["title"], "Film");
+}
+
+#[tokio::test]
+async fn pl_19_positions_outlive_their_sessions() {
+    let api = Api::start().await;
+    let scene = scene(&api, 2).await;
+    let last = "select (content_id, profile_id, position_seconds)::text from stream_session_log order by ended_at desc limit 1";
+    let default = format!(
+        "select id from profiles where is_default and user_id = '{}'",
+        scene.viewer.user_id
+    );
+    let profile: uuid::Uuid = api.value(&default).await;
+    let kept = |position: u32| format!("({},{profile},{position})", scene.movie);
+    // One that ends by itself has the position of its last beat, one that is ended may tell another.
+    let body = scene.start().await;
+    api.app.advance(TimeDelta::seconds(30));
+    scene.beat(&body, 40).await.is(200);
+    live::flush(&api.app).await.unwrap();
+    api.app.advance(TimeDelta::seconds(101));
+    live::sweep(&api.app).await.unwrap();
+    assert_eq!(api.value::<String>(last).await, kept(40));
+    let body = scene.start().await;
+    let path = format!("{}?position_seconds=55", session_path(&body));
+    scene.viewer.delete(&path).expect(204).await;
+    assert_eq!(api.value::<String>(last).await, kept(55));
 }
 
 #[tokio::test]

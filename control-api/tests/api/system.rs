@@ -100,6 +100,15 @@ async fn errors_are_told_one_way() {
 }
 
 #[tokio::test]
+async fn faults_of_ours_say_nothing_of_themselves() {
+    let api = Api::start().await;
+    api.sql("alter table plans rename to elsewhere").await;
+    let got = api.stranger().get("/plans").send().await.is(500);
+    assert_eq!(got.json()["code"], "INTERNAL_ERROR");
+    assert!(!String::from_utf8_lossy(&got.bytes).contains("plans"));
+}
+
+#[tokio::test]
 async fn plain_http_is_refused_behind_a_proxy() {
     let section = control_api::config::Section {
         require_https: true,
