@@ -54,3 +54,14 @@ test_film() {
   fi
   printf '%s\n' "$film"
 }
+
+# venv_with TARGET_DIR PACKAGE==VERSION: prints a virtual environment that has the package, made once.
+venv_with() {
+  local venv=$1/venv/$2
+  if [[ ! -e $venv/done ]]; then
+    say "Fetching with pip: $2" >&2
+    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "$2" >&2 && touch "$venv/done" ||
+      return
+  fi
+  printf '%s\n' "$venv"
+}

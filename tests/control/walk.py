@@ -48,49 +48,55 @@ def create():
     remember("movie", body["id"])
 
 
-def upload_half():
+def announce():
     film = (FOLDER / "film.mp4").read_bytes()
     target = {"content_type": "movie", "content_id": recall("movie")}
     announced = {"asset_type": "video_master", "filename": "film.mp4", "content_type": "video/mp4",
                  "size_bytes": len(film), "transport": "tus", "target": target}
     _, body = ask("POST", "/uploads", announced, expect=(201,))
-    path = urllib.parse.urlsplit(body["upload_url"]).path.removeprefix("/api/v1")
     remember("upload", body["id"])
-    remember("tus", path)
-    half = len(film) // 2
-    # All is promised, half is sent, and the connection breaks.
-    connection = http.client.HTTPConnection(HOST, timeout=30)
-    connection.putrequest("PATCH", "/api/v1" + path)
-    headers = {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream",
-               "Content-Length": str(len(film)), "Authorization": "Bearer " + recall("operator")}
-    for name, value in headers.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    connection.send(film[:half])
-    connection.close()
+    remember("tus", urllib.parse.urlsplit(body["upload_url"]).path)
+
+
+def tuspy(base, **options):
+    from tusclient.client import TusClient
+    client = TusClient(base, headers={"Authorization": "Bearer " + recall("operator")})
+    return client.uploader(str(FOLDER / "film.mp4"), url=base + recall("tus"), **options)
+
+
+def upload_half(cut_port):
+    """All is promised, and the wire breaks in the middle of it."""
+    from tusclient.exceptions import TusCommunicationError
+    size = (FOLDER / "film.mp4").stat().st_size
+    try:
+        tuspy(f"http://127.0.0.1:{cut_port}").upload()
+        sys.exit("the wire did not break")
+    except TusCommunicationError:
+        pass
     deadline = time.monotonic() + 10
     while True:
-        reply, _ = ask("HEAD", path, headers=TUS)
-        if int(reply.headers["Upload-Offset"]) == half:
+        reply, _ = ask("HEAD", recall("tus").removeprefix("/api/v1"), headers=TUS)
+        offset = int(reply.headers["Upload-Offset"])
+        if size // 3 < offset < size:
             break
         if time.monotonic() > deadline:
-            sys.exit(f"{reply.headers['Upload-Offset']} of {half} bytes were kept of a broken connection")
+            sys.exit(f"{offset} of {size} bytes were kept of a broken connection")
         time.sleep(0.05)
-    remember("half", str(half))
+    remember("half", str(offset))
 
 
 def upload_rest():
-    film, path = (FOLDER / "film.mp4").read_bytes(), recall("tus")
-    reply, _ = ask("HEAD", path, headers=TUS)
-    offset = int(reply.headers["Upload-Offset"])
-    if offset != int(recall("half")):
-        sys.exit(f"after a restart {offset} bytes are known")
+    film, path = (FOLDER / "film.mp4").read_bytes(), recall("tus").removeprefix("/api/v1")
+    uploader = tuspy(API, chunk_size=256 << 10)
+    if uploader.offset != int(recall("half")):
+        sys.exit(f"after a restart {uploader.offset} bytes are known")
     ask("POST", f"/uploads/{recall('upload')}/complete", expect=(409,))
     headers = {**TUS, "Content-Type": "application/offset+octet-stream"}
-    ask("PATCH", path, film[offset - 1:], {**headers, "Upload-Offset": str(offset - 1)}, expect=(409,))
-    reply, _ = ask("PATCH", path, film[offset:], {**headers, "Upload-Offset": str(offset)}, expect=(204,))
-    if int(reply.headers["Upload-Offset"]) != len(film):
-        sys.exit(f"{reply.headers['Upload-Offset']} bytes were acknowledged")
+    before = uploader.offset - 1
+    ask("PATCH", path, film[before:], {**headers, "Upload-Offset": str(before)}, expect=(409,))
+    uploader.upload()
+    if uploader.get_offset() != len(film):
+        sys.exit(f"{uploader.get_offset()} bytes were acknowledged")
 
 
 def complete():
@@ -104,11 +110,14 @@ def complete():
 
 
 def encoded():
-    path, seen = f"/uploads/{recall('upload')}", set()
-    deadline = time.monotonic() + 45
+    finished(recall("upload"))
+
+
+def finished(upload):
+    path = f"/uploads/{upload}"
+    deadline = time.monotonic() + 90
     while True:
         _, body = ask("GET", path)
-        seen.add((body["transcode_status"], body["progress_percent"]))
         if body["status"] in ("completed", "failed"):
             break
         if time.monotonic() > deadline:
@@ -124,19 +133,84 @@ def publish():
         sys.exit(f"published as {body}")
 
 
-def start():
+def second(url, began_at):
+    """What tus-js-client uploaded is what it was, and it went on where it had been given up."""
+    film = (FOLDER / "second.mp4").read_bytes()
+    if not int(began_at) >= len(film) // 2:
+        sys.exit(f"tus-js-client began at {began_at} of {len(film)} bytes again")
+    upload = url.rsplit("/", 1)[1]
+    path = f"/uploads/{upload}/complete"
+    _, body = ask("POST", path, {"sha256": hashlib.sha256(film).hexdigest()}, expect=(200, 202))
+    remember("second", body["asset_id"])
+    finished(upload)
+    ask("DELETE", f"/media/{body['asset_id']}", expect=(204,))
+
+
+def register():
     viewer = {"name": "Viewer", "email": "viewer@example.org", "password": "a long password"}
     _, body = ask("POST", "/auth/register", viewer, expect=(200, 201), who=None)
     remember("viewer", body["access_token"])
-    device = {"name": "Player", "device_type": "desktop", "platform": "linux",
-              "fingerprint": hashlib.sha256(b"player").hexdigest()}
-    _, body = ask("POST", "/devices", device, expect=(200, 201), who="viewer")
-    remember("device", body["id"])
-    _, body = ask("POST", f"/movies/{recall('movie')}/stream", headers={"X-Device-Id": body["id"]}, expect=(201,),
+    for name in ("device", "device-2", "device-3"):
+        device = {"name": name, "device_type": "desktop", "platform": "linux",
+                  "fingerprint": hashlib.sha256(name.encode()).hexdigest()}
+        _, body = ask("POST", "/devices", device, expect=(200, 201), who="viewer")
+        remember(name, body["id"])
+
+
+def subscribe():
+    begin("device", 403, "SUBSCRIPTION_REQUIRED")
+    plan = {"name": "Two", "price": 4.99, "currency": "EUR", "billing_cycle": "monthly", "max_profiles": 2,
+            "max_concurrent_streams": 2, "max_devices": 5, "max_quality": "FHD", "has_downloads": False, "tier": 1}
+    _, body = ask("POST", "/admin/plans", plan, expect=(201,))
+    _, body = ask("POST", "/subscriptions", {"plan_id": body["id"]}, expect=(201,), who="viewer")
+    if body["status"] != "active":
+        sys.exit(f"subscribed as {body}")
+
+
+def begin(device, status=201, code=None):
+    _, body = ask("POST", f"/movies/{recall('movie')}/stream", headers={"X-Device-Id": recall(device)}, expect=(status,),
                   who="viewer")
+    if code and body["code"] != code:
+        sys.exit(f"a start on {device} answers {body}, not {code}")
+    return body
+
+
+def start():
+    body = begin("device")
     remember("session", body["session_id"])
-    remember("hls", body["hls_url"])
+    for name in ("hls", "dash"):
+        remember(name, body[name + "_url"])
     beat()
+
+
+def protect():
+    end("session")
+    path = f"/admin/movies/{recall('movie')}"
+    _, body = ask("GET", path)
+    _, body = ask("PUT", path, {**body, "drm_required": True})
+    start()
+
+
+def licensed():
+    """What Chromium played, it had a licence of ours for."""
+    _, body = ask("GET", "/admin/audit-logs?action=drm.license_issued")
+    if not any(row["metadata"]["session_id"] == recall("session") for row in body["data"]):
+        sys.exit(f"no licence was given: {body}")
+
+
+def slots():
+    """Two streams are what the plan has."""
+    body = begin("device-2")
+    begin("device-3", 409, "CONCURRENCY_LIMIT_REACHED")
+    remember("session-2", body["session_id"])
+    end("session-2")
+    remember("session-3", begin("device-3")["session_id"])
+    end("session-3")
+    beat()
+
+
+def end(name):
+    ask("DELETE", f"/playback/sessions/{recall(name)}", expect=(204,), who="viewer")
 
 
 def beat():
@@ -146,14 +220,16 @@ def beat():
 def unpublish():
     ask("POST", f"/admin/movies/{recall('movie')}/unpublish")
     beat()
-    ask("POST", f"/movies/{recall('movie')}/stream", headers={"X-Device-Id": recall("device")}, expect=(404,), who="viewer")
+    begin("device-2", 404, "NOT_FOUND")
 
 
 def delete():
-    ask("DELETE", f"/playback/sessions/{recall('session')}", expect=(204,), who="viewer")
+    end("session")
     ask("DELETE", f"/media/{recall('asset')}", expect=(204,))
 
 
 STEPS = {"sign-in": sign_in, "create": create, "upload-half": upload_half, "upload-rest": upload_rest, "complete": complete,
-         "encoded": encoded, "publish": publish, "start": start, "unpublish": unpublish, "delete": delete}
+         "announce": announce, "encoded": encoded, "second": second, "publish": publish, "register": register,
+         "subscribe": subscribe, "start": start, "protect": protect, "beat": beat, "licensed": licensed, "slots": slots,
+         "unpublish": unpublish, "delete": delete}
 STEPS[sys.argv[3]](*sys.argv[4:])

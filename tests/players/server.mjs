@@ -23,8 +23,8 @@ export const TYPES = {
   '.svg': 'image/svg+xml',
 };
 
-/** Listens on a free port of the loopback address: {origin, close()}. */
-export async function serve() {
+/** Listens on a port of the loopback address, a free one unless it is named: {origin, close()}. */
+export async function serve(port = 0) {
   return listen((request, response) => {
     const {pathname, searchParams} = new URL(request.url, 'http://localhost');
     if (pathname === '/frame') {
@@ -39,13 +39,13 @@ export async function serve() {
     }
     response.writeHead(200, {'content-type': TYPES[extname(file)]});
     createReadStream(file).on('error', () => response.destroy()).pipe(response);
-  });
+  }, port);
 }
 
-/** Serves `handler` on a free loopback port. */
-export async function listen(handler) {
+/** Serves `handler` on a loopback port, a free one unless it is named. */
+export async function listen(handler, port = 0) {
   const server = createServer(handler);
-  await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
+  await new Promise((resolve, reject) => server.once('error', reject).listen(port, '127.0.0.1', resolve));
   return {
     origin: `http://127.0.0.1:${server.address().port}`,
     close: () => new Promise((resolve) => {

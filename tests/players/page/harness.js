@@ -14,7 +14,10 @@ window.harness = (() => {
   const fail = (text) => { if (failures.length < 50) failures.push(text); };
   const warn = (text) => { if (warnings.length < 50) warnings.push(text); };
 
-  /** `license` is the Clear Key licence server, for a protected title. */
+  /**
+   * `license` is the Clear Key licence server, for a protected title; or, for shaka-player, a licence service that takes a wish
+   * in JSON: {url, headers, wish}.
+   */
   async function open(name, library, url, license = null) {
     await script(library);
     const element = video();
@@ -150,7 +153,8 @@ window.harness = (() => {
           streaming: {bufferingGoal: 16, bufferBehind: 20},
           textDisplayFactory: (owner) => new Displayer(owner),
         });
-        if (license) player.configure({drm: {servers: {'org.w3.clearkey': license}}});
+        if (license) player.configure({drm: {servers: {'org.w3.clearkey': license.url ?? license}}});
+        if (license?.wish) askInJson(player.getNetworkingEngine(), license);
         try {
           await player.load(url);
         } catch (error) {
@@ -187,6 +191,22 @@ window.harness = (() => {
   }
 
   // ---- dash.js ----
+
+  /** Puts what the key module asks for into a wish, and takes what it gets out of the answer. */
+  function askInJson(engine, {headers, wish}) {
+    const {LICENSE} = shaka.net.NetworkingEngine.RequestType;
+    engine.registerRequestFilter((type, request) => {
+      if (type !== LICENSE) return;
+      const bytes = String.fromCharCode(...new Uint8Array(request.body));
+      Object.assign(request.headers, headers, {'Content-Type': 'application/json'});
+      request.body = new TextEncoder().encode(JSON.stringify({...wish, license_request_bytes: btoa(bytes)}));
+    });
+    engine.registerResponseFilter((type, response) => {
+      if (type !== LICENSE) return;
+      const {license_bytes} = JSON.parse(new TextDecoder().decode(response.data));
+      response.data = Uint8Array.from(atob(license_bytes), (char) => char.charCodeAt(0)).buffer;
+    });
+  }
 
   function dashJs(element, license) {
     const player = dashjs.MediaPlayer().create();
