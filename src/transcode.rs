@@ -75,11 +75,12 @@ pub fn run(arguments: TranscodeArguments) -> anyhow::Result<ExitCode> {
         let fingerprint = staging::fingerprint(&source)?;
         let key = staging::key(&[b"source", fingerprint.as_bytes(), title.as_bytes()]);
         std::fs::create_dir_all(&arguments.output).with_context(|| arguments.output.display().to_string())?;
-        let kept = Staging::open(&arguments.output, &key)?;
+        let name = title.replace(['/', ' '], "_");
+        let kept = Staging::open(&arguments.output, &key, &name)?;
         named.config.cache = kept.begin("source")?;
         let job = TranscodeJob {
             source,
-            name: title.replace(['/', ' '], "_"),
+            name,
             title,
             library: arguments.output.clone(),
             ladder: ladder.clone(),

@@ -236,13 +236,14 @@ impl Task {
         // What has no index is stored anew beside the job, and goes with it.
         let key = staging::key(&[b"source", self.job.id.as_bytes()]);
         std::fs::create_dir_all(folder).context("the library").map_err(fails)?;
-        let kept = Staging::open(folder, &key)?;
+        let name = self.job.id.to_string();
+        let kept = Staging::open(folder, &key, &name)?;
         named.config.cache = kept.begin("source")?;
         let job = TranscodeJob {
             source,
             title: self.job.title.clone(),
             library: folder.to_owned(),
-            name: self.job.id.to_string(),
+            name,
             ladder: self.ladder()?,
             preference: settings.preference,
             segment_duration_ms: settings.segment_duration_ms,

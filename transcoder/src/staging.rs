@@ -14,6 +14,10 @@ use crate::track_file::{TrackError, io, sync_folder};
 
 /// Where all jobs of a library are made. The dot hides it from the library.
 pub const FOLDER_NAME: &str = ".headwater-transcode";
+/// Beside a job's pieces: the name in the library under which it will be published.
+const TARGET_NAME: &str = "target";
+/// What the name of a folder ends in that nobody needs any more.
+const GONE_SUFFIX: &str = ".gone";
 /// Parts of a source that are looked at for its fingerprint, and how large they are.
 const PROBE_COUNT: u64 = 64;
 const PROBE_SIZE_BYTES: u64 = 64 << 10;
@@ -41,33 +45,25 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Opens or makes the folder of the job named `key` in `library`.
-    pub fn open(library: &Path, key: &str) -> Result<Staging, StagingError> {
+    /// Opens or makes the folder of the job named `key` in `library`, for what will be called `target` there.
+    pub fn open(library: &Path, key: &str, target: &str) -> Result<Staging, StagingError> {
         let folder = library.join(FOLDER_NAME).join(key);
-        let path = folder.join("lock");
-        loop {
+        let lock = loop {
             std::fs::create_dir_all(&folder).map_err(io(&folder))?;
-            let lock = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)
-                .map_err(io(&path))?;
-            match lock.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(StagingError::Busy(folder)),
-                Err(TryLockError::Error(error)) => return Err(io(&path)(error).into()),
+            match lock(&folder) {
+                Ok(Some(lock)) => break lock,
+                // Whoever had it before has just removed it.
+                Ok(None) => {}
+                Err(error) => return Err(error),
             }
-            // Whoever had it before may just have removed it: then this lock holds a file that nobody sees.
-            let locked = lock.metadata().map_err(io(&path))?.ino();
-            if std::fs::metadata(&path).is_ok_and(|seen| seen.ino() == locked) {
-                return Ok(Staging {
-                    folder,
-                    library: library.to_owned(),
-                    _lock: lock,
-                });
-            }
-        }
+        };
+        let path = folder.join(TARGET_NAME);
+        std::fs::write(&path, target).map_err(io(&path))?;
+        Ok(Staging {
+            folder,
+            library: library.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Where the piece `name` lies when it is finished.
@@ -112,10 +108,73 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What can not be removed is removed by the next job of the same name; the parent goes when it is empty.
-        let _ = std::fs::remove_dir_all(&self.folder);
+        // What can not be removed is removed by the next job; the parent goes when it is empty.
+        remove(&self.folder);
         let _ = std::fs::remove_dir(self.library.join(FOLDER_NAME));
     }
+}
+
+/// The lock of a job's folder; `None` where the folder went away meanwhile.
+fn lock(folder: &Path) -> Result<Option<File>, StagingError> {
+    let path = folder.join("lock");
+    let lock = match File::options().create(true).truncate(false).write(true).open(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(&path)(error).into()),
+    };
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StagingError::Busy(folder.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(io(&path)(error).into()),
+    }
+    // Whoever had it before may just have removed it: then this lock holds a file that nobody sees.
+    let locked = lock.metadata().map_err(io(&path))?.ino();
+    Ok(std::fs::metadata(&path)
+        .is_ok_and(|seen| seen.ino() == locked)
+        .then_some(lock))
+}
+
+/// Removes a job's folder. It gets another name first: whoever is killed on the way leaves what is known not to be needed.
+fn remove(folder: &Path) {
+    let mut gone = folder.as_os_str().to_owned();
+    gone.push(GONE_SUFFIX);
+    // One of this name is from a removal that was cut short.
+    let _ = std::fs::remove_dir_all(&gone);
+    if std::fs::rename(folder, &gone).is_ok() {
+        let _ = std::fs::remove_dir_all(&gone);
+    }
+}
+
+/// Removes what killed jobs left in `library` and no job will ask for: folders whose removal was cut short, and those of
+/// jobs whose result is published. What a job that is run again can still use stays.
+pub fn sweep(library: &Path) {
+    let parent = library.join(FOLDER_NAME);
+    // What can not be read or removed now is looked at by the next job.
+    let Ok(entries) = std::fs::read_dir(&parent) else {
+        return;
+    };
+    for folder in entries.flatten().map(|entry| entry.path()) {
+        if folder.to_string_lossy().ends_with(GONE_SUFFIX) {
+            let _ = std::fs::remove_dir_all(&folder);
+            continue;
+        }
+        let is_published = || {
+            let target = std::fs::read_to_string(folder.join(TARGET_NAME)).ok()?;
+            Some(is_name(&target) && library.join(target).exists())
+        };
+        if is_published() == Some(true)
+            && let Ok(Some(_lock)) = lock(&folder)
+            && is_published() == Some(true)
+        {
+            remove(&folder);
+        }
+    }
+    let _ = std::fs::remove_dir(&parent);
+}
+
+/// Whether `target` is the name of something that lies in the library itself.
+fn is_name(target: &str) -> bool {
+    !target.is_empty() && Path::new(target).file_name() == Some(target.as_ref())
 }
 
 /// What tells a source from another of the same name: size, time of change, and a hash of parts spread over all of it.
@@ -168,8 +227,11 @@ mod tests {
         let library = std::env::temp_dir().join(format!("headwater-staging-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&library);
         std::fs::create_dir(&library).unwrap();
-        let staging = Staging::open(&library, "job").unwrap();
-        assert!(matches!(Staging::open(&library, "job"), Err(StagingError::Busy(_))));
+        let staging = Staging::open(&library, "job", "film").unwrap();
+        assert!(matches!(
+            Staging::open(&library, "job", "film"),
+            Err(StagingError::Busy(_))
+        ));
         let partial = staging.begin("c1").unwrap();
         std::fs::write(partial.join("r0"), b"samples").unwrap();
         assert!(!staging.piece("c1").exists());
@@ -179,13 +241,13 @@ mod tests {
         let Staging { _lock, .. } = &staging;
         _lock.unlock().unwrap();
         std::mem::forget(staging);
-        let again = Staging::open(&library, "job").unwrap();
+        let again = Staging::open(&library, "job", "film").unwrap();
         assert!(again.piece("c1").join("r0").exists());
         std::fs::write(again.begin("film").unwrap().join("v1.mp4"), b"film").unwrap();
         let target = library.join("film");
         again.publish("film", &target).unwrap();
         assert!(target.join("v1.mp4").exists());
-        let taken = Staging::open(&library, "job").unwrap();
+        let taken = Staging::open(&library, "job", "film").unwrap();
         assert!(!taken.piece("c1").exists());
         taken.begin("film").unwrap();
         assert!(matches!(taken.publish("film", &target), Err(StagingError::Exists(_))));
@@ -194,6 +256,46 @@ mod tests {
             .map(|entry| entry.unwrap().file_name())
             .collect();
         assert_eq!(left, ["film"]);
+        std::fs::remove_dir_all(&library).unwrap();
+    }
+
+    #[test]
+    fn what_killed_jobs_left_goes_unless_it_is_of_use() {
+        let library = std::env::temp_dir().join(format!("headwater-sweep-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&library);
+        std::fs::create_dir_all(library.join("film")).unwrap();
+        let parent = library.join(FOLDER_NAME);
+        let killed = |key: &str, target: &str| {
+            let staging = Staging::open(&library, key, target).unwrap();
+            std::fs::create_dir(staging.piece("c00000")).unwrap();
+            staging._lock.unlock().unwrap();
+            std::mem::forget(staging);
+        };
+        killed("published", "film");
+        killed("unfinished", "other");
+        killed("outside", "../film");
+        killed("nameless", "");
+        std::fs::create_dir_all(parent.join("removed.gone/c00000")).unwrap();
+        let running = Staging::open(&library, "running", "film").unwrap();
+        sweep(&library);
+        let left = || {
+            let entries = std::fs::read_dir(&parent).into_iter().flatten().flatten();
+            let mut names: Vec<String> = entries
+                .map(|entry| entry.file_name().to_string_lossy().into())
+                .collect();
+            names.sort();
+            names
+        };
+        assert_eq!(left(), ["nameless", "outside", "running", "unfinished"]);
+        assert!(parent.join("unfinished/c00000").exists());
+        drop(running);
+        for key in ["unfinished", "outside", "nameless"] {
+            drop(Staging::open(&library, key, "other").unwrap());
+        }
+        killed("published", "film");
+        sweep(&library);
+        assert!(!parent.exists());
+        sweep(&library);
         std::fs::remove_dir_all(&library).unwrap();
     }
 

@@ -229,6 +229,7 @@ const RESULT_NAME: &str = "result";
 /// Runs a job to its end. Blocking.
 pub fn run_job(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Published, JobError> {
     let target = job.library.join(&job.name);
+    staging::sweep(&job.library);
     if target.exists() {
         return Err(StagingError::Exists(target).into());
     }
@@ -240,7 +241,7 @@ pub fn run_job(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Publishe
         format!("{} {}", job.ladder.gop_duration_ms, job.name).as_bytes(),
     ]);
     std::fs::create_dir_all(&job.library).map_err(crate::track_file::io(&job.library))?;
-    let staging = Staging::open(&job.library, &key)?;
+    let staging = Staging::open(&job.library, &key, &job.name)?;
     encode(job, &plan, &staging, context)?;
     let folder = staging.begin(RESULT_NAME)?;
     publish::assemble(job, &plan, &staging, &folder)?;
