@@ -181,8 +181,8 @@ impl JwkSet {
     /// Verifies a token of `issuer` at `now` (seconds since the Unix epoch). The algorithm is the key's, never the
     /// token's wish.
     pub fn verify(&self, token: &str, issuer: &TrustedIssuer, now: i64) -> Result<Foreign, Refusal> {
-        let (signed, signature, header, claims) = parts(token).ok_or(Refusal::Invalid)?;
-        let header: Header = serde_json::from_slice(&header).map_err(|_| Refusal::Invalid)?;
+        let parts = parts(token).ok_or(Refusal::Invalid)?;
+        let header: Header = serde_json::from_slice(&parts.header).map_err(|_| Refusal::Invalid)?;
         let is_kind = |kind: &str| {
             let kind = kind.to_ascii_lowercase();
             ["jwt", "at+jwt", "application/at+jwt"].contains(&kind.as_str())
@@ -197,10 +197,10 @@ impl JwkSet {
             return Err(Refusal::UnknownKey);
         }
         let key = named.find(|key| key.algorithm == header.alg).ok_or(Refusal::Invalid)?;
-        if !key.has_signed(signed.as_bytes(), &signature) {
+        if !key.has_signed(parts.signed.as_bytes(), &parts.signature) {
             return Err(Refusal::Invalid);
         }
-        let claims: Value = serde_json::from_slice(&claims).map_err(|_| Refusal::Invalid)?;
+        let claims: Value = serde_json::from_slice(&parts.claims).map_err(|_| Refusal::Invalid)?;
         let foreign = read_claims(&claims, issuer, now).ok_or(Refusal::Invalid)?;
         match foreign.expires_at > now {
             true => Ok(foreign),
@@ -209,15 +209,27 @@ impl JwkSet {
     }
 }
 
-/// What is signed, the signature, the header and the claims.
-fn parts(token: &str) -> Option<(&str, Vec<u8>, Vec<u8>, Vec<u8>)> {
+/// A token taken apart, unverified.
+struct Parts<'t> {
+    signed: &'t str,
+    signature: Vec<u8>,
+    header: Vec<u8>,
+    claims: Vec<u8>,
+}
+
+fn parts(token: &str) -> Option<Parts<'_>> {
     if token.len() > TOKEN_SIZE_BYTES_MAX {
         return None;
     }
     let (signed, signature) = token.rsplit_once('.')?;
     let (header, claims) = signed.split_once('.')?;
     let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
-    Some((signed, decode(signature)?, decode(header)?, decode(claims)?))
+    Some(Parts {
+        signed,
+        signature: decode(signature)?,
+        header: decode(header)?,
+        claims: decode(claims)?,
+    })
 }
 
 /// Who a token says it is of, unverified: which keys to verify it with.
@@ -226,8 +238,7 @@ pub fn named_issuer(token: &str) -> Option<String> {
     struct Named {
         iss: String,
     }
-    let (_, _, _, claims) = parts(token)?;
-    Some(serde_json::from_slice::<Named>(&claims).ok()?.iss)
+    Some(serde_json::from_slice::<Named>(&parts(token)?.claims).ok()?.iss)
 }
 
 fn read_claims(claims: &Value, issuer: &TrustedIssuer, now: i64) -> Option<Foreign> {
