@@ -9,19 +9,24 @@ use packager::grant::GrantKeys;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::batch::Batches;
 use crate::billing::payment::{Manual, PaymentProvider};
 use crate::cache::{CacheEvent, Caches};
 use crate::config::{Config, Settings};
 use crate::db;
+use crate::db::licences::{NewLicence, Playing, Sought};
+use crate::db::streams::{Facts, Question, Start, Started};
 use crate::error::ApiError;
 use crate::issuer::keys::Issuers;
 use crate::key_log::KeyLog;
+use crate::lanes::Lanes;
 use crate::license::Desk;
 use crate::live::LiveSessions;
 use crate::login_guard::LoginGuard;
 use crate::metrics::Metrics;
 use crate::operation::Endpoint;
 use crate::password::Passwords;
+use crate::pulse::Pulse;
 use crate::rate_limit::RateLimiter;
 use crate::secrets::SecretBox;
 use crate::source::{HeadProbe, Probe};
@@ -68,6 +73,12 @@ pub struct App {
     pub key_log: KeyLog,
     /// Sessions that beat here.
     pub live: LiveSessions,
+    /// Accounts whose starts wait for one another here.
+    pub lanes: Lanes,
+    /// What is asked of the database together.
+    pub together: Together,
+    /// Whether the database answers.
+    pub pulse: Arc<Pulse>,
     /// Who writes bytes of uploads here.
     pub writers: Writers,
     /// Looks into films.
@@ -92,6 +103,19 @@ impl std::fmt::Debug for App {
     }
 }
 
+/// What requests ask of the database in batches.
+#[derive(Debug, Default)]
+pub struct Together {
+    /// What starts and licences need to know.
+    pub facts: Arc<Batches<Question, Facts>>,
+    /// Starts.
+    pub starts: Arc<Batches<Start, Started>>,
+    /// Sessions that licences are for.
+    pub playing: Arc<Batches<Sought, Vec<Playing>>>,
+    /// Licences that are given.
+    pub licences: Arc<Batches<NewLicence, bool>>,
+}
+
 /// What the API has besides its database.
 #[derive(Default)]
 pub struct Means {
@@ -103,6 +127,8 @@ pub struct Means {
     pub payments: Vec<Arc<dyn PaymentProvider>>,
     /// Who makes licences; without one there are none.
     pub desk: Option<Desk>,
+    /// What the pool of the database knows of whether it answers.
+    pub pulse: Arc<Pulse>,
 }
 
 impl App {
@@ -136,6 +162,9 @@ impl App {
             logins: LoginGuard::default(),
             key_log: KeyLog::default(),
             live: LiveSessions::default(),
+            lanes: Lanes::default(),
+            together: Together::default(),
+            pulse: means.pulse,
             writers: Writers::default(),
             probe: OnceLock::new(),
             metrics: Metrics::new().map_err(ApiError::internal)?,

@@ -168,7 +168,10 @@ pub async fn authenticate(
 
 async fn by_key(app: &Arc<App>, key: &str, now: DateTime<Utc>) -> Result<Principal, ApiError> {
     let hash = sha256(key.as_bytes());
-    let record = app.caches.api_key(hash, || db::keys::find(&app.db, hash)).await?;
+    let record = app
+        .caches
+        .api_key(hash, || app.pulse.asked(db::keys::find(&app.db, hash)))
+        .await?;
     let record = record.ok_or(Code::Unauthorized)?;
     if record.expires_at.is_some_and(|end| end <= now) {
         return Err(Code::Unauthorized.into());
@@ -311,7 +314,7 @@ async fn subject(app: &Arc<App>, token: &str, foreign: &Foreign, now: DateTime<U
 async fn account(app: &Arc<App>, user_id: Uuid) -> Result<Account, ApiError> {
     let account = app
         .caches
-        .account(user_id, || db::users::account(&app.db, user_id))
+        .account(user_id, || app.pulse.asked(db::users::account(&app.db, user_id)))
         .await?;
     let account = account.ok_or(Code::Unauthorized)?;
     check_status(&account.status)?;

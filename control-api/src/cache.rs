@@ -1,6 +1,7 @@
 //! Caches: what every request reads, kept in memory. Each says which event empties it.
 
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,21 @@ use uuid::Uuid;
 
 use crate::auth::{Account, KeyRecord};
 use crate::call::TenantId;
-use crate::error::ApiError;
+use crate::db::titles::Coverage;
+use crate::error::{ApiError, Code};
+use crate::pages::Pages;
 use crate::secrets::sha256;
 use crate::token::{Claims, TokenError};
 
 /// How old entries may be while other nodes can not be heard.
 const SAFE_AGE: Duration = Duration::from_secs(2);
+
+/// How old an account's record may be.
+const ACCOUNT_AGE: Duration = Duration::from_secs(300);
+/// How old an API key's record may be.
+const KEY_AGE: Duration = Duration::from_secs(60);
+/// How long records are kept: while the database is away, those that are too old count still.
+const KEPT_S: u64 = 1_200;
 
 /// Something read, and when.
 #[derive(Clone, Debug)]
@@ -58,11 +68,14 @@ impl CacheEvent {
 pub struct Caches {
     accounts: Cache<Uuid, Read<Option<Account>>>,
     keys: Cache<[u8; 32], Read<Option<KeyRecord>>>,
+    coverages: Cache<(Uuid, Option<Uuid>), Read<Option<Coverage>>>,
     claims: Cache<[u8; 32], Claims>,
     revoked: DashMap<Uuid, DateTime<Utc>>,
     hosts: Cache<String, TenantId>,
     /// Whether other nodes can not be heard.
     deaf: AtomicBool,
+    /// Pages of the catalogue.
+    pub pages: Pages,
     /// Raised by every event; what was read before it must not be kept after it.
     epoch: AtomicU64,
 }
@@ -70,23 +83,26 @@ pub struct Caches {
 impl Default for Caches {
     fn default() -> Caches {
         Caches {
-            accounts: cache_of(100_000, 300),
-            keys: cache_of(20_000, 60),
+            accounts: cache_of(100_000, KEPT_S),
+            keys: cache_of(20_000, KEPT_S),
+            coverages: cache_of(100_000, KEPT_S),
             claims: cache_of(100_000, 600),
             revoked: DashMap::new(),
             hosts: cache_of(10_000, 60),
             deaf: AtomicBool::new(false),
+            pages: Pages::default(),
             epoch: AtomicU64::new(0),
         }
     }
 }
 
-fn cache_of<K: std::hash::Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(
+fn cache_of<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(
     count: u64,
     seconds: u64,
 ) -> Cache<K, V> {
     Cache::builder()
         .max_capacity(count)
+        .support_invalidation_closures()
         .time_to_live(Duration::from_secs(seconds))
         .build()
 }
@@ -97,20 +113,7 @@ impl Caches {
     where
         F: Future<Output = Result<Option<Account>, sqlx::Error>>,
     {
-        if let Some(found) = self
-            .accounts
-            .get(&user_id)
-            .filter(|found| self.is_fresh(found.at, found.value.is_some()))
-        {
-            return Ok(found.value);
-        }
-        let (epoch, at) = (self.epoch.load(Ordering::Acquire), Instant::now());
-        let value = read().await?;
-        if self.epoch.load(Ordering::Acquire) == epoch {
-            let value = value.clone();
-            self.accounts.insert(user_id, Read { value, at });
-        }
-        Ok(value)
+        self.kept(&self.accounts, &user_id, ACCOUNT_AGE, read).await
     }
 
     /// An API key's record, by the hash of the key. Emptied by `api_key`.
@@ -118,27 +121,62 @@ impl Caches {
     where
         F: Future<Output = Result<Option<KeyRecord>, sqlx::Error>>,
     {
-        if let Some(found) = self
-            .keys
-            .get(&hash)
-            .filter(|found| self.is_fresh(found.at, found.value.is_some()))
+        self.kept(&self.keys, &hash, KEY_AGE, read).await
+    }
+
+    /// What a viewer is covered for, with this profile. Emptied by `user`, `subscription`, `plan` and `profile`.
+    pub async fn coverage<F>(
+        &self,
+        user_id: Uuid,
+        profile: Option<Uuid>,
+        read: impl FnOnce() -> F,
+    ) -> Result<Option<Coverage>, ApiError>
+    where
+        F: Future<Output = Result<Option<Coverage>, sqlx::Error>>,
+    {
+        self.kept(&self.coverages, &(user_id, profile), ACCOUNT_AGE, read).await
+    }
+
+    /// What is kept under `key`, or else what is read. If that fails because the database is away, what is kept counts
+    /// however old it is: nobody could change it meanwhile.
+    async fn kept<K, T, F>(
+        &self,
+        cache: &Cache<K, Read<Option<T>>>,
+        key: &K,
+        age_max: Duration,
+        read: impl FnOnce() -> F,
+    ) -> Result<Option<T>, ApiError>
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        T: Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Option<T>, sqlx::Error>>,
+    {
+        let found = cache.get(key);
+        if let Some(found) = &found
+            && self.is_fresh(found.at, found.value.is_some(), age_max)
         {
-            return Ok(found.value);
+            return Ok(found.value.clone());
         }
         let (epoch, at) = (self.epoch.load(Ordering::Acquire), Instant::now());
-        let value = read().await?;
+        let value = match (read().await.map_err(ApiError::from), found) {
+            (Ok(value), _) => value,
+            (Err(error), Some(found)) if error.code == Code::ServiceUnavailable && found.value.is_some() => {
+                return Ok(found.value);
+            }
+            (Err(error), _) => return Err(error),
+        };
         if self.epoch.load(Ordering::Acquire) == epoch {
             let value = value.clone();
-            self.keys.insert(hash, Read { value, at });
+            cache.insert(key.clone(), Read { value, at });
         }
         Ok(value)
     }
 
     /// What is not there is looked for again soon; what is, once other nodes can not be heard.
-    fn is_fresh(&self, at: Instant, is_there: bool) -> bool {
+    fn is_fresh(&self, at: Instant, is_there: bool, age_max: Duration) -> bool {
         let age = at.elapsed();
         let deaf = self.deaf.load(Ordering::Relaxed);
-        (!deaf || age < SAFE_AGE) && (is_there || age < Duration::from_secs(10))
+        age < age_max && (!deaf || age < SAFE_AGE) && (is_there || age < Duration::from_secs(10))
     }
 
     /// What a token says, once its signature was verified. Time is the caller's to check.
@@ -187,7 +225,16 @@ impl Caches {
     /// Drops what `event` says is old.
     pub fn apply(&self, event: &CacheEvent, now: DateTime<Utc>) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.pages.apply(event);
         let id = Uuid::try_parse(&event.reference).ok();
+        match (event.kind.as_str(), id) {
+            ("user" | "subscription", Some(id)) => {
+                // Fails only where a cache was made without support for it.
+                let _ = self.coverages.invalidate_entries_if(move |(user, _), _| *user == id);
+            }
+            ("user" | "subscription" | "plan" | "profile" | "tenant", _) => self.coverages.invalidate_all(),
+            _ => {}
+        }
         match (event.kind.as_str(), id) {
             ("user" | "subscription", Some(id)) => self.accounts.invalidate(&id),
             ("plan" | "user" | "subscription", _) => self.accounts.invalidate_all(),
@@ -208,6 +255,8 @@ impl Caches {
         self.accounts.invalidate_all();
         self.keys.invalidate_all();
         self.hosts.invalidate_all();
+        self.coverages.invalidate_all();
+        self.pages.clear();
     }
 
     /// Whether other nodes can not be heard.

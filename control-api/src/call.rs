@@ -133,7 +133,11 @@ impl Call {
 
     /// The body as a type. What the schema let through and the type refuses is still the caller's fault.
     pub fn body<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        serde_json::from_value(self.json()).map_err(|error| ApiError::invalid("", error.to_string()))
+        let read = match &self.content {
+            Content::Json(value) => T::deserialize(value),
+            _ => T::deserialize(&Value::Object(Map::new())),
+        };
+        read.map_err(|error| ApiError::invalid("", error.to_string()))
     }
 
     /// The body as it comes, the first time that it is asked for.

@@ -22,14 +22,18 @@ pub mod uploads;
 pub mod users;
 pub mod webhooks;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use crate::call::{Call, TenantId};
 use crate::error::{ApiError, Code};
 use crate::page::PageRequest;
+use crate::pulse::Pulse;
 
 /// The tenant that there always is; the platform's own.
 pub const DEFAULT_TENANT: TenantId = TenantId(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
@@ -40,13 +44,38 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// Least version of Postgres.
 pub const VERSION_MIN: i32 = 140_000;
 
+/// A connection that was idle for so long is asked whether it is one before it is used.
+const IDLE_TRUSTED: Duration = Duration::from_secs(1);
+
 /// Connects, a few connections at most.
 pub async fn connect(options: PgConnectOptions, count_max: u32) -> Result<PgPool, sqlx::Error> {
+    connect_felt(options, count_max, &Arc::default()).await
+}
+
+/// Connects, a few connections at most. Those from before the database was away are not used again.
+pub async fn connect_felt(
+    options: PgConnectOptions,
+    count_max: u32,
+    pulse: &Arc<Pulse>,
+) -> Result<PgPool, sqlx::Error> {
     let options = options.application_name("headwater").options([("timezone", "UTC")]);
+    let (acquiring, releasing) = (Arc::clone(pulse), Arc::clone(pulse));
     PgPoolOptions::new()
         .max_connections(count_max)
         // Waiting longer would only pile up requests: 503 says come again.
-        .acquire_timeout(std::time::Duration::from_millis(900))
+        .acquire_timeout(Duration::from_millis(900))
+        // Asking each time would be a trip to the database for each that is needed.
+        .test_before_acquire(false)
+        .before_acquire(move |connection, meta| {
+            let trusted = acquiring.trusts(meta.age);
+            let used = meta.idle_for < IDLE_TRUSTED;
+            Box::pin(async move { Ok(trusted && (used || connection.ping().await.is_ok())) })
+        })
+        // One on which somebody waited in vain is not waited for again, but closed.
+        .after_release(move |_, meta| {
+            let trusted = releasing.trusts(meta.age);
+            Box::pin(async move { Ok(trusted) })
+        })
         .connect_with(options)
         .await
 }

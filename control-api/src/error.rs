@@ -296,17 +296,24 @@ impl From<Code> for ApiError {
 impl From<sqlx::Error> for ApiError {
     /// Whether the database is away (come again) or was asked wrongly (a fault of ours).
     fn from(error: sqlx::Error) -> ApiError {
+        ApiError::of_database(&error)
+    }
+}
+
+impl ApiError {
+    /// What an error of the database is to the caller.
+    pub fn of_database(error: &sqlx::Error) -> ApiError {
         use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
-        match &error {
-            Io(_) | PoolTimedOut | PoolClosed | Protocol(_) | Tls(_) | WorkerCrashed => ApiError::unavailable(&error),
+        match error {
+            Io(_) | PoolTimedOut | PoolClosed | Protocol(_) | Tls(_) | WorkerCrashed => ApiError::unavailable(error),
             // Classes of SQLSTATE: 08 connection, 53 resources, 57P shut down, 40 rolled back by the server.
             Database(database) => match database.code().as_deref() {
                 Some(state) if ["08", "53", "57", "40"].iter().any(|class| state.starts_with(class)) => {
-                    ApiError::unavailable(&error)
+                    ApiError::unavailable(error)
                 }
-                _ => ApiError::internal(&error),
+                _ => ApiError::internal(error),
             },
-            _ => ApiError::internal(&error),
+            _ => ApiError::internal(error),
         }
     }
 }

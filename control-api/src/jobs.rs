@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use sqlx::postgres::PgListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::app::App;
 use crate::cache::CacheEvent;
+use crate::pulse::Away;
 use crate::{db, import, key_log, live, routes, webhook};
 
 /// How often the node makes itself heard to itself.
@@ -15,51 +17,62 @@ const SELF_NOTICE: Duration = Duration::from_secs(1);
 /// Without a notice for so long, other nodes can not be heard.
 const DEAF_AFTER: Duration = Duration::from_secs(2);
 
+/// After the database was away, beats of all nodes have been written after so long.
+const SETTLED: Duration = Duration::from_secs(10);
+
 /// Runs all of it until `stop` turns true. Writes what waits before it returns.
 pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
-    let listening = tokio::spawn(listen(Arc::clone(&app), stop.clone()));
-    let noticed = tokio::spawn(every(SELF_NOTICE, stop.clone(), {
-        let app = Arc::clone(&app);
-        move || {
-            let app = Arc::clone(&app);
-            async move {
-                // Not told: the listener finds out by itself that it hears nothing.
-                let _ = db::system::notify_self(&app.db, "self").await;
-            }
-        }
-    }));
-    let flushed = tokio::spawn(every(Duration::from_secs(5), stop.clone(), {
-        let app = Arc::clone(&app);
-        move || flush(Arc::clone(&app))
-    }));
-    let cleaned = tokio::spawn(every(Duration::from_secs(60), stop.clone(), {
-        let app = Arc::clone(&app);
-        move || clean(Arc::clone(&app))
-    }));
     // The file of ended sessions, as it was written last.
     let revoked = Arc::new(tokio::sync::Mutex::new(None));
-    let live = tokio::spawn(every(Duration::from_millis(250), stop.clone(), {
-        let (app, revoked) = (Arc::clone(&app), Arc::clone(&revoked));
-        move || tell_ended(Arc::clone(&app), Arc::clone(&revoked))
-    }));
-    let told_of = tokio::spawn(every(Duration::from_millis(500), stop.clone(), {
-        let app = Arc::clone(&app);
-        move || tell_events(Arc::clone(&app))
-    }));
-    let clock = tokio::spawn(every(Duration::from_secs(1), stop.clone(), {
-        let app = Arc::clone(&app);
-        move || tick(Arc::clone(&app), Arc::clone(&revoked))
-    }));
-    let swept = tokio::spawn(every(Duration::from_secs(10), stop, {
-        let app = Arc::clone(&app);
-        move || sweep(Arc::clone(&app))
-    }));
-    for task in [listening, noticed, flushed, cleaned, live, told_of, clock, swept] {
+    let ticked = Arc::clone(&revoked);
+    let tasks = [
+        tokio::spawn(listen(Arc::clone(&app), stop.clone())),
+        timed(&app, SELF_NOTICE, &stop, |app| async move {
+            // Not told: the listener finds out by itself that it hears nothing.
+            let _ = db::system::notify_self(&app.db, "self").await;
+        }),
+        timed(&app, Duration::from_secs(5), &stop, flush),
+        timed(&app, Duration::from_secs(60), &stop, clean),
+        timed(&app, Duration::from_millis(250), &stop, move |app| {
+            tell_ended(app, Arc::clone(&revoked))
+        }),
+        timed(&app, Duration::from_millis(500), &stop, tell_events),
+        timed(&app, Duration::from_secs(1), &stop, move |app| {
+            tick(app, Arc::clone(&ticked))
+        }),
+        timed(&app, Duration::from_secs(10), &stop, |app| async move {
+            // Other nodes may have beats that the database could not take.
+            if app.pulse.steady_for() >= SETTLED {
+                sweep(app).await;
+            }
+        }),
+    ];
+    for task in tasks {
         if let Err(error) = task.await {
             tracing::error!(%error, "a background job ended");
         }
     }
     flush(app).await;
+}
+
+/// Does `work` every `period`, as long as the database answers.
+fn timed<F, R>(app: &Arc<App>, period: Duration, stop: &watch::Receiver<bool>, work: F) -> JoinHandle<()>
+where
+    F: Fn(Arc<App>) -> R + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let app = Arc::clone(app);
+    tokio::spawn(every(period, stop.clone(), move || {
+        let (app, done) = (Arc::clone(&app), work(Arc::clone(&app)));
+        async move {
+            let done = async {
+                done.await;
+                Ok::<(), Away>(())
+            };
+            // It is begun again at the next tick.
+            let _ = app.pulse.unless_away(done).await;
+        }
+    }))
 }
 
 /// Calls `work` every `period` until `stop` turns true.
@@ -80,7 +93,7 @@ where
 
 /// Writes what waits in memory.
 pub async fn flush(app: Arc<App>) {
-    if let Err(error) = key_log::flush(&app).await {
+    if let Err(error) = app.pulse.unless_away(key_log::flush(&app)).await {
         tracing::warn!(%error, "requests of API keys were not logged");
     }
     if let Err(error) = live::flush(&app).await {
@@ -157,11 +170,12 @@ async fn listen(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let mut last_seq = 0;
     loop {
         let heard = tokio::select! {
-            heard = hear(&app, &mut last_seq) => heard,
+            heard = app.pulse.unless_away(hear(&app, &mut last_seq)) => heard,
             _ = told(&mut stop) => return,
         };
+        let was_deaf = app.caches.is_deaf();
         app.caches.set_deaf(true);
-        if let Err(error) = heard {
+        if let (Err(error), false) = (heard, was_deaf) {
             tracing::warn!(%error, "changes of other nodes are not heard; caches are kept short");
         }
         tokio::time::sleep(Duration::from_millis(500)).await;

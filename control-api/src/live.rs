@@ -12,6 +12,8 @@ use crate::cache::CacheEvent;
 use crate::db::{self, streams};
 use crate::slots::{Beat, Beaten, GRACE_S, LiveSession};
 
+/// Beats in one statement.
+const BEAT_COUNT_MAX: usize = 10_000;
 /// Sessions in one message to the other nodes.
 const NOTICE_COUNT_MAX: usize = 200;
 
@@ -70,10 +72,7 @@ impl LiveSessions {
         if ids.is_empty() {
             return;
         }
-        self.ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(ids);
+        self.keep_ended(ids.to_vec());
         self.feed_is_old.store(true, Ordering::Release);
     }
 
@@ -95,6 +94,11 @@ impl LiveSessions {
         self.sessions.len()
     }
 
+    fn keep_ended(&self, ids: Vec<Uuid>) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.extend(ids);
+    }
+
     fn take_ended(&self) -> Vec<Uuid> {
         std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -107,25 +111,40 @@ impl LiveSessions {
     }
 }
 
+/// Beats on their way to the database. Those that did not get there wait again.
+struct Unwritten<'a> {
+    live: &'a LiveSessions,
+    beats: &'a [Beat],
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        for beat in self.beats {
+            if let Some(mut session) = self.live.sessions.get_mut(&beat.id) {
+                session.unwritten = true;
+            }
+        }
+    }
+}
+
 /// Writes beats. Sessions that are gone in the database are forgotten here; if it is away, the beats wait.
 pub async fn flush(app: &App) -> Result<(), sqlx::Error> {
+    app.pulse.unless_away(flush_all(app)).await
+}
+
+/// Writes beats, whatever is known of the database.
+pub async fn flush_all(app: &App) -> Result<(), sqlx::Error> {
     let beats = app.live.take_unwritten();
-    for beats in beats.chunks(10_000) {
-        match streams::write_beats(&app.db, beats).await {
-            Ok(alive) => {
-                let alive: std::collections::HashSet<Uuid> = alive.into_iter().collect();
-                for beat in beats.iter().filter(|beat| !alive.contains(&beat.id)) {
-                    app.live.sessions.remove(&beat.id);
-                }
-            }
-            Err(error) => {
-                for beat in beats {
-                    if let Some(mut session) = app.live.sessions.get_mut(&beat.id) {
-                        session.unwritten = true;
-                    }
-                }
-                return Err(error);
-            }
+    let mut unwritten = Unwritten {
+        live: &app.live,
+        beats: &beats,
+    };
+    for beats in beats.chunks(BEAT_COUNT_MAX) {
+        let alive = streams::write_beats(&app.db, beats).await?;
+        unwritten.beats = unwritten.beats.get(beats.len()..).unwrap_or_default();
+        let alive: std::collections::HashSet<Uuid> = alive.into_iter().collect();
+        for beat in beats.iter().filter(|beat| !alive.contains(&beat.id)) {
+            app.live.sessions.remove(&beat.id);
         }
     }
     Ok(())
@@ -139,12 +158,20 @@ pub async fn sweep(app: &App) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Tells the other nodes which sessions ended here.
+/// Tells the other nodes which sessions ended here; those that could not be told wait.
 pub async fn tell(app: &App) -> Result<(), sqlx::Error> {
     let ended = app.live.take_ended();
     if ended.is_empty() {
         return Ok(());
     }
+    let told = app.pulse.unless_away(tell_all(app, &ended)).await;
+    if told.is_err() {
+        app.live.keep_ended(ended);
+    }
+    told
+}
+
+async fn tell_all(app: &App, ended: &[Uuid]) -> Result<(), sqlx::Error> {
     let mut connection = app.db.acquire().await?;
     for ids in ended.chunks(NOTICE_COUNT_MAX) {
         let event = CacheEvent {

@@ -30,11 +30,14 @@ use crate::reply::{ByteStream, Reply, ReplyContent, if_none_match};
 use crate::schema::Schema;
 use crate::secrets::sha256;
 
+/// Headers that most replies have besides their own.
+const HEADER_COUNT: usize = 10;
 /// Largest JSON or form body.
 pub const BODY_SIZE_BYTES_MAX: usize = 1 << 20;
 /// Deepest that JSON may nest is serde_json's own limit, 128. This is the longest that a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -74,11 +77,11 @@ pub fn is_preflight(request: &Request) -> bool {
 }
 
 /// Answers what no operation is for: 404, or 405 with the methods that there are.
-pub async fn refuse(app: Arc<App>, request: Request, allowed: Vec<Method>) -> Response {
+pub async fn refuse(app: Arc<App>, request: Request, allowed: &[Method]) -> Response {
     let mut journey = Journey::begin(&app, &request);
     let origin = allowed_origin(&app, request.headers());
     if request.method() == Method::OPTIONS && !allowed.is_empty() {
-        let mut response = preflight(&allowed, origin);
+        let mut response = preflight(allowed, origin);
         journey.mark(response.headers_mut());
         return response;
     }
@@ -94,7 +97,7 @@ pub async fn refuse(app: Arc<App>, request: Request, allowed: Vec<Method>) -> Re
     let mut response = journey.end(&app, "none", None, answer, None);
     cors(response.headers_mut(), origin);
     if !allowed.is_empty()
-        && let Ok(value) = HeaderValue::from_str(&names(&allowed))
+        && let Ok(value) = HeaderValue::from_str(&names(allowed))
     {
         response.headers_mut().insert(ALLOW, value);
     }
@@ -163,7 +166,11 @@ async fn walk(app: &Arc<App>, endpoint: &Endpoint, request: Request, journey: &m
     journey.check_transport(app, operation.bare)?;
     let identified = match operation.caller {
         Caller::Signed => Ok(None),
-        _ => auth::authenticate(app, &parts.headers, journey.now).await,
+        _ => {
+            app.pulse
+                .unless_away(auth::authenticate(app, &parts.headers, journey.now))
+                .await
+        }
     };
     journey.principal = match identified {
         Ok(principal) => principal,
@@ -181,7 +188,7 @@ async fn walk(app: &Arc<App>, endpoint: &Endpoint, request: Request, journey: &m
     auth::authorise(journey.principal.as_ref(), operation.caller, writes, public_catalogue)?;
     let tenant = match &journey.principal {
         Some(principal) => principal.tenant,
-        None => tenant_of(app, &parts.headers, operation).await?,
+        None => app.pulse.unless_away(tenant_of(app, &parts.headers, operation)).await?,
     };
     let path = RawPathParams::from_request_parts(&mut parts, &())
         .await
@@ -203,7 +210,7 @@ async fn walk(app: &Arc<App>, endpoint: &Endpoint, request: Request, journey: &m
         return Err(Code::PreconditionRequired.into());
     }
     let (content, body_sha256) = read_body(operation, &parts.headers, body).await?;
-    let mut call = Call {
+    let call = Call {
         operation: Arc::clone(operation),
         request_id: journey.request_id,
         now: journey.now,
@@ -217,16 +224,22 @@ async fn walk(app: &Arc<App>, endpoint: &Endpoint, request: Request, journey: &m
         content,
         idempotency: None,
     };
+    // Nothing waits for a database that does not answer; what is answered from memory does not wait.
+    app.pulse.unless_away(handle(app, endpoint, call, body_sha256)).await
+}
+
+async fn handle(app: &Arc<App>, endpoint: &Endpoint, mut call: Call, body_sha256: [u8; 32]) -> Answer {
+    let operation = &endpoint.operation;
     let Some(ticket) = ticket(operation, &call)? else {
         return (endpoint.handler)(Arc::clone(app), call).await;
     };
-    let method = operation.method.as_str();
+    let (method, request_id) = (operation.method.as_str(), call.request_id);
     match idempotency::begin(app, ticket, method, &call.target, body_sha256, call.now).await? {
         Begun::Replay(reply) => Ok(reply),
         Begun::Run(ticket) => {
             call.idempotency = Some(ticket.clone());
             let answer = (endpoint.handler)(Arc::clone(app), call).await;
-            keep(app, &ticket, journey.request_id, answer).await
+            keep(app, &ticket, request_id, answer).await
         }
     }
 }
@@ -265,7 +278,7 @@ fn ticket(operation: &Operation, call: &Call) -> Result<Option<Ticket>, ApiError
     let (true, Some(principal)) = (operation.idempotent, &call.principal) else {
         return Ok(None);
     };
-    let Some(header) = call.headers.get("idempotency-key") else {
+    let Some(header) = call.headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
     let key = header.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
@@ -456,12 +469,15 @@ fn check_headers(operation: &Operation, headers: &HeaderMap) -> Result<(), ApiEr
 }
 
 async fn read_body(operation: &Operation, headers: &HeaderMap, body: Body) -> Result<(Content, [u8; 32]), ApiError> {
+    // What only a key asks for.
+    let kept = operation.idempotent && headers.contains_key(IDEMPOTENCY_KEY);
+    let hash = |bytes: &[u8]| if kept { sha256(bytes) } else { [0; 32] };
     let (schema, media_type, optional) = match &operation.payload {
-        Payload::None => return Ok((Content::None, sha256(b""))),
+        Payload::None => return Ok((Content::None, [0; 32])),
         Payload::Stream => return Ok((Content::Stream(ByteStream::new(body)), [0; 32])),
         Payload::Bytes(size_max) => {
             let bytes = read_all(body, *size_max).await?;
-            let hash = sha256(&bytes);
+            let hash = hash(&bytes);
             return Ok((Content::Bytes(bytes), hash));
         }
         Payload::Json(schema) => (schema, "application/json", false),
@@ -469,7 +485,7 @@ async fn read_body(operation: &Operation, headers: &HeaderMap, body: Body) -> Re
         Payload::Form(schema) => (schema, "application/x-www-form-urlencoded", false),
     };
     let bytes = read_all(body, BODY_SIZE_BYTES_MAX).await?;
-    let hash = sha256(&bytes);
+    let hash = hash(&bytes);
     if bytes.is_empty() && optional {
         return Ok((Content::None, hash));
     }
@@ -589,7 +605,7 @@ impl Journey {
     ) -> Response {
         let outcome = answer.as_ref().err().map_or("ok", |error| error.code.name());
         app.metrics.answered(id, outcome, self.begun.elapsed().as_secs_f64());
-        let request_id = self.request_id.to_string();
+        let request_id = self.request_id;
         let (mut reply, retry_after) = match answer {
             Ok(reply) => (reply, None),
             Err(error) => {
@@ -620,6 +636,7 @@ impl Journey {
         *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         *headers = reply.headers;
+        headers.reserve(HEADER_COUNT);
         let good = reply.status < 400;
         if !headers.contains_key(CACHE_CONTROL) {
             let value = operation
@@ -653,7 +670,8 @@ impl Journey {
 
     /// What every reply bears.
     fn mark(&self, headers: &mut HeaderMap) {
-        let request_id = HeaderValue::from_str(&self.request_id.to_string()).ok();
+        let mut text = Uuid::encode_buffer();
+        let request_id = HeaderValue::from_str(self.request_id.hyphenated().encode_lower(&mut text)).ok();
         headers.extend(request_id.map(|value| (REQUEST_ID, value)));
         headers.insert(X_API_VERSION, HeaderValue::from_static(API_VERSION));
     }

@@ -168,6 +168,21 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts it again if it is gone, as after it was killed; whether it was. Blocks.
+    pub fn revive(&self) -> Result<bool, PostgresError> {
+        let data = self.folder.join("data");
+        let turn = OpenOptions::new()
+            .write(true)
+            .open(self.folder.join("turn.lock"))
+            .map_err(file_error(&self.folder))?;
+        turn.lock().map_err(file_error(&self.folder))?;
+        if self.is_running(&data) {
+            return Ok(false);
+        }
+        self.run(&data)?;
+        Ok(true)
+    }
+
     /// Stops it, unless others use it. Blocks until it has.
     pub fn stop(self) -> Result<(), PostgresError> {
         let turn = self.folder.join("turn.lock");

@@ -1,5 +1,6 @@
 //! Rate limits: two buckets a caller, one a minute and one a second. Buckets are pure; the table of them is in memory.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use dashmap::DashMap;
@@ -8,6 +9,8 @@ use dashmap::DashMap;
 const IDLE_S: f64 = 120.0;
 /// Callers after which idle buckets are looked for.
 const SWEEP_COUNT: usize = 10_000;
+/// Not more often than this: a look at all of them takes its time.
+const SWEEP_S: u64 = 10;
 
 /// Who is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,6 +106,8 @@ impl Buckets {
 pub struct RateLimiter {
     buckets: DashMap<Counted, Buckets>,
     begun: Instant,
+    /// When idle buckets may be looked for again, in seconds since `begun`.
+    next_sweep_s: AtomicU64,
 }
 
 impl Default for RateLimiter {
@@ -110,6 +115,7 @@ impl Default for RateLimiter {
         RateLimiter {
             buckets: DashMap::new(),
             begun: Instant::now(),
+            next_sweep_s: AtomicU64::new(0),
         }
     }
 }
@@ -118,14 +124,28 @@ impl RateLimiter {
     /// Counts a request.
     pub fn take(&self, who: Counted, allowance: Allowance) -> Standing {
         let now_s = self.begun.elapsed().as_secs_f64();
-        if self.buckets.len() >= SWEEP_COUNT && !self.buckets.contains_key(&who) {
-            self.buckets.retain(|_, buckets| now_s - buckets.at_s < IDLE_S);
+        if let Some(mut buckets) = self.buckets.get_mut(&who) {
+            return buckets.take(allowance, now_s);
         }
+        self.sweep(now_s);
         let mut buckets = self
             .buckets
             .entry(who)
             .or_insert_with(|| Buckets::new(allowance, now_s));
         buckets.take(allowance, now_s)
+    }
+
+    /// Drops idle buckets, if there are many and nobody did lately.
+    fn sweep(&self, now_s: f64) {
+        let (now, next) = (now_s as u64, self.next_sweep_s.load(Ordering::Relaxed));
+        let is_due = now >= next && self.buckets.len() >= SWEEP_COUNT;
+        let swap = |now: u64| {
+            self.next_sweep_s
+                .compare_exchange(next, now + SWEEP_S, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        if is_due && swap(now).is_ok() {
+            self.buckets.retain(|_, buckets| now_s - buckets.at_s < IDLE_S);
+        }
     }
 }
 

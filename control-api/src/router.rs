@@ -52,17 +52,18 @@ pub fn router(app: &Arc<App>) -> Router {
         if allowed.contains(&Method::GET) && !allowed.contains(&Method::HEAD) {
             allowed.push(Method::HEAD);
         }
+        let allowed: Arc<[Method]> = allowed.into();
         for endpoint in endpoints {
             let Ok(filter) = MethodFilter::try_from(endpoint.operation.method.clone()) else {
                 continue;
             };
             let (app, endpoint) = (Arc::clone(app), endpoint.clone());
-            let allowed = allowed.clone();
+            let allowed = Arc::clone(&allowed);
             let handler = move |request: Request| {
-                let (app, endpoint, allowed) = (Arc::clone(&app), endpoint.clone(), allowed.clone());
+                let (app, endpoint, allowed) = (Arc::clone(&app), endpoint.clone(), Arc::clone(&allowed));
                 async move {
                     match pipeline::is_preflight(&request) {
-                        true => pipeline::refuse(app, request, allowed).await,
+                        true => pipeline::refuse(app, request, &allowed).await,
                         false => pipeline::run(app, endpoint, request).await,
                     }
                 }
@@ -70,11 +71,15 @@ pub fn router(app: &Arc<App>) -> Router {
             methods = methods.merge(on(filter, handler));
         }
         let other = Arc::clone(app);
-        let refuse = move |request: Request| pipeline::refuse(Arc::clone(&other), request, allowed.clone());
+        let refuse = move |request: Request| {
+            let (app, allowed) = (Arc::clone(&other), Arc::clone(&allowed));
+            async move { pipeline::refuse(app, request, &allowed).await }
+        };
         router = router.route(path, methods.fallback(refuse));
     }
     let app = Arc::clone(app);
     router.fallback_service(any(move |request: Request| {
-        pipeline::refuse(Arc::clone(&app), request, Vec::new())
+        let app = Arc::clone(&app);
+        async move { pipeline::refuse(app, request, &[]).await }
     }))
 }

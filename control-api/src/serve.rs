@@ -18,7 +18,7 @@ use crate::app::{App, Means};
 use crate::config::Config;
 use crate::postgres::{Cluster, Durability, PostgresError};
 use crate::secrets::{SecretBox, SecretError};
-use crate::{db, jobs, router, routes};
+use crate::{db, jobs, pulse, router, routes};
 
 /// How long a database may take to answer for the first time.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ pub enum ServeError {
 pub struct Opened {
     /// The state.
     pub app: Arc<App>,
-    cluster: Option<Cluster>,
+    cluster: Option<Arc<Cluster>>,
 }
 
 /// Opens the database (`database_url`, or the embedded one), brings its schema up to date and builds the state.
@@ -99,7 +99,10 @@ pub async fn open(config: Config, database_url: Option<&str>, means: Means) -> R
     };
     let opened = build(config, options, secrets, means).await;
     match opened {
-        Ok(app) => Ok(Opened { app, cluster }),
+        Ok(app) => Ok(Opened {
+            app,
+            cluster: cluster.map(Arc::new),
+        }),
         Err(error) => {
             stop_cluster(cluster).await;
             Err(error)
@@ -128,7 +131,8 @@ async fn build(
     secrets: SecretBox,
     means: Means,
 ) -> Result<Arc<App>, ServeError> {
-    let pool = db::connect(options, config.section.database_connection_count_max).await?;
+    let count_max = config.section.database_connection_count_max;
+    let pool = db::connect_felt(options, count_max, &means.pulse).await?;
     let version = db::system::version(&pool).await?;
     if version < db::VERSION_MIN {
         return Err(ServeError::TooOld(version / 10_000));
@@ -151,12 +155,13 @@ impl Opened {
     /// Closes the connections, and stops the embedded database unless others use it.
     pub async fn close(self) {
         self.app.db.close().await;
-        stop_cluster(self.cluster).await;
+        // Nobody else has it: what feels its pulse has ended.
+        stop_cluster(self.cluster.and_then(Arc::into_inner)).await;
     }
 
     /// Serves until `stop` turns true, then lets running answers end. `ready` is told the address.
     pub async fn serve(self, stop: watch::Receiver<bool>, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
-        let served = serve(&self.app, stop, ready).await;
+        let served = serve(&self.app, self.cluster.clone(), stop, ready).await;
         self.close().await;
         served
     }
@@ -169,7 +174,12 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeErr
     Ok((listener, bound))
 }
 
-async fn serve(app: &Arc<App>, stop: watch::Receiver<bool>, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+async fn serve(
+    app: &Arc<App>,
+    cluster: Option<Arc<Cluster>>,
+    stop: watch::Receiver<bool>,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), ServeError> {
     let config = &app.config;
     let (listener, address) = bind(config.listen).await?;
     let metrics = match config.metrics_listen {
@@ -177,6 +187,7 @@ async fn serve(app: &Arc<App>, stop: watch::Receiver<bool>, ready: impl FnOnce(S
         None => None,
     };
     let (ended, end) = watch::channel(false);
+    let felt = tokio::spawn(pulse::run(Arc::clone(app), cluster, end.clone()));
     let background = tokio::spawn(jobs::run(Arc::clone(app), end));
     if let Some(listener) = metrics {
         let router = metrics_router(app);
@@ -194,8 +205,10 @@ async fn serve(app: &Arc<App>, stop: watch::Receiver<bool>, ready: impl FnOnce(S
     };
     // The receivers may be gone already, then there is nothing left to end.
     let _ = ended.send(true);
-    if let Err(error) = background.await {
-        tracing::error!(%error, "background jobs ended badly");
+    for task in [background, felt] {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "background jobs ended badly");
+        }
     }
     served
 }

@@ -5,6 +5,7 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::call::TenantId;
+use crate::work::Actor;
 
 /// A session that plays a title now.
 #[derive(Clone, Debug)]
@@ -19,43 +20,61 @@ pub struct Playing {
     pub height_max: Option<i32>,
 }
 
-/// Sessions of an account that play this title, the youngest first; one of them where `session` names it.
-pub async fn playing(
-    connection: &mut PgConnection,
-    tenant: TenantId,
-    user: Uuid,
-    content: Uuid,
-    session: Option<Uuid>,
-    alive_after: DateTime<Utc>,
-) -> Result<Vec<Playing>, sqlx::Error> {
+/// Whose sessions of which title are meant.
+#[derive(Clone, Debug)]
+pub struct Sought {
+    /// Whose rows.
+    pub tenant: TenantId,
+    /// Who.
+    pub user: Uuid,
+    /// What plays.
+    pub content: Uuid,
+    /// This one alone.
+    pub session: Option<Uuid>,
+    /// Heard of so that they end later than this.
+    pub alive_after: DateTime<Utc>,
+}
+
+/// Sessions that are sought, the youngest first, for each that seeks in its place.
+pub async fn playing(connection: &mut PgConnection, sought: &[Sought]) -> Result<Vec<Vec<Playing>>, sqlx::Error> {
+    let ids = |of: fn(&Sought) -> Uuid| sought.iter().map(of).collect::<Vec<Uuid>>();
     let rows = sqlx::query(
-        "select id, device_id, asset_id, max_height from stream_sessions
-         where tenant_id = $1 and user_id = $2 and content_id = $3 and ($4::uuid is null or id = $4) and expires_at > $5
-         order by started_at desc, id desc",
+        "select q.place, s.id, s.device_id, s.asset_id, s.max_height
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[])
+           with ordinality as q (tenant, asking, content, session, alive_after, place)
+         join stream_sessions s on s.user_id = q.asking and s.tenant_id = q.tenant and s.content_id = q.content
+           and (q.session is null or s.id = q.session) and s.expires_at > q.alive_after
+         order by q.place, s.started_at desc, s.id desc",
     )
-    .bind(tenant.0)
-    .bind(user)
-    .bind(content)
-    .bind(session)
-    .bind(alive_after)
+    .bind(ids(|sought| sought.tenant.0))
+    .bind(ids(|sought| sought.user))
+    .bind(ids(|sought| sought.content))
+    .bind(sought.iter().map(|sought| sought.session).collect::<Vec<_>>())
+    .bind(sought.iter().map(|sought| sought.alive_after).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    let playing = rows.iter().map(|row| {
-        Ok(Playing {
-            session: row.try_get(0)?,
-            device: row.try_get(1)?,
-            asset: row.try_get(2)?,
-            height_max: row.try_get(3)?,
-        })
-    });
-    playing.collect()
+    let mut found = vec![Vec::new(); sought.len()];
+    for row in &rows {
+        let place = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0);
+        if let Some(of) = place.checked_sub(1).and_then(|at| found.get_mut(at)) {
+            of.push(Playing {
+                session: row.try_get(1)?,
+                device: row.try_get(2)?,
+                asset: row.try_get(3)?,
+                height_max: row.try_get(4)?,
+            });
+        }
+    }
+    Ok(found)
 }
 
 /// A licence that was made and is about to be given out.
 #[derive(Clone, Debug)]
-pub struct NewLicence<'a> {
+pub struct NewLicence {
     /// Its id.
     pub id: Uuid,
+    /// Whose rows.
+    pub tenant: TenantId,
     /// For which session.
     pub session: Uuid,
     /// To whom.
@@ -64,35 +83,68 @@ pub struct NewLicence<'a> {
     pub device: Uuid,
     /// Of what.
     pub content: Uuid,
+    /// Of which type that is.
+    pub content_type: String,
     /// Of which system.
-    pub system: &'a str,
+    pub system: &'static str,
     /// When.
     pub at: DateTime<Utc>,
     /// When it ends.
     pub expires_at: DateTime<Utc>,
+    /// Who asked, for the audit log.
+    pub actor: Actor,
 }
 
-/// Writes one down, unless its session has ended meanwhile. Whether it was.
-pub async fn insert(
-    connection: &mut PgConnection,
-    tenant: TenantId,
-    licence: &NewLicence<'_>,
-) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
-        "insert into drm_licences (id, tenant_id, session_id, user_id, device_id, content_id, drm_system, issued_at,
-           expires_at)
-         select $1, $2, s.id, $4, $5, $6, $7, $8, $9 from stream_sessions s where s.id = $3 for key share",
+/// Writes licences down, each with its row of the audit log (DR-6), unless its session has ended meanwhile. Whether it was,
+/// for each in its place. One statement, one transaction.
+pub async fn insert(connection: &mut PgConnection, licences: &[NewLicence]) -> Result<Vec<bool>, sqlx::Error> {
+    let ids = |of: fn(&NewLicence) -> Uuid| licences.iter().map(of).collect::<Vec<Uuid>>();
+    let metadata = licences.iter().map(|licence| {
+        serde_json::json!({
+            "licence_id": licence.id, "session_id": licence.session, "device_id": licence.device,
+            "drm_system": licence.system, "expires_at": licence.expires_at,
+        })
+    });
+    let given: Vec<Uuid> = sqlx::query_scalar(
+        "with asked as (
+           select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
+             $8::timestamptz[], $9::timestamptz[], $10::uuid[], $11::text[], $12::uuid[], $13::text[], $14::text[],
+             $15::text[], $16::uuid[], $17::jsonb[])
+             as q (id, tenant, session, asking, device, content, system, at, ends, log_id, content_type, actor, role, ip,
+               agent, request, metadata)
+         ), given as (
+           insert into drm_licences (id, tenant_id, session_id, user_id, device_id, content_id, drm_system, issued_at,
+             expires_at)
+           select q.id, q.tenant, s.id, q.asking, q.device, q.content, q.system, q.at, q.ends
+           from asked q join stream_sessions s on s.id = q.session order by s.id for key share of s
+           returning id
+         ), logged as (
+           insert into audit_log (id, tenant_id, action, actor_id, actor_role, resource_type, resource_id, ip_address,
+             user_agent, request_id, metadata, created_at)
+           select q.log_id, q.tenant, 'drm.license_issued', q.actor, q.role, q.content_type, q.content, q.ip, q.agent,
+             q.request, q.metadata, q.at
+           from asked q join given g on g.id = q.id
+         )
+         select id from given",
     )
-    .bind(licence.id)
-    .bind(tenant.0)
-    .bind(licence.session)
-    .bind(licence.user)
-    .bind(licence.device)
-    .bind(licence.content)
-    .bind(licence.system)
-    .bind(licence.at)
-    .bind(licence.expires_at)
-    .execute(connection)
+    .bind(ids(|licence| licence.id))
+    .bind(ids(|licence| licence.tenant.0))
+    .bind(ids(|licence| licence.session))
+    .bind(ids(|licence| licence.user))
+    .bind(ids(|licence| licence.device))
+    .bind(ids(|licence| licence.content))
+    .bind(licences.iter().map(|licence| licence.system).collect::<Vec<_>>())
+    .bind(licences.iter().map(|licence| licence.at).collect::<Vec<_>>())
+    .bind(licences.iter().map(|licence| licence.expires_at).collect::<Vec<_>>())
+    .bind(ids(|_| Uuid::now_v7()))
+    .bind(licences.iter().map(|licence| licence.content_type.as_str()).collect::<Vec<_>>())
+    .bind(licences.iter().map(|licence| licence.actor.id).collect::<Vec<_>>())
+    .bind(licences.iter().map(|licence| licence.actor.role).collect::<Vec<_>>())
+    .bind(licences.iter().map(|licence| licence.actor.ip.as_deref()).collect::<Vec<_>>())
+    .bind(licences.iter().map(|licence| licence.actor.user_agent.as_deref()).collect::<Vec<_>>())
+    .bind(licences.iter().map(|licence| licence.actor.request_id).collect::<Vec<_>>())
+    .bind(metadata.collect::<Vec<_>>())
+    .fetch_all(connection)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(licences.iter().map(|licence| given.contains(&licence.id)).collect())
 }

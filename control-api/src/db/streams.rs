@@ -1,6 +1,7 @@
 //! Rows of stream sessions: the transaction that starts one, what beats write, how they end.
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
@@ -87,7 +88,7 @@ pub struct ProfileFacts {
 
 /// Who asks for what.
 #[derive(Clone, Debug)]
-pub struct Question<'a> {
+pub struct Question {
     /// Whose rows.
     pub tenant: TenantId,
     /// Who.
@@ -95,45 +96,75 @@ pub struct Question<'a> {
     /// What.
     pub content: Uuid,
     /// Of which type.
-    pub content_type: &'a str,
+    pub content_type: String,
     /// On which device.
     pub device: Option<Uuid>,
     /// For which profile; the default one without.
     pub profile: Option<Uuid>,
     /// From where.
-    pub country: Option<&'a str>,
+    pub country: Option<String>,
     /// Whether unknown countries count as blocked.
     pub unknown_blocked: bool,
 }
 
 /// Reads what a start needs in one statement.
-pub async fn facts(connection: &mut PgConnection, question: &Question<'_>) -> Result<Facts, sqlx::Error> {
-    let row = sqlx::query(
+pub async fn facts(connection: &mut PgConnection, question: &Question) -> Result<Facts, sqlx::Error> {
+    let found = facts_of(connection, std::slice::from_ref(question)).await?;
+    found.into_iter().next().ok_or(sqlx::Error::RowNotFound)
+}
+
+/// Reads what many starts need in one statement, each in its place.
+pub async fn facts_of(connection: &mut PgConnection, questions: &[Question]) -> Result<Vec<Facts>, sqlx::Error> {
+    let ids = |of: fn(&Question) -> Uuid| questions.iter().map(of).collect::<Vec<Uuid>>();
+    let maybe = |of: fn(&Question) -> Option<Uuid>| questions.iter().map(of).collect::<Vec<Option<Uuid>>>();
+    let rows = sqlx::query(
         "select p.content_type, p.status_visible, p.scheduled, p.available_from, p.available_until, p.is_premium,
            p.drm_required, p.content_rating, p.primary_asset_id, p.license_duration_seconds,
            coalesce(a.playable, false) as playable, p.row_version,
            s.id as s_id, s.status as s_status, s.current_period_end, s.row_version as s_version, s.plan_id, pl.tier,
            pl.max_quality, pl.max_concurrent_streams, pl.has_downloads,
-           geo_allows($3, coalesce(p.show_id, p.channel_id), $6, $7) as geo_allowed,
+           geo_allows(q.content, coalesce(p.show_id, p.channel_id), q.country, q.blocked) as geo_allowed,
            pr.id as pr_id, pr.is_kids, pr.max_content_rating,
-           exists (select 1 from devices d where d.id = $5 and d.user_id = $2 and d.removed_at is null) as device_known
-         from (select 1) one
-         left join playables p on p.content_id = $3 and p.tenant_id = $1 and p.content_type = $8
+           exists (select 1 from devices d where d.id = q.device and d.user_id = q.asking and d.removed_at is null)
+             as device_known
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::boolean[], $8::text[])
+           with ordinality as q (tenant, asking, content, profile, device, country, blocked, kind, place)
+         left join playables p on p.content_id = q.content and p.tenant_id = q.tenant and p.content_type = q.kind
          left join assets a on a.id = p.primary_asset_id
-         left join subscriptions s on s.user_id = $2 and s.status in ('active', 'trialing', 'past_due')
+         left join subscriptions s on s.user_id = q.asking and s.status in ('active', 'trialing', 'past_due')
          left join plans pl on pl.id = s.plan_id
-         left join profiles pr on pr.user_id = $2 and (pr.id = $4 or ($4 is null and pr.is_default))",
+         left join profiles pr on pr.user_id = q.asking and (pr.id = q.profile or (q.profile is null and pr.is_default))
+         order by q.place",
     )
-    .bind(question.tenant.0)
-    .bind(question.user)
-    .bind(question.content)
-    .bind(question.profile)
-    .bind(question.device)
-    .bind(question.country)
-    .bind(question.unknown_blocked)
-    .bind(question.content_type)
-    .fetch_one(connection)
+    .bind(ids(|question| question.tenant.0))
+    .bind(ids(|question| question.user))
+    .bind(ids(|question| question.content))
+    .bind(maybe(|question| question.profile))
+    .bind(maybe(|question| question.device))
+    .bind(
+        questions
+            .iter()
+            .map(|question| question.country.as_deref())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        questions
+            .iter()
+            .map(|question| question.unknown_blocked)
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        questions
+            .iter()
+            .map(|question| question.content_type.as_str())
+            .collect::<Vec<_>>(),
+    )
+    .fetch_all(connection)
     .await?;
+    rows.iter().map(facts_in).collect()
+}
+
+fn facts_in(row: &PgRow) -> Result<Facts, sqlx::Error> {
     let title = row.try_get::<Option<i64>, _>("row_version")?;
     let title = title.map(|version| {
         Ok::<Title, sqlx::Error>(Title {
@@ -184,7 +215,7 @@ pub async fn facts(connection: &mut PgConnection, question: &Question<'_>) -> Re
 
 /// A start that was decided on.
 #[derive(Clone, Debug)]
-pub struct Start<'a> {
+pub struct Start {
     /// Whose rows.
     pub tenant: TenantId,
     /// Its id.
@@ -204,13 +235,13 @@ pub struct Start<'a> {
     /// The subscription and its version when it was decided, and the plan.
     pub subscription: Option<(Uuid, i64, Uuid)>,
     /// What kind of session.
-    pub kind: &'a str,
+    pub kind: &'static str,
     /// Streams at once.
     pub streams_max: i32,
     /// Highest picture.
     pub height_max: Option<i32>,
     /// From where.
-    pub country: Option<&'a str>,
+    pub country: Option<String>,
     /// Life without a beat.
     pub ttl_s: i32,
     /// How much longer a silent one still counts.
@@ -240,41 +271,74 @@ pub enum Started {
 }
 
 /// Starts a session: one statement, one transaction.
-pub async fn start(connection: &mut PgConnection, start: &Start<'_>) -> Result<Started, sqlx::Error> {
-    let row = sqlx::query(
-        "select outcome, superseded, instant, urls_expire from stream_start($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-           $12, $13, $14, $15, $16, $17, $18, $19)",
+pub async fn start(connection: &mut PgConnection, start: &Start) -> Result<Started, sqlx::Error> {
+    let started = start_all(connection, std::slice::from_ref(start)).await?;
+    started.into_iter().next().ok_or(sqlx::Error::RowNotFound)
+}
+
+/// Starts sessions, one after the other: one statement, one transaction. What came of each, in its place.
+pub async fn start_all(connection: &mut PgConnection, starts: &[Start]) -> Result<Vec<Started>, sqlx::Error> {
+    let ids = |of: fn(&Start) -> Uuid| starts.iter().map(of).collect::<Vec<Uuid>>();
+    let maybe = |of: fn(&Start) -> Option<Uuid>| starts.iter().map(of).collect::<Vec<Option<Uuid>>>();
+    let numbers = |of: fn(&Start) -> i32| starts.iter().map(of).collect::<Vec<i32>>();
+    // Accounts are locked in the order of their ids by everybody, so that nobody waits in a circle.
+    let rows = sqlx::query(
+        "select q.place, s.outcome, s.superseded, s.instant, s.urls_expire
+         from (
+           select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[],
+             $8::bigint[], $9::uuid[], $10::bigint[], $11::uuid[], $12::text[], $13::integer[], $14::integer[],
+             $15::text[], $16::integer[], $17::integer[], $18::integer[], $19::timestamptz[])
+             with ordinality as q (session, tenant, asking, profile, device, content, asset, title_version, subscription,
+               subscription_version, plan, kind, streams_max, height_max, country, ttl_s, grace_s, url_ttl_s, at, place)
+           order by q.asking, q.place offset 0
+         ) q
+         cross join lateral stream_start(q.session, q.tenant, q.asking, q.profile, q.device, q.content, q.asset,
+           q.title_version, q.subscription, q.subscription_version, q.plan, q.kind, q.streams_max, q.height_max, q.country,
+           q.ttl_s, q.grace_s, q.url_ttl_s, q.at) s",
     )
-    .bind(start.session)
-    .bind(start.tenant.0)
-    .bind(start.user)
-    .bind(start.profile)
-    .bind(start.device)
-    .bind(start.content)
-    .bind(start.asset)
-    .bind(start.title_version)
-    .bind(start.subscription.map(|(id, _, _)| id))
-    .bind(start.subscription.map(|(_, version, _)| version))
-    .bind(start.subscription.map(|(_, _, plan)| plan))
-    .bind(start.kind)
-    .bind(start.streams_max)
-    .bind(start.height_max)
-    .bind(start.country)
-    .bind(start.ttl_s)
-    .bind(start.grace_s)
-    .bind(start.url_ttl_s)
-    .bind(start.now)
-    .fetch_one(connection)
+    .bind(ids(|start| start.session))
+    .bind(ids(|start| start.tenant.0))
+    .bind(ids(|start| start.user))
+    .bind(ids(|start| start.profile))
+    .bind(ids(|start| start.device))
+    .bind(ids(|start| start.content))
+    .bind(ids(|start| start.asset))
+    .bind(starts.iter().map(|start| start.title_version).collect::<Vec<_>>())
+    .bind(maybe(|start| start.subscription.map(|(id, _, _)| id)))
+    .bind(
+        starts
+            .iter()
+            .map(|start| start.subscription.map(|(_, version, _)| version))
+            .collect::<Vec<_>>(),
+    )
+    .bind(maybe(|start| start.subscription.map(|(_, _, plan)| plan)))
+    .bind(starts.iter().map(|start| start.kind).collect::<Vec<_>>())
+    .bind(numbers(|start| start.streams_max))
+    .bind(starts.iter().map(|start| start.height_max).collect::<Vec<_>>())
+    .bind(starts.iter().map(|start| start.country.as_deref()).collect::<Vec<_>>())
+    .bind(numbers(|start| start.ttl_s))
+    .bind(numbers(|start| start.grace_s))
+    .bind(numbers(|start| start.url_ttl_s))
+    .bind(starts.iter().map(|start| start.now).collect::<Vec<_>>())
+    .fetch_all(connection)
     .await?;
-    Ok(match row.try_get::<&str, _>("outcome")? {
-        "started" => Started::Live {
-            superseded: row.try_get("superseded")?,
-            at: row.try_get("instant")?,
-            urls_expire_at: row.try_get("urls_expire")?,
-        },
-        "full" => Started::Full,
-        _ => Started::Stale,
-    })
+    let mut started = vec![Started::Stale; starts.len()];
+    for row in &rows {
+        let place = usize::try_from(row.try_get::<i64, _>("place")?).unwrap_or(0);
+        let Some(slot) = place.checked_sub(1).and_then(|at| started.get_mut(at)) else {
+            continue;
+        };
+        *slot = match row.try_get::<&str, _>("outcome")? {
+            "started" => Started::Live {
+                superseded: row.try_get("superseded")?,
+                at: row.try_get("instant")?,
+                urls_expire_at: row.try_get("urls_expire")?,
+            },
+            "full" => Started::Full,
+            _ => Started::Stale,
+        };
+    }
+    Ok(started)
 }
 
 /// Ends sessions; the ids of those that lived, with their owners.

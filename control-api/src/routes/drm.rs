@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::call::Call;
 use crate::db;
-use crate::db::licences::{self, NewLicence, Playing};
-use crate::db::streams::{self, Facts, Question};
+use crate::db::licences::{self, NewLicence, Playing, Sought};
+use crate::db::streams::{Facts, Question};
 use crate::entitlement;
 use crate::error::{ApiError, Code};
 use crate::license::{
@@ -22,10 +22,10 @@ use crate::license::{
 };
 use crate::operation::{Answer, Caller, Endpoint, device_header, post};
 use crate::reply::Reply;
-use crate::routes::playback::{terms, viewer};
+use crate::routes::playback::{facts, terms, viewer};
 use crate::schema::{Format, Schema, date_time, formatted, object, optional, required, uuid};
 use crate::slots::GRACE_S;
-use crate::work::Work;
+use crate::work::Actor;
 
 const SYSTEMS: &[&str] = &["widevine", "fairplay", "playready", "clearkey"];
 /// Characters of the longest challenge in base64.
@@ -101,36 +101,40 @@ async fn license(app: Arc<App>, call: Call) -> Answer {
     let issued = issue(desk, &call, &asked, &challenge, &playing, end).await?;
     let expires_at = instant(issued.terms.expires);
     let left = TimeDelta::seconds(i64::try_from(issued.terms.duration_s / 10).unwrap_or(0));
-    let mut work = Work::begin(&app, &call).await?;
     let row = NewLicence {
         id: Uuid::now_v7(),
+        tenant: call.tenant,
         session: playing.session,
         user,
         device,
         content: asked.content_id,
+        content_type: asked.content_type.clone(),
         system: asked.drm_system.name(),
         at: call.now,
         expires_at,
+        actor: Actor::of(&call),
     };
-    if !licences::insert(work.connection(), call.tenant, &row).await? {
+    if !written(&app, row).await? {
         return Err(Code::NoActiveSession.into());
     }
-    let metadata = json!({
-        "licence_id": row.id, "session_id": row.session, "device_id": device, "drm_system": row.system,
-        "expires_at": expires_at,
-    });
-    work.audit(
-        "drm.license_issued",
-        &asked.content_type,
-        Some(asked.content_id),
-        metadata,
-    )
-    .await?;
     let body = json!({
-        "license_bytes": STANDARD.encode(&issued.license.bytes), "drm_system": row.system, "expires_at": expires_at,
+        "license_bytes": STANDARD.encode(&issued.license.bytes), "drm_system": asked.drm_system.name(), "expires_at": expires_at,
         "offline_enabled": false, "renewal_before": expires_at - left,
     });
-    work.finish(Reply::json(200, &body)?).await
+    Reply::json(200, &body)
+}
+
+/// Writes a licence down, together with others; whether its session lives.
+async fn written(app: &Arc<App>, licence: NewLicence) -> Result<bool, ApiError> {
+    let with = Arc::clone(app);
+    let write = move |new: Vec<NewLicence>| {
+        let app = Arc::clone(&with);
+        async move {
+            let asking = async { licences::insert(&mut *app.db.acquire().await?, &new).await };
+            app.pulse.asked(asking).await
+        }
+    };
+    app.together.licences.ask(licence, write).await
 }
 
 /// Systems that licences are given for, by name.
@@ -165,7 +169,7 @@ fn challenge(text: &str) -> Result<Vec<u8>, ApiError> {
 
 /// The session that the licence is for, on this very device, and what is known of its title (DR-2, DR-3).
 async fn playing(
-    app: &App,
+    app: &Arc<App>,
     call: &Call,
     user: Uuid,
     device: Uuid,
@@ -175,18 +179,18 @@ async fn playing(
         tenant: call.tenant,
         user,
         content: asked.content_id,
-        content_type: &asked.content_type,
+        content_type: asked.content_type.clone(),
         device: Some(device),
         profile: None,
-        country: call.peer.country.as_deref(),
+        country: call.peer.country.clone(),
         unknown_blocked: app.settings().geo.unknown_blocked,
     };
-    let mut connection = app.db.acquire().await?;
-    let facts = streams::facts(&mut connection, &question).await?;
+    let facts = facts(app, question).await?;
     if !facts.device_known {
         return Err(Code::DeviceNotRegistered.into());
     }
     if facts.title.is_none() && asked.content_type == "movie" {
+        let mut connection = app.db.acquire().await?;
         return Err(
             match db::missing(&mut connection, "movies", asked.content_id, call).await {
                 error if error.code == Code::NotFound => Code::NoActiveSession.into(),
@@ -194,9 +198,22 @@ async fn playing(
             },
         );
     }
-    let alive_after = call.now - TimeDelta::seconds(GRACE_S.into());
-    let (content, session) = (asked.content_id, asked.session_id);
-    let found = licences::playing(&mut connection, call.tenant, user, content, session, alive_after).await?;
+    let sought = Sought {
+        tenant: call.tenant,
+        user,
+        content: asked.content_id,
+        session: asked.session_id,
+        alive_after: call.now - TimeDelta::seconds(GRACE_S.into()),
+    };
+    let with = Arc::clone(app);
+    let seek = move |sought: Vec<Sought>| {
+        let app = Arc::clone(&with);
+        async move {
+            let asking = async { licences::playing(&mut *app.db.acquire().await?, &sought).await };
+            app.pulse.asked(asking).await
+        }
+    };
+    let found = app.together.playing.ask(sought, seek).await?;
     let is_elsewhere = !found.is_empty();
     match found.into_iter().find(|playing| playing.device == device) {
         Some(playing) => Ok((playing, facts)),

@@ -262,11 +262,17 @@ fn filter_of(call: &Call) -> Filter {
 }
 
 async fn list(app: Arc<App>, call: Call) -> Answer {
+    let sight = sight(&app, &call).await?;
+    let pages = &app.caches.pages;
+    let made = || listed(&app, &call, &sight);
+    pages.reply(&call, sight.name(&call), app.pulse.is_away(), made).await
+}
+
+async fn listed(app: &App, call: &Call, sight: &Sight) -> Answer {
     let mut connection = app.db.acquire().await?;
-    let sight = sight(&app, &call, &mut connection).await?;
-    let mut filter = filter_of(&call);
+    let mut filter = filter_of(call);
     let asked = format!("{:?} {:?} {:?}", filter.status, filter.release_year, filter.language);
-    let listing = Listing::narrow(&call, &sight, &mut filter.title);
+    let listing = Listing::narrow(call, sight, &mut filter.title);
     let page = call.page(&SORTS, &format!("movies {asked} {}", listing.scope))?;
     if listing.is_empty {
         return page.answer::<Value>(Vec::new(), None, &call.target)?.weak();
@@ -274,17 +280,16 @@ async fn list(app: Arc<App>, call: Call) -> Answer {
     let (rows, total) = movies::list(&mut connection, call.tenant, &filter, &page).await?;
     let known = schema(View::Subscriber);
     let rows = rows.into_iter().map(|(movie, key, id)| {
-        let body = fields(&call, for_viewer(&movie, sight.covered)?, known.fields())?;
+        let body = fields(call, for_viewer(&movie, sight.covered)?, known.fields())?;
         Ok((body, key, id))
     });
     let rows = rows.collect::<Result<Vec<(Value, String, Uuid)>, ApiError>>()?;
     page.answer(rows, total, &call.target)?.weak()
 }
 
-/// The movie that the path names, if the caller sees it (VS-3, VS-6), and how they see it.
-async fn seen(app: &App, call: &Call, connection: &mut sqlx::PgConnection) -> Result<(Movie, Sight), ApiError> {
+/// The movie that the path names, if the caller sees it (VS-3, VS-6).
+async fn seen(call: &Call, connection: &mut sqlx::PgConnection, sight: &Sight) -> Result<Movie, ApiError> {
     let name = titles::name(call, "movie_id")?;
-    let sight = sight(app, call, connection).await?;
     let Some(movie) = movies::get(connection, call.tenant, &name, Some(&sight.place), Lock::Read).await? else {
         return Err(titles::absent(connection, MOVIES, &name, call).await);
     };
@@ -292,21 +297,23 @@ async fn seen(app: &App, call: &Call, connection: &mut sqlx::PgConnection) -> Re
         Status::Draft | Status::Unpublished => return Err(Code::NotFound.into()),
         Status::Published | Status::Scheduled => {}
     }
-    titles::check_seen(&sight, movie.geo_allowed, movie.content_rating.as_deref())?;
-    Ok((movie, sight))
+    titles::check_seen(sight, movie.geo_allowed, movie.content_rating.as_deref())?;
+    Ok(movie)
 }
 
 async fn tracks(app: Arc<App>, call: Call) -> Answer {
+    let sight = sight(&app, &call).await?;
     let mut connection = app.db.acquire().await?;
-    let (movie, _) = seen(&app, &call, &mut connection).await?;
+    let movie = seen(&call, &mut connection, &sight).await?;
     let rows = db::assets::tracks_of(&mut connection, movie.id).await?;
     let shown = |kind| super::tracks::shown(&rows, kind);
     Reply::json(200, &json!({ "subtitles": shown("subtitle"), "audio": shown("audio") }))
 }
 
 async fn trailers(app: Arc<App>, call: Call) -> Answer {
+    let sight = sight(&app, &call).await?;
     let mut connection = app.db.acquire().await?;
-    let (movie, _) = seen(&app, &call, &mut connection).await?;
+    let movie = seen(&call, &mut connection, &sight).await?;
     let rows = db::assets::trailers_of(&mut connection, movie.id).await?;
     let expires_at = call.now + TimeDelta::seconds(app.settings().delivery.url_ttl_seconds);
     let base = app.config.section.delivery_url.trim_end_matches('/');
@@ -323,10 +330,17 @@ async fn trailers(app: Arc<App>, call: Call) -> Answer {
 }
 
 async fn one(app: Arc<App>, call: Call) -> Answer {
+    let sight = sight(&app, &call).await?;
+    let pages = &app.caches.pages;
+    let made = || shown(&app, &call, &sight);
+    pages.reply(&call, sight.name(&call), app.pulse.is_away(), made).await
+}
+
+async fn shown(app: &App, call: &Call, sight: &Sight) -> Answer {
     let mut connection = app.db.acquire().await?;
-    let (movie, sight) = seen(&app, &call, &mut connection).await?;
+    let movie = seen(call, &mut connection, sight).await?;
     let body = fields(
-        &call,
+        call,
         for_viewer(&movie, sight.covered)?,
         schema(View::Subscriber).fields(),
     )?;

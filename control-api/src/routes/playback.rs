@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use packager::crypto::ProtectionScheme;
 use packager::grant::{Grant, GrantScheme};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -290,18 +290,23 @@ pub async fn start(app: &Arc<App>, call: &Call, content_type: &str, table: &'sta
         tenant: call.tenant,
         user,
         content,
-        content_type,
+        content_type: content_type.to_owned(),
         device: Some(device),
         profile,
-        country: call.peer.country.as_deref(),
+        country: call.peer.country.clone(),
         unknown_blocked: settings.geo.unknown_blocked,
     };
     let terms = terms(app);
+    if app.grant_keys.is_none() {
+        return Err(ApiError::unavailable("control.grant_keys is not set"));
+    }
+    // Before a connection is taken: in the database they would wait for each other with one in their hands.
+    let _turn = app.lanes.enter(user).await?;
     for _ in 0..ATTEMPT_COUNT {
-        let mut work = Work::begin(app, call).await?;
-        let facts = streams::facts(work.connection(), &question).await?;
+        let facts = facts(app, question.clone()).await?;
         if facts.title.is_none() {
-            return Err(db::missing(work.connection(), table, content, call).await);
+            let mut connection = app.db.acquire().await?;
+            return Err(db::missing(&mut connection, table, content, call).await);
         }
         if let Some(code) = entitlement::refusals(&facts, &terms, true, call.now).into_iter().next() {
             return Err(code.into());
@@ -330,70 +335,148 @@ pub async fn start(app: &Arc<App>, call: &Call, content_type: &str, table: &'sta
             kind: "vod",
             streams_max: policy.streams_max,
             height_max: height.and_then(|lines| i32::try_from(lines).ok()),
-            country: call.peer.country.as_deref(),
+            country: call.peer.country.clone(),
             ttl_s: SESSION_TTL_S,
             grace_s: GRACE_S,
             url_ttl_s: i32::try_from(settings.delivery.url_ttl_seconds).unwrap_or(600),
             now: (!app.is_on_time()).then_some(call.now),
         };
-        match streams::start(work.connection(), &wish).await? {
-            Started::Stale => {
-                app.metrics.slot("stale");
+        let start = Prepared {
+            wish,
+            height,
+            quality,
+            drm_required: title.drm_required,
+        };
+        match start.run(app, call).await? {
+            Some(reply) => return Ok(reply),
+            None => app.metrics.slot("stale"),
+        }
+    }
+    Err(ApiError::unavailable(
+        "a start was overtaken by changes again and again",
+    ))
+}
+
+/// What a start needs to know, read together with what others need.
+pub async fn facts(app: &Arc<App>, question: Question) -> Result<Facts, ApiError> {
+    let with = Arc::clone(app);
+    let read = move |questions: Vec<Question>| {
+        let app = Arc::clone(&with);
+        async move {
+            let asking = async { streams::facts_of(&mut *app.db.acquire().await?, &questions).await };
+            app.pulse.asked(asking).await
+        }
+    };
+    app.together.facts.ask(question, read).await
+}
+
+/// A start that was decided on.
+struct Prepared {
+    wish: Start,
+    height: Option<u32>,
+    quality: Quality,
+    drm_required: bool,
+}
+
+impl Prepared {
+    /// Starts it. Nothing where something changed since it was decided on.
+    async fn run(self, app: &Arc<App>, call: &Call) -> Result<Option<Reply>, ApiError> {
+        // The reply is kept in the same transaction under the request's key, where there is one.
+        let (started, work) = match call.idempotency {
+            Some(_) => {
+                let mut work = Work::begin(app, call).await?;
+                (streams::start(work.connection(), &self.wish).await?, Some(work))
             }
+            None => (started(app, self.wish.clone()).await?, None),
+        };
+        match started {
+            Started::Stale => Ok(None),
             Started::Full => {
                 app.metrics.slot("full");
-                // The event that tells of it is kept.
-                work.commit().await?;
-                let message = format!("All {} streams of this account are in use.", policy.streams_max);
-                return Err(ApiError::with(Code::ConcurrencyLimitReached, message));
+                if let Some(work) = work {
+                    // The event that tells of it is kept.
+                    work.commit().await?;
+                }
+                let message = format!("All {} streams of this account are in use.", self.wish.streams_max);
+                Err(ApiError::with(Code::ConcurrencyLimitReached, message))
             }
             Started::Live {
                 superseded,
                 at,
                 urls_expire_at,
             } => {
-                let urls = mint(&Granted {
-                    session: wish.session,
-                    tenant: call.tenant.0,
-                    asset,
-                    height_max: height,
-                    drm_required: title.drm_required,
-                    expires_at: urls_expire_at,
-                    now: at,
-                    app,
-                })?;
-                let session_end = at + TimeDelta::seconds(SESSION_TTL_S.into());
-                let mut body = urls.to_json();
-                body["session_id"] = json!(wish.session);
-                body["session_expires_at"] = json!(session_end);
-                body["heartbeat_interval_seconds"] = json!(HEARTBEAT_INTERVAL_S);
-                body["drm"] = drm_of(app, title.drm_required);
-                body["max_quality"] = json!(quality.name());
-                let location = format!("/api/v1/playback/sessions/{}", wish.session);
-                let answer = work.finish(Reply::created(&location, &body)?).await?;
+                let reply = self.reply(app, at, urls_expire_at)?;
+                let reply = match work {
+                    Some(work) => {
+                        let reply = work.finish(reply).await?;
+                        app.live.end(superseded.as_slice());
+                        reply
+                    }
+                    None => reply,
+                };
                 app.metrics.slot("started");
-                app.live.end(&superseded.into_iter().collect::<Vec<Uuid>>());
-                app.live.insert(LiveSession {
-                    id: wish.session,
-                    tenant: call.tenant.0,
-                    user_id: user,
-                    asset_id: asset,
-                    content_id: content,
-                    height_max: wish.height_max,
-                    last_beat: at,
-                    expires_at: session_end,
-                    position_s: 0.0,
-                    is_paused: false,
-                    urls_expire_at,
-                    unwritten: false,
-                });
-                return Ok(answer);
+                app.live.insert(self.live(at, urls_expire_at));
+                Ok(Some(reply))
             }
         }
     }
-    Err(ApiError::unavailable(
-        "a start was overtaken by changes again and again",
-    ))
+
+    fn reply(&self, app: &App, at: DateTime<Utc>, urls_expire_at: DateTime<Utc>) -> Answer {
+        let urls = mint(&Granted {
+            session: self.wish.session,
+            tenant: self.wish.tenant.0,
+            asset: self.wish.asset,
+            height_max: self.height,
+            drm_required: self.drm_required,
+            expires_at: urls_expire_at,
+            now: at,
+            app,
+        })?;
+        let mut body = urls.to_json();
+        body["session_id"] = json!(self.wish.session);
+        body["session_expires_at"] = json!(at + TimeDelta::seconds(SESSION_TTL_S.into()));
+        body["heartbeat_interval_seconds"] = json!(HEARTBEAT_INTERVAL_S);
+        body["drm"] = drm_of(app, self.drm_required);
+        body["max_quality"] = json!(self.quality.name());
+        let location = format!("/api/v1/playback/sessions/{}", self.wish.session);
+        Reply::created(&location, &body)
+    }
+
+    fn live(&self, at: DateTime<Utc>, urls_expire_at: DateTime<Utc>) -> LiveSession {
+        LiveSession {
+            id: self.wish.session,
+            tenant: self.wish.tenant.0,
+            user_id: self.wish.user,
+            asset_id: self.wish.asset,
+            content_id: self.wish.content,
+            height_max: self.wish.height_max,
+            last_beat: at,
+            expires_at: at + TimeDelta::seconds(SESSION_TTL_S.into()),
+            position_s: 0.0,
+            is_paused: false,
+            urls_expire_at,
+            unwritten: false,
+        }
+    }
+}
+
+async fn started(app: &Arc<App>, wish: Start) -> Result<Started, ApiError> {
+    let with = Arc::clone(app);
+    let start = move |starts: Vec<Start>| {
+        let app = Arc::clone(&with);
+        async move {
+            let asking = async { streams::start_all(&mut *app.db.acquire().await?, &starts).await };
+            let started: Vec<Started> = app.pulse.asked(asking).await?;
+            // Here, where it is done even if whoever asked has gone away.
+            let superseded = started.iter().filter_map(|started| match started {
+                Started::Live { superseded, .. } => *superseded,
+                Started::Full | Started::Stale => None,
+            });
+            app.live.end(&superseded.collect::<Vec<Uuid>>());
+            Ok(started)
+        }
+    };
+    app.together.starts.ask(wish, start).await
 }
 
 fn drm_of(app: &App, is_required: bool) -> Value {
@@ -407,6 +490,12 @@ struct Heartbeat {
     position_seconds: f64,
     #[serde(default)]
     is_paused: bool,
+}
+
+#[derive(Serialize)]
+struct Heartbeaten {
+    refreshed_urls: Option<Value>,
+    session_expires_at: DateTime<Utc>,
 }
 
 fn ended(reason: &str) -> ApiError {
@@ -436,10 +525,11 @@ async fn heartbeat(app: Arc<App>, call: Call) -> Answer {
                 true => Some(renewed(&app, &call, &session).await?.to_json()),
                 false => None,
             };
-            Reply::json(
-                200,
-                &json!({ "refreshed_urls": urls, "session_expires_at": session.expires_at }),
-            )
+            let beaten = Heartbeaten {
+                refreshed_urls: urls,
+                session_expires_at: session.expires_at,
+            };
+            Reply::json(200, &beaten)
         }
     }
 }
@@ -464,7 +554,7 @@ async fn renewed(app: &Arc<App>, call: &Call, session: &LiveSession) -> Result<U
     let ttl = TimeDelta::seconds(app.settings().delivery.url_ttl_seconds);
     let mut expires_at = call.now + ttl;
     let mut drm_required = false;
-    match recheck(app, call, session).await {
+    match app.pulse.asked(recheck(app, call, session)).await {
         Ok(facts) => {
             if let Some(reason) = facts.1 {
                 end_now(app, call, session.id, reason).await?;
@@ -503,10 +593,10 @@ async fn recheck(
         tenant: call.tenant,
         user: session.user_id,
         content: session.content_id,
-        content_type: "movie",
+        content_type: "movie".to_owned(),
         device: None,
         profile: None,
-        country: call.peer.country.as_deref(),
+        country: call.peer.country.clone(),
         unknown_blocked: app.settings().geo.unknown_blocked,
     };
     let mut connection = app.db.acquire().await?;
@@ -567,10 +657,10 @@ async fn check(app: Arc<App>, call: Call) -> Answer {
         tenant: call.tenant,
         user,
         content,
-        content_type,
+        content_type: content_type.to_owned(),
         device,
         profile,
-        country: call.peer.country.as_deref(),
+        country: call.peer.country.clone(),
         unknown_blocked: app.settings().geo.unknown_blocked,
     };
     let terms = terms(&app);

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::profiles::RATINGS;
 use super::titles::{
-    self, Covered, Hanging, Listing, View, cast_member, cast_member_writable, countries, fields, geo, geo_writable,
-    image_set, images_of, rating_of, sight, sort,
+    self, Covered, Hanging, Listing, Sight, View, cast_member, cast_member_writable, countries, fields, geo,
+    geo_writable, image_set, images_of, rating_of, sight, sort,
 };
 use crate::app::App;
 use crate::call::Call;
@@ -248,10 +248,16 @@ fn filter_of(call: &Call) -> Filter {
 }
 
 async fn list(app: Arc<App>, call: Call) -> Answer {
+    let sight = sight(&app, &call).await?;
+    let pages = &app.caches.pages;
+    let made = || listed(&app, &call, &sight);
+    pages.reply(&call, sight.name(&call), app.pulse.is_away(), made).await
+}
+
+async fn listed(app: &App, call: &Call, sight: &Sight) -> Answer {
     let mut connection = app.db.acquire().await?;
-    let sight = sight(&app, &call, &mut connection).await?;
-    let mut filter = filter_of(&call);
-    let listing = Listing::narrow(&call, &sight, &mut filter.title);
+    let mut filter = filter_of(call);
+    let listing = Listing::narrow(call, sight, &mut filter.title);
     let page = call.page(&SORTS, &format!("shows {:?} {}", filter.status, listing.scope))?;
     if listing.is_empty {
         return page.answer::<Value>(Vec::new(), None, &call.target)?.weak();
@@ -259,7 +265,7 @@ async fn list(app: Arc<App>, call: Call) -> Answer {
     let (rows, total) = shows::list(&mut connection, call.tenant, &filter, &page).await?;
     let known = schema(View::Subscriber);
     let rows = rows.into_iter().map(|(show, key, id)| {
-        let body = fields(&call, for_viewer(&show, sight.covered)?, known.fields())?;
+        let body = fields(call, for_viewer(&show, sight.covered)?, known.fields())?;
         Ok((body, key, id))
     });
     let rows = rows.collect::<Result<Vec<(Value, String, Uuid)>, ApiError>>()?;
@@ -283,8 +289,8 @@ fn includes_seasons(call: &Call) -> Result<bool, ApiError> {
 async fn one(app: Arc<App>, call: Call) -> Answer {
     let name = titles::name(&call, "show_id")?;
     let with_seasons = includes_seasons(&call)?;
+    let sight = sight(&app, &call).await?;
     let mut connection = app.db.acquire().await?;
-    let sight = sight(&app, &call, &mut connection).await?;
     let found = shows::get(&mut connection, call.tenant, &name, Some(&sight.place), Lock::Read).await?;
     let Some(show) = found else {
         return Err(titles::absent(&mut connection, SHOWS, &name, &call).await);

@@ -113,8 +113,18 @@ pub struct Sight {
     pub place: Place,
 }
 
+impl Sight {
+    /// All of it, and whether somebody is known at all, as one text: whoever has the same sees the same.
+    pub fn name(&self, call: &Call) -> String {
+        let Sight { covered, age, place } = self;
+        let country = place.country.as_deref().unwrap_or_default();
+        let (known, blocked) = (call.principal.is_some(), place.unknown_blocked);
+        format!("{known} {covered:?} {age:?} {country} {blocked}")
+    }
+}
+
 /// Finds out how the caller sees the catalogue.
-pub async fn sight(app: &App, call: &Call, connection: &mut PgConnection) -> Result<Sight, ApiError> {
+pub async fn sight(app: &App, call: &Call) -> Result<Sight, ApiError> {
     let settings = app.settings();
     let place = Place {
         country: call.peer.country.clone(),
@@ -128,7 +138,15 @@ pub async fn sight(app: &App, call: &Call, connection: &mut PgConnection) -> Res
         None => None,
         Some(text) => Some(Uuid::try_parse(text).map_err(|_| Code::InvalidProfile)?),
     };
-    let found = titles::coverage(connection, principal.user_id, profile).await?;
+    let user = principal.user_id;
+    let read = || {
+        app.pulse.asked(async {
+            let mut connection = app.db.acquire().await?;
+            titles::coverage(&mut connection, user, profile).await.map(Some)
+        })
+    };
+    let found = app.caches.coverage(user, profile, read).await?;
+    let found = found.ok_or_else(|| ApiError::internal("a viewer without a row"))?;
     if profile.is_some() && found.profile.is_none() {
         return Err(Code::InvalidProfile.into());
     }

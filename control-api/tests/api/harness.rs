@@ -394,6 +394,8 @@ impl Api {
             .execute(&self.app.db)
             .await
             .expect(sql);
+        // Whoever writes there by hand tells nobody.
+        self.app.caches.clear();
     }
 
     /// The only value of a query.
