@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer head that is read.
 const HEAD_SIZE_BYTES_MAX: usize = 32 << 10;
+/// Most answers of an API fit into this.
+const BUFFER_SIZE_BYTES: usize = 8 << 10;
 /// Bytes of a body thrown away at once.
 const DRAIN_SIZE_BYTES: usize = 1 << 20;
 
@@ -40,28 +42,29 @@ impl Client {
         Client {
             address,
             stream: None,
-            buffer: Vec::new(),
+            buffer: Vec::with_capacity(BUFFER_SIZE_BYTES),
             reopened: 0,
         }
     }
 
     /// Asks for `path` and throws the body away.
     pub async fn get(&mut self, path: &str) -> anyhow::Result<Answer> {
-        self.ask(path, None).await
+        self.send(path, &get(path), None).await
     }
 
     /// Asks for `path` and keeps the body.
     pub async fn read(&mut self, path: &str) -> anyhow::Result<(Answer, Vec<u8>)> {
         let mut body = Vec::new();
-        let answer = self.ask(path, Some(&mut body)).await?;
+        let answer = self.send(path, &get(path), Some(&mut body)).await?;
         Ok((answer, body))
     }
 
-    async fn ask(&mut self, path: &str, mut body: Option<&mut Vec<u8>>) -> anyhow::Result<Answer> {
+    /// Sends a whole request as it is, for `path`, and puts the body into `body` or throws it away.
+    pub async fn send(&mut self, path: &str, request: &[u8], mut body: Option<&mut Vec<u8>>) -> anyhow::Result<Answer> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let reused = self.stream.is_some();
-            let tried = tokio::time::timeout_at(deadline.into(), self.try_once(path, body.as_deref_mut())).await;
+            let tried = tokio::time::timeout_at(deadline.into(), self.try_once(request, body.as_deref_mut())).await;
             let failed = match tried {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(failed)) => failed,
@@ -79,7 +82,7 @@ impl Client {
         }
     }
 
-    async fn try_once(&mut self, path: &str, body: Option<&mut Vec<u8>>) -> Result<Answer, Failed> {
+    async fn try_once(&mut self, request: &[u8], body: Option<&mut Vec<u8>>) -> Result<Answer, Failed> {
         let unanswered = |error: std::io::Error| Failed {
             error: error.into(),
             unanswered: true,
@@ -92,8 +95,7 @@ impl Client {
                 stream
             }
         };
-        let request = format!("GET {path} HTTP/1.1\r\nhost: load\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.map_err(unanswered)?;
+        stream.write_all(request).await.map_err(unanswered)?;
         self.buffer.clear();
         let head_size = loop {
             let count = stream.read_buf(&mut self.buffer).await.map_err(|error| Failed {
@@ -136,6 +138,10 @@ impl Client {
             size: head.size,
         })
     }
+}
+
+fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: load\r\n\r\n").into_bytes()
 }
 
 struct Failed {

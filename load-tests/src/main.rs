@@ -3,6 +3,7 @@
 
 mod abuse;
 mod client;
+mod control;
 mod frames;
 mod framing;
 mod histogram;
@@ -35,6 +36,8 @@ enum Command {
     Run(RunArguments),
     /// Bad clients of every kind, one after the other, while a canary plays.
     Abuse(AbuseArguments),
+    /// A running control API: starts, heartbeats, licences, the catalogue.
+    Control(control::ControlArguments),
     /// A long run at a share of what the origin can do: nothing may grow.
     Soak(soak::SoakArguments),
 }
@@ -118,6 +121,7 @@ fn main() -> anyhow::Result<ExitCode> {
         match cli.command {
             Command::Run(arguments) => run(arguments).await,
             Command::Abuse(arguments) => abuse(arguments).await,
+            Command::Control(arguments) => control::control(arguments).await,
             Command::Soak(arguments) => soak::soak(arguments).await,
         }
     }))?;
