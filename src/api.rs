@@ -127,7 +127,7 @@ pub async fn open(config: Config, desk: Option<Desk>) -> anyhow::Result<Opened> 
         grant_keys,
         desk,
         payments: stripe.into_iter().collect(),
-        webhooks: None,
+        ..Means::default()
     };
     let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
     let opened = serve::open(config, url.as_deref(), means).await?;
