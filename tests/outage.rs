@@ -2,7 +2,7 @@
 //!
 //! `HEADWATER_OUTAGE_S` says for how long; a few seconds by default.
 #![cfg(feature = "control")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod nodes;
 
