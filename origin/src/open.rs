@@ -434,7 +434,7 @@ fn from_tracks(path: &Path, file: &Arc<SourceFile>, found: SourceTracks) -> Resu
         let language = track.description.language.clone();
         let label = track.description.label.clone();
         let content = match track.description.codec {
-            Codec::Wvtt | Codec::Stpp => match read_text_track(file, &track) {
+            Codec::Wvtt | Codec::Stpp | Codec::Tx3g => match read_text_track(file, &track) {
                 Ok(cues) => Content::Cues(cues),
                 Err(why) => {
                     opened.refused.push(Refusal {
@@ -484,6 +484,7 @@ fn read_text_track(file: &SourceFile, track: &Track) -> Result<TextTrack, String
     }
     let parsed = match (&track.description.media, track.description.codec) {
         (MediaDescription::Text(description), Codec::Wvtt) => text::wvtt::parse(&description.config, &samples),
+        (_, Codec::Tx3g) => text::tx3g::parse(&samples),
         _ => text::stpp::parse(&samples),
     };
     parsed.map(|parsed| parsed.track).map_err(|error| error.to_string())

@@ -64,6 +64,8 @@ pub enum Codec {
     Wvtt,
     /// TTML in ISO BMFF (ISO/IEC 14496-30).
     Stpp,
+    /// 3GPP timed text (3GPP TS 26.245), also called `mov_text`, and QuickTime's; in sources alone.
+    Tx3g,
 }
 
 impl Codec {
@@ -71,7 +73,7 @@ impl Codec {
     pub fn kind(self) -> MediaKind {
         match self {
             Codec::Avc | Codec::Hevc | Codec::Av1 | Codec::Vp9 | Codec::Vp8 => MediaKind::Video,
-            Codec::Wvtt | Codec::Stpp => MediaKind::Text,
+            Codec::Wvtt | Codec::Stpp | Codec::Tx3g => MediaKind::Text,
             _ => MediaKind::Audio,
         }
     }
@@ -93,6 +95,7 @@ impl Codec {
             Codec::Flac => "FLAC",
             Codec::Wvtt => "WebVTT in MP4",
             Codec::Stpp => "TTML in MP4",
+            Codec::Tx3g => "3GPP timed text",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Timed text: WebVTT, SRT and TTML in; WebVTT segments, `wvtt` and `stpp` out.
+//! Timed text: WebVTT, SRT, TTML and 3GPP timed text in; WebVTT segments, `wvtt` and `stpp` out.
 //!
 //! Every source becomes a [`TextTrack`]: cues in WebVTT's terms on one timeline of integer milliseconds. WebVTT knows no
 //! finer time; TTML frames and ticks are rounded to the *nearest* millisecond when they are read.
@@ -18,6 +18,7 @@ pub mod srt;
 pub mod stpp;
 mod timestamp;
 pub mod ttml;
+pub mod tx3g;
 pub mod webvtt;
 pub mod wvtt;
 

@@ -224,7 +224,7 @@ const JUSTIFIED: &[(&str, &str, &[&str])] = &[
         "chapter titles",
         &[
             "3: (data) is not served",
-            "refused track 3 (text, text): QuickTime text (chapters or captions), not served",
+            "refused track 3 (text, text): names of chapters, not subtitles",
         ],
     ),
     (

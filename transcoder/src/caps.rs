@@ -36,7 +36,7 @@ pub(crate) fn of(description: &TrackDescription) -> Option<String> {
         Codec::Eac3 => "audio/x-eac3".into(),
         Codec::Opus => opus(&description.audio()?.decoder_config)?,
         Codec::Flac => flac(&description.audio()?.decoder_config)?,
-        Codec::Ac4 | Codec::Wvtt | Codec::Stpp => return None,
+        Codec::Ac4 | Codec::Wvtt | Codec::Stpp | Codec::Tx3g => return None,
     };
     if let MediaDescription::Video(video) = &description.media {
         let (horizontal, vertical) = video.sample_aspect_ratio;
@@ -60,6 +60,19 @@ pub(crate) fn of(description: &TrackDescription) -> Option<String> {
 
 /// Numbers in caps are signed.
 const MAX: u32 = i32::MAX as u32;
+
+/// What a decoder of pictures is set up with: the payload of `avcC`, `hvcC` or `av1C`.
+pub(crate) fn configuration(description: &TrackDescription) -> Option<&[u8]> {
+    child(
+        &description.sample_entry,
+        match description.codec {
+            Codec::Avc => b"avcC",
+            Codec::Hevc => b"hvcC",
+            Codec::Av1 => b"av1C",
+            _ => return None,
+        },
+    )
+}
 
 /// The payload of a box in a visual sample entry.
 fn child<'a>(entry: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {

@@ -87,10 +87,15 @@ pub fn read_encrypted(source: &dyn ReadAt, keys: &dyn SourceKeys) -> Result<Sour
         refused: std::mem::take(&mut movie.refused),
         samples_left: FILE_SAMPLE_COUNT_MAX,
     };
+    let chapters: Vec<u32> = movie
+        .tracks
+        .iter()
+        .flat_map(|track| track.chapter_tracks.clone())
+        .collect();
     let candidates: Vec<Candidate<'_>> = movie
         .tracks
         .drain(..)
-        .filter_map(|header| reader.candidate(header, &movie.track_extends))
+        .filter_map(|header| reader.candidate(header, &movie.track_extends, &chapters))
         .collect();
     let chosen: Vec<Chosen> = match movie.fragmented {
         true => {
@@ -210,11 +215,15 @@ impl<'s> Reader<'s> {
         &mut self,
         header: TrackHeader<'a>,
         extends: &std::collections::BTreeMap<u32, header::TrackExtends>,
+        chapters: &[u32],
     ) -> Option<Candidate<'a>> {
         let entries = header.sample_table.map(sample_entries).unwrap_or(Ok(Vec::new()));
         let name = track_name(&header, entries.as_deref().unwrap_or_default());
         let checked = entries.map_err(|error| error.to_string()).and_then(|entries| {
             let kind = media_kind(&header)?;
+            if kind == MediaKind::Text && chapters.contains(&header.id) {
+                return Err("names of chapters, not subtitles".to_owned());
+            }
             let timescale = header.timescale.ok_or("timescale is zero")?;
             let stbl = header.sample_table.ok_or("no sample table (stbl)")?;
             let table = SampleTable::parse(stbl, self.source.size()).map_err(|error| error.to_string())?;

@@ -17,7 +17,7 @@ mod video;
 pub use audio::{aac, ac3, ac4, eac3, flac, mp3, opus};
 pub use encrypted::{EntryProtection, read_seig};
 pub use source::{SourceEntry, clear_form, describe};
-pub use text::{stpp, wvtt};
+pub use text::{stpp, tx3g, wvtt};
 pub use video::{av1, avc, hevc, vp8, vp9};
 
 use bytes::Bytes;

@@ -62,7 +62,7 @@ impl<'a> Form<'a> {
             (Codec::Ac3 | Codec::Eac3, _, Some(audio)) => Ok(Form::frames(1_536, audio)),
             (Codec::Av1 | Codec::Vp8 | Codec::Vp9, ..) => Err("no mapping of this video coding to MPEG-TS is in use"),
             (Codec::Ac4 | Codec::Opus | Codec::Flac, ..) => Err("HLS defines this audio coding in fMP4 only"),
-            (Codec::Wvtt | Codec::Stpp, ..) => Err("timed text is not carried in MPEG-TS"),
+            (Codec::Wvtt | Codec::Stpp | Codec::Tx3g, ..) => Err("timed text is not carried in MPEG-TS"),
             _ => Err("the description is not of this coding"),
         }
     }

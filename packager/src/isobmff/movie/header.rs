@@ -48,6 +48,8 @@ pub(super) struct TrackHeader<'a> {
     pub label: Option<String>,
     pub edits: Vec<Edit>,
     pub sample_table: Option<BoxReader<'a>>,
+    /// Tracks that hold this one's chapters.
+    pub chapter_tracks: Vec<u32>,
 }
 
 /// One entry of `elst` (ISO/IEC 14496-12:2022 8.6.6).
@@ -155,6 +157,19 @@ fn movie_timescale(mut mvhd: BoxReader<'_>) -> Result<Option<Timescale>, BoxErro
     timescale(&mut mvhd)
 }
 
+/// Numbers of the tracks that hold a track's chapters (`chap` of `tref`, QuickTime File Format).
+fn chapter_tracks(mut tref: BoxReader<'_>) -> Result<Vec<u32>, BoxError> {
+    let mut tracks = Vec::new();
+    while let Some(mut child) = tref.child()? {
+        if &child.fourcc.0 == b"chap" {
+            while child.remaining().len() >= 4 && tracks.len() < TRACK_COUNT_MAX {
+                tracks.push(child.u32()?);
+            }
+        }
+    }
+    Ok(tracks)
+}
+
 impl<'a> TrackHeader<'a> {
     /// Reads `trak`; an error comes with the track's number where that was found first.
     fn parse(mut trak: BoxReader<'a>) -> Result<TrackHeader<'a>, (Option<u32>, BoxError)> {
@@ -168,6 +183,7 @@ impl<'a> TrackHeader<'a> {
             label: None,
             edits: Vec::new(),
             sample_table: None,
+            chapter_tracks: Vec::new(),
         };
         let mut id = None;
         let mut media = None;
@@ -188,6 +204,8 @@ impl<'a> TrackHeader<'a> {
                     }
                 }
                 b"udta" => name = user_name(child),
+                // What is named there is a decoration: a damaged list names nobody.
+                b"tref" => track.chapter_tracks = chapter_tracks(child).unwrap_or_default(),
                 _ => {}
             }
         }

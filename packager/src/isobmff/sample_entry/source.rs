@@ -49,6 +49,7 @@ enum Coding {
     Flac(Vec<u8>),
     Wvtt(String),
     Stpp([String; 3]),
+    Tx3g,
 }
 
 /// Boxes inside an entry, by name; of two with one name the first counts.
@@ -307,6 +308,8 @@ fn text_coding(mut entry: BoxReader<'_>) -> Result<Coding, SampleEntryError> {
             }
             Ok(Coding::Stpp(fields))
         }
+        // QuickTime's own has samples of the same form.
+        b"tx3g" | b"text" => Ok(Coding::Tx3g),
         _ => Err(refusal(fourcc, &Children::parse(entry))),
     }
 }
@@ -338,8 +341,6 @@ fn refusal(fourcc: FourCc, children: &Children<'_>) -> SampleEntryError {
         b"AVdn" | b"AVdh" => "DNxHD video",
         b"mjp2" | b"jpeg" | b"mjpa" | b"mjpb" | b"png " => "a picture coding used as video",
         b"SVQ1" | b"SVQ3" | b"cvid" | b"rle " => "an old QuickTime video coding",
-        b"tx3g" => return unusable("mov_text not yet"),
-        b"text" => return unusable("QuickTime text (chapters or captions), not served"),
         b"c608" | b"c708" => return unusable("closed captions in a track of their own (c608), not served"),
         b"sbtt" | b"stxt" => "text of a MIME type",
         b"mp4s" => return unusable("MPEG-4 systems stream, not media"),
@@ -431,6 +432,7 @@ pub fn describe(
         Coding::Stpp([namespace, schema_location, mime_types]) => {
             super::stpp(track, namespace, schema_location, mime_types)
         }
+        Coding::Tx3g => super::tx3g(track),
     }
 }
 

@@ -361,11 +361,6 @@ fn what_is_not_served_says_why() {
         visual(b"ab\0c", |_| ()),
         "coding ab\\x00c is not served",
     );
-    check(
-        MediaKind::Text,
-        write_entry(b"tx3g", |w| w.zeros(30)),
-        "mov_text not yet",
-    );
     let encrypted = visual(b"encv", |w| {
         w.write_box(b"sinf", |w| {
             w.write_box(b"frma", |w| w.bytes(b"avc1"));

@@ -1,4 +1,4 @@
-//! Sample entries of timed text (ISO/IEC 14496-30).
+//! Sample entries of timed text (ISO/IEC 14496-30, 3GPP TS 26.245).
 
 use super::{SampleEntryError, TrackFacts, unusable, write_entry};
 use crate::codec::Codec;
@@ -43,6 +43,12 @@ pub fn stpp(
         config: namespace.to_owned(),
     });
     Ok(track.describe(Codec::Stpp, format!("stpp.ttml.{profile}"), entry, media))
+}
+
+/// 3GPP timed text, of which the bytes of samples alone are read: nothing of its entry is kept.
+pub fn tx3g(track: &TrackFacts) -> Result<TrackDescription, SampleEntryError> {
+    let media = MediaDescription::Text(TextDescription { config: String::new() });
+    Ok(track.describe(Codec::Tx3g, "tx3g".to_owned(), write_entry(b"tx3g", |_| {}), media))
 }
 
 fn check_size(text: &str) -> Result<(), SampleEntryError> {
