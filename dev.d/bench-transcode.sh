@@ -25,14 +25,16 @@ if [[ -z $film ]]; then
     "$film"
 fi
 
-# timed NAME COMMAND…: seconds in hundredths, in a variable of that name.
+# timed NAME COMMAND…: seconds in hundredths, in a variable of that name; seconds of processor time in NAME_cpu, which say more
+# where others are at work too.
 timed() {
-  local name=$1 begun ended
+  local name=$1 wall user system
   shift
-  begun=$(date +%s%N)
-  "$@" >"$work/$name.log" 2>&1 || { cat "$work/$name.log" >&2; die "$name failed"; }
-  ended=$(date +%s%N)
-  printf -v "$name" '%d' $(((ended - begun) / 10000000))
+  TIMEFORMAT='%2R %2U %2S'
+  { time "$@" >"$work/$name.log" 2>&1; } 2>"$work/$name.time" || { cat "$work/$name.log" >&2; die "$name failed"; }
+  read -r wall user system <"$work/$name.time"
+  printf -v "$name" '%d' "$((10#${wall/./}))"
+  printf -v "${name}_cpu" '%d' "$((10#${user/./} + 10#${system/./}))"
 }
 
 by_headwater() {
@@ -68,10 +70,15 @@ timed whole by_headwater "$work/whole" --workers 1 --chunk 3600
 timed chunks by_headwater "$work/chunks" --chunk 10
 timed ffmpeg by_ffmpeg
 seconds() { printf '%d.%02d' $(($1 / 100)) $(($1 % 100)); }
-say "headwater, whole       $(seconds "$whole") s"
-say "headwater, in chunks   $(seconds "$chunks") s"
-say "ffmpeg                 $(seconds "$ffmpeg") s"
-say "speed against ffmpeg   $((ffmpeg * 100 / whole)) % whole, $((ffmpeg * 100 / chunks)) % in chunks"
+row() { say "$(printf '%-22s %8s s, %8s s of processors' "$1" "$(seconds "$2")" "$(seconds "$3")")"; }
+# shellcheck disable=SC2154 # timed sets them
+{
+  row 'headwater, whole' "$whole" "$whole_cpu"
+  row 'headwater, in chunks' "$chunks" "$chunks_cpu"
+  row ffmpeg "$ffmpeg" "$ffmpeg_cpu"
+  say "speed against ffmpeg   $((ffmpeg * 100 / whole)) % whole, $((ffmpeg * 100 / chunks)) % in chunks"
+  say "by processor time      $((ffmpeg_cpu * 100 / whole_cpu)) % whole, $((ffmpeg_cpu * 100 / chunks_cpu)) % in chunks"
+}
 while read -r file width height _ _ _; do
   for made in "$work"/whole/*/"$file" "$work"/chunks/*/"$file" "$work/ffmpeg-$file"; do
     printf '%-10s %5dx%-5d %9d bytes  PSNR %s dB\n' "$(basename "$(dirname "$(dirname "$made")")")" "$width" "$height" \

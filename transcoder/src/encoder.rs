@@ -79,7 +79,8 @@ pub const ENCODERS: [Encoder; 16] = [
     encoder(VideoCodec::Av1, Device::Va, "vaav1enc", true),
     encoder(VideoCodec::Av1, Device::Qsv, "qsvav1enc", true),
     encoder(VideoCodec::Av1, Device::Cpu, "svtav1enc", true),
-    encoder(VideoCodec::Av1, Device::Cpu, "av1enc", true),
+    // Takes more bits from GStreamer 1.26 on, not before.
+    encoder(VideoCodec::Av1, Device::Cpu, "av1enc", false),
 ];
 
 /// The encoder with this factory.
@@ -422,6 +423,7 @@ mod tests {
             bitrate_kbps: 5_000,
             buffer_ms: 1_000,
             preset: Preset::Fast,
+            maps_tones: false,
         }
     }
 

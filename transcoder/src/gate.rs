@@ -9,6 +9,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 
+use crate::captions;
 use crate::pipeline::{lock, stream_time};
 
 /// Behind the gate, zero of the source is here, and nothing else is said of time. Encoders whose decode times precede
@@ -35,6 +36,8 @@ pub(crate) struct Gate {
     pub(crate) seen: u64,
     /// Pictures kept.
     pub(crate) kept: u64,
+    /// Records of the captions that came with them.
+    pub(crate) captions: Vec<u8>,
     /// All of the chunk has passed.
     ended: bool,
     told: bool,
@@ -58,6 +61,7 @@ impl Gate {
             next_key_ns: None,
             seen: 0,
             kept: 0,
+            captions: Vec::new(),
             ended: false,
             told: false,
         }))
@@ -97,6 +101,7 @@ impl Gate {
             let Some(time) = time_ns.checked_add(ORIGIN_NS).and_then(|time| u64::try_from(time).ok()) else {
                 return gst::PadProbeReturn::Drop;
             };
+            note_captions(&buffers, buffer, time_ns);
             let time = gst::ClockTime::from_nseconds(time);
             let buffer = buffer.make_mut();
             buffer.set_pts(time);
@@ -181,6 +186,25 @@ impl Gate {
         }
         self.next_key_ns = Some((time.div_euclid(self.gop_duration_ns) + 1) * self.gop_duration_ns);
         Verdict::KeepAsKey(time)
+    }
+}
+
+/// Records of captions of one chunk: a day of two fields at 60 Hz.
+const CAPTIONS_SIZE_BYTES_MAX: usize = 128 << 20;
+
+/// Keeps the captions that came with a picture which is shown at `time_ns`.
+fn note_captions(gate: &Mutex<Gate>, buffer: &gst::BufferRef, time_ns: i64) {
+    for meta in buffer.iter_meta::<gst_video::VideoCaptionMeta>() {
+        if meta.caption_type() != gst_video::VideoCaptionType::Cea708Raw {
+            continue;
+        }
+        let records: Vec<u8> = captions::of_triplets(time_ns, meta.data())
+            .flat_map(captions::Pair::to_record)
+            .collect();
+        let mut gate = lock(gate);
+        if gate.captions.len() + records.len() <= CAPTIONS_SIZE_BYTES_MAX {
+            gate.captions.extend(records);
+        }
     }
 }
 

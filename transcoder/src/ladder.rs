@@ -129,6 +129,9 @@ pub struct Ladder {
     /// Whether a source whose height lies between two steps gets a rendition of its own height.
     #[serde(default = "yes")]
     pub own_height: bool,
+    /// Whether a rendition that the source already is gets the source's samples.
+    #[serde(default = "yes")]
+    pub pass_through: bool,
 }
 
 fn gop_default() -> u32 {
@@ -159,6 +162,7 @@ impl Default for Ladder {
             ],
             gop_duration_ms: gop_default(),
             own_height: true,
+            pass_through: true,
         }
     }
 }
@@ -184,6 +188,9 @@ pub struct Rendition {
     pub buffer_ms: u32,
     /// How much work goes into it.
     pub preset: Preset,
+    /// An HDR source is shown as SDR.
+    #[serde(default)]
+    pub maps_tones: bool,
 }
 
 /// What became of a ladder: what is made, and what is not.
@@ -385,15 +392,6 @@ fn rendition(step: &Step, source: &VideoSource, picture: &Picture) -> Result<Ren
         what: name.clone(),
         why,
     };
-    if is_hdr && codec == VideoCodec::Avc {
-        let range = match source.video_range {
-            VideoRange::Hlg => "HLG",
-            _ => "PQ",
-        };
-        return Err(refuse(format!(
-            "the source is HDR ({range}) and there is no element here that maps its tones to SDR; HEVC and AV1 keep it"
-        )));
-    }
     let (width, height) = picture
         .scaled(lines)
         .ok_or_else(|| refuse(format!("its longer side would exceed {SIDE_MAX}")))?;
@@ -410,6 +408,8 @@ fn rendition(step: &Step, source: &VideoSource, picture: &Picture) -> Result<Ren
         bitrate_kbps: step.bitrate_kbps,
         buffer_ms: BUFFER_MS,
         preset: step.preset,
+        // AVC has eight bits, which are too few for HDR.
+        maps_tones: is_hdr && codec == VideoCodec::Avc,
         name,
     })
 }

@@ -7,6 +7,7 @@
 
 pub mod audio_work;
 mod caps;
+mod captions;
 pub mod child;
 pub mod config;
 pub mod encoder;
@@ -19,6 +20,7 @@ pub mod ladder;
 pub mod loudness;
 pub mod machine;
 pub mod order;
+mod pass;
 mod picture;
 pub mod pipeline;
 mod poster;
@@ -32,6 +34,7 @@ pub mod staging;
 pub mod table;
 pub mod thumbnails;
 pub mod timing;
+mod tone;
 pub mod track_file;
 mod video;
 pub mod video_work;

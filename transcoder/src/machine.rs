@@ -64,6 +64,7 @@ pub fn self_test(encoder: &Encoder, program: &Program, cancel: &AtomicBool) -> R
         bitrate_kbps: 2_500,
         buffer_ms: 1_000,
         preset: Preset::Fast,
+        maps_tones: false,
     };
     match ask(Work::SelfTest(rendition, encoder.factory.to_owned()), program, cancel)? {
         Said::Tested(count, milliseconds) => Ok((count, milliseconds)),

@@ -70,7 +70,7 @@ pub struct AudioWork {
     pub streams: Vec<(AudioSource, Vec<AudioRendition>)>,
 }
 
-/// A wanted encoding of sound: AAC-LC.
+/// A wanted encoding of sound: AAC-LC, where it is not passed through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioRendition {
     /// Channels: 1, 2 or 6.

@@ -3,23 +3,26 @@
 use std::path::{Path, PathBuf};
 
 use packager::isobmff::sample_entry::{self, TrackFacts, VideoFacts};
-use packager::presentation::HlsDescription;
 use packager::presentation::stored::{FILE_NAME, FORMAT, Manifest, ManifestRefusal, ManifestTrack};
+use packager::presentation::{HlsDescription, Role};
 use packager::text::webvtt;
 use packager::time::Timescale;
 use packager::track::TrackDescription;
 
 use crate::encoder::HdrSignal;
-use crate::input::Input;
+use crate::input::{IndexedTrack, Input};
 use crate::ladder::{Rendition, VideoCodec};
-use crate::order::{Coded, samples_name, table_name};
+use crate::order::{AudioRendition, Coded, samples_name, table_name};
 use crate::report::{self, AudioReport, Report, VideoReport};
 use crate::source::VideoSource;
 use crate::staging::Staging;
 use crate::table::CodedSample;
 use crate::timing::{self, SampleTime, TrackTimes};
 use crate::track_file::{self, TrackSample, read_table, write_synced};
-use crate::vod::{AUDIO_NAME, JobError, Plan, TrackSaid, TranscodeJob, chunk_name, read_coded};
+use crate::vod::{
+    AUDIO_NAME, JobError, KnownText, PASS_NAME, Pass, Plan, TrackSaid, TranscodeJob, chunk_name, read_coded,
+};
+use crate::{caps, captions};
 
 /// Samples of an AAC-LC frame.
 const AAC_FRAME_SAMPLES: u32 = 1_024;
@@ -41,7 +44,7 @@ pub(crate) fn assemble(job: &TranscodeJob, plan: &Plan, staging: &Staging, folde
         audio: Vec::new(),
     };
     if let Some(video) = &plan.source.video {
-        let (made, video_end_ms) = videos(plan, video, zero_ns, staging, folder, &mut report.video)?;
+        let (made, video_end_ms) = videos(job, plan, video, zero_ns, staging, folder, &mut report.video)?;
         tracks.extend(made);
         end_ms = video_end_ms;
     }
@@ -61,7 +64,8 @@ pub(crate) fn assemble(job: &TranscodeJob, plan: &Plan, staging: &Staging, folde
             end_ms % 1_000
         )));
     }
-    for (number, known) in job.known.texts.iter().enumerate() {
+    let captions = captions(plan, zero_ns, end_ms, staging)?;
+    for (number, known) in job.known.texts.iter().chain(&captions).enumerate() {
         let file = format!("t{}.vtt", number + 1);
         write_synced(&folder.join(&file), &webvtt::write(&known.text))?;
         tracks.push(entry(file, &known.said, None));
@@ -85,6 +89,36 @@ pub(crate) fn assemble(job: &TranscodeJob, plan: &Plan, staging: &Staging, folde
     write_synced(&folder.join(FILE_NAME), &text)?;
     let text = serde_json::to_vec_pretty(&report).map_err(|error| JobError::Mismatch(error.to_string()))?;
     Ok(write_synced(&folder.join(report::FILE_NAME), &text)?)
+}
+
+/// The longest file of captions that is read: a day of two fields at 60 Hz.
+const CAPTIONS_SIZE_BYTES_MAX: u64 = 128 << 20;
+
+/// The captions that came with the pictures, channel by channel.
+fn captions(plan: &Plan, zero_ns: i64, end_ms: i64, staging: &Staging) -> Result<Vec<KnownText>, JobError> {
+    let mut pairs = Vec::new();
+    for chunk in 0..plan.chunks.len() {
+        let path = staging.piece(&chunk_name(chunk)).join(captions::FILE_NAME);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.len() <= CAPTIONS_SIZE_BYTES_MAX => {
+                let bytes = std::fs::read(&path).map_err(track_file::io(&path))?;
+                pairs.extend(captions::read(&bytes));
+            }
+            // Most films have none.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    let tracks = captions::tracks(&pairs, zero_ns, u64::try_from(end_ms).unwrap_or(0));
+    let known = tracks.into_iter().map(|(name, text)| KnownText {
+        text,
+        said: TrackSaid {
+            language: "und".into(),
+            label: Some(name),
+            roles: vec![Role::Caption],
+            default: false,
+        },
+    });
+    Ok(known.collect())
 }
 
 /// The instant of the source that becomes zero. Transport streams begin at any time: there it is the earliest of any
@@ -118,8 +152,13 @@ fn entry(file: String, said: &TrackSaid, description: Option<TrackDescription>) 
     }
 }
 
-/// One rendition's samples from all chunks.
+/// One rendition's samples: from all chunks, or the source's.
 struct Joined {
+    /// Facts of the source's, where they are its samples.
+    passed: Option<TrackDescription>,
+    encoder: String,
+    /// Why they are, or are not, the source's.
+    why: String,
     samples: Vec<CodedSample>,
     pieces: Vec<PathBuf>,
     codec_data: Vec<u8>,
@@ -132,6 +171,7 @@ impl Joined {
 }
 
 fn videos(
+    job: &TranscodeJob,
     plan: &Plan,
     video: &VideoSource,
     zero_ns: i64,
@@ -139,22 +179,45 @@ fn videos(
     folder: &Path,
     reports: &mut Vec<VideoReport>,
 ) -> Result<(Vec<ManifestTrack>, i64), JobError> {
-    let mut made: Vec<(&Rendition, &String, Joined)> = Vec::with_capacity(plan.renditions.len());
+    let mut made: Vec<(&Rendition, Joined)> = Vec::with_capacity(plan.renditions.len());
     for (number, (rendition, encoder)) in plan.renditions.iter().enumerate() {
-        made.push((rendition, encoder, join(plan, staging, number)?));
+        let mut joined = join(plan, staging, number)?;
+        joined.encoder.clone_from(encoder);
+        joined.why = plan.why_not_passed.get(number).cloned().unwrap_or_default();
+        made.push((rendition, joined));
+    }
+    for (number, passed) in plan.passed.iter().enumerate() {
+        if let Some(rendition) = &passed.rendition {
+            let track = passed_track(job, &passed.stream_id)?;
+            let path = staging.piece(PASS_NAME).join(samples_name(number));
+            let joined = Joined {
+                passed: Some(track.input.description.clone()),
+                encoder: "none".into(),
+                why: "the source has its coding, size, key frames and rate".into(),
+                samples: read_table(&staging.piece(PASS_NAME).join(table_name(number)), &path)?,
+                pieces: vec![path],
+                codec_data: caps::configuration(&track.input.description)
+                    .unwrap_or_default()
+                    .to_vec(),
+            };
+            made.push((rendition, joined));
+        }
     }
     // Large before small, heavy before light: the order in which the origin names them.
-    made.sort_by_key(|(rendition, _, joined)| {
+    made.sort_by_key(|(rendition, joined)| {
         let area = u64::from(rendition.width) * u64::from(rendition.height);
         std::cmp::Reverse((area, joined.size_bytes()))
     });
     let mut tracks = Vec::with_capacity(made.len());
     let mut shown: Option<(Vec<i64>, Vec<i64>)> = None;
     let mut end_ms = 0;
-    for (number, (rendition, encoder, joined)) in made.into_iter().enumerate() {
+    let coded = || made.iter().filter(|(_, joined)| joined.passed.is_none());
+    for (rendition, joined) in coded().chain(made.iter().filter(|(_, joined)| joined.passed.is_some())) {
+        check_alignment(rendition, joined, &mut shown)?;
+    }
+    for (number, (rendition, joined)) in made.into_iter().enumerate() {
         let times = timing::of_video(&joined.samples, video.frame_rate)?;
         let start = times.start - timing::ticks(zero_ns, times.timescale);
-        check_alignment(rendition, &joined, &mut shown)?;
         let description = describe(rendition, video, &times, &joined)?;
         let file = format!("v{}.mp4", number + 1);
         let samples = joined
@@ -183,10 +246,12 @@ fn videos(
         reports.push(VideoReport {
             file: file.clone(),
             rendition: rendition.clone(),
-            encoder: encoder.clone(),
             frame_count: joined.samples.len() as u64,
             size_bytes: joined.size_bytes(),
             constant_rate: times.constant_rate,
+            passed_through: joined.passed.is_some(),
+            passed_through_why: joined.why,
+            encoder: joined.encoder,
         });
         tracks.push(entry(file, &said, Some(description)));
     }
@@ -196,6 +261,9 @@ fn videos(
 /// All chunks of rendition `number`, in order.
 fn join(plan: &Plan, staging: &Staging, number: usize) -> Result<Joined, JobError> {
     let mut joined = Joined {
+        passed: None,
+        encoder: String::new(),
+        why: String::new(),
         samples: Vec::new(),
         pieces: Vec::new(),
         codec_data: Vec::new(),
@@ -256,6 +324,8 @@ fn check_alignment(
                 rendition.name
             )));
         }
+        // The source may have more than are needed.
+        Some((_, first)) if joined.passed.is_some() && first.iter().all(|key| keys.contains(key)) => {}
         Some((_, first)) if *first != keys => {
             return Err(JobError::Mismatch(format!(
                 "{}: its key frames differ from the others'",
@@ -285,6 +355,7 @@ fn describe(
         sample_aspect_ratio: Some((1, 1)),
         mastering_display: hdr.mastering_display.filter(|_| rendition.bit_depth > 8),
         content_light_level: hdr.content_light_level.filter(|_| rendition.bit_depth > 8),
+        color: joined.passed.as_ref().and_then(|source| source.video()?.color),
         ..VideoFacts::default()
     };
     let described = match rendition.codec {
@@ -364,6 +435,7 @@ fn sounds(
             file: file.clone(),
             rendition: *rendition,
             loudness: coded.loudness,
+            passed_through: false,
         });
         let said = said_of(
             job,
@@ -373,7 +445,87 @@ fn sounds(
         );
         tracks.push(entry(file, &said, Some(description)));
     }
+    for (number, passed) in plan.passed.iter().enumerate() {
+        if passed.rendition.is_some() {
+            continue;
+        }
+        let file = format!("a{}.mp4", tracks.len() + 1);
+        let (description, passed_end_ms, report) = passed_sound(job, staging, folder, (number, passed), &file)?;
+        end_ms = end_ms.max(passed_end_ms);
+        reports.push(report);
+        let mut streams = plan.audio.iter().map(|(stream, _)| stream);
+        let stream = streams.find(|stream| stream.stream_id == passed.stream_id);
+        let said = said_of(
+            job,
+            &passed.stream_id,
+            stream.and_then(|stream| stream.language.as_deref()),
+            stream.and_then(|stream| stream.title.as_deref()),
+        );
+        tracks.push(entry(file, &said, Some(description)));
+    }
     Ok((tracks, end_ms))
+}
+
+/// The source's track called `stream_id`.
+fn passed_track<'a>(job: &'a TranscodeJob, stream_id: &str) -> Result<&'a IndexedTrack, JobError> {
+    let mut tracks = job.known.tracks.iter();
+    tracks
+        .find(|track| track.input.stream_id == stream_id)
+        .ok_or_else(|| JobError::Mismatch(format!("{stream_id} is gone")))
+}
+
+/// Writes the sound that is piece `number` of what is taken over; gives what it is, when it ends in milliseconds, and what is
+/// reported of it.
+fn passed_sound(
+    job: &TranscodeJob,
+    staging: &Staging,
+    folder: &Path,
+    (number, passed): (usize, &Pass),
+    file: &str,
+) -> Result<(TrackDescription, i64, AudioReport), JobError> {
+    let track = passed_track(job, &passed.stream_id)?;
+    let index = &track.index;
+    let path = staging.piece(PASS_NAME).join(samples_name(number));
+    let description = TrackDescription {
+        source_track_id: u32::try_from(number + 1).unwrap_or(u32::MAX),
+        language: "und".into(),
+        label: None,
+        timescale: index.timescale(),
+        ..track.input.description.clone()
+    };
+    let samples = index.iter().map(|sample| TrackSample {
+        size: sample.size,
+        sync: sample.sync,
+        time: SampleTime {
+            duration: sample.duration,
+            composition_offset: 0,
+        },
+    });
+    let start = index.presentation_time_of(0).unwrap_or(0);
+    track_file::write(
+        &folder.join(file),
+        &description,
+        index.timescale(),
+        -start,
+        samples,
+        &[path],
+    )?;
+    let end_ms = index.presentation_end().saturating_mul(1_000) / i64::from(index.timescale().get());
+    let duration_ms = (end_ms - start.saturating_mul(1_000) / i64::from(index.timescale().get())).max(1);
+    let size_bytes: u64 = index.iter().map(|sample| u64::from(sample.size)).sum();
+    let bits = size_bytes.saturating_mul(8_000) / duration_ms.unsigned_abs();
+    let audio = description.audio();
+    let report = AudioReport {
+        file: file.to_owned(),
+        rendition: AudioRendition {
+            channels: audio.map_or(0, |audio| audio.channel_count.into()),
+            sample_rate: audio.map_or(0, |audio| audio.sample_rate),
+            bitrate_bps: u32::try_from(bits).unwrap_or(u32::MAX),
+        },
+        loudness: None,
+        passed_through: true,
+    };
+    Ok((description, end_ms, report))
 }
 
 /// What the container says of a stream; GStreamer's names of streams end in the container's number.

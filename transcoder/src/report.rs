@@ -40,6 +40,12 @@ pub struct VideoReport {
     pub size_bytes: u64,
     /// Times lie on the grid of a constant rate.
     pub constant_rate: bool,
+    /// The source's samples as they are.
+    #[serde(default)]
+    pub passed_through: bool,
+    /// Why, or why not.
+    #[serde(default)]
+    pub passed_through_why: String,
 }
 
 /// What became of one rendition of sound.
@@ -49,6 +55,9 @@ pub struct AudioReport {
     pub file: String,
     /// What was asked for.
     pub rendition: AudioRendition,
-    /// How loud it is.
+    /// How loud it is; what is passed through is not measured.
     pub loudness: Option<Loudness>,
+    /// The source's samples as they are.
+    #[serde(default)]
+    pub passed_through: bool,
 }

@@ -1,5 +1,7 @@
 //! Which renditions are made of a sound stream. Pure.
 
+use packager::codec::Codec;
+
 use crate::order::AudioRendition;
 use crate::source::AudioSource;
 
@@ -27,6 +29,11 @@ pub fn choose(source: &AudioSource) -> Vec<AudioRendition> {
         renditions.push(rendition(6, 384_000));
     }
     renditions
+}
+
+/// Whether sound of this coding is kept as it is beside AAC: receivers take it apart themselves.
+pub fn is_kept(codec: Codec) -> bool {
+    matches!(codec, Codec::Ac3 | Codec::Eac3)
 }
 
 #[cfg(test)]

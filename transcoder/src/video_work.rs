@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
+use gstreamer_video::{VideoFormat, VideoFrameRef, VideoInfo};
 use packager::codec::{VideoRange, av1};
 
+use crate::captions;
 use crate::encoder::{self, HdrSignal};
 use crate::gate::{Entry, Gate, ORIGIN_NS};
 use crate::graph::Element;
@@ -17,6 +19,7 @@ use crate::order::{Coded, Progress, VideoWork};
 use crate::pipeline::{Decoding, PipelineError, Running, STUCK_AFTER, Take, Watched, append, lock, take};
 use crate::sink::{Shape, TrackSink};
 use crate::source::VideoSource;
+use crate::tone::{self, ToneMap};
 use crate::worker::Source;
 
 /// Decoded pictures that wait for one encoder while another is busy.
@@ -68,18 +71,28 @@ pub fn rendition_chain(
         Element::new("videoconvertscale")
             .with("add-borders", "false")
             .with("method", "lanczos"),
-        Element::caps(format_args!(
-            "video/x-raw,format={format},width={},height={},pixel-aspect-ratio=1/1,colorimetry={}",
-            rendition.width,
-            rendition.height,
-            colorimetry(video, rendition),
-        )),
     ];
+    let size = format!(
+        "width={},height={},pixel-aspect-ratio=1/1",
+        rendition.width, rendition.height
+    );
+    if rendition.maps_tones {
+        // Components of light one by one, which are mapped where caps are set anew.
+        chain.extend([
+            Element::caps(format_args!("video/x-raw,format=GBR_10LE,{size}")),
+            Element::new(TONE_FACTORY).with("caps", "video/x-raw,colorimetry=1:1:5:1"),
+            Element::new("videoconvert"),
+        ]);
+    }
+    chain.push(Element::caps(format_args!(
+        "video/x-raw,format={format},{size},colorimetry={}",
+        colorimetry(video, rendition),
+    )));
     chain.extend(encoder::chain(
         &encoder,
         rendition,
         u32::try_from(gop).unwrap_or(u32::MAX).max(1),
-        (video.video_range != VideoRange::Sdr).then_some(&hdr),
+        (video.video_range != VideoRange::Sdr && !rendition.maps_tones).then_some(&hdr),
     ));
     Ok(chain)
 }
@@ -91,11 +104,39 @@ fn colorimetry<'a>(video: &'a VideoSource, rendition: &Rendition) -> &'a str {
         "bt601" | "bt709" | "smpte240m" | "bt2020" | "bt2020-10" | "2:3:7:1" | "2:4:5:4" | "2:4:16:2"
     );
     match () {
+        () if rendition.maps_tones => "bt709",
         () if known || video.video_range != VideoRange::Sdr => &video.colorimetry,
         () if rendition.height.min(rendition.width) > 576 => "bt709",
         () if video.height > 576 => "bt709",
         () => "bt601",
     }
+}
+
+/// Sets caps anew; pictures are mapped before they come to it.
+const TONE_FACTORY: &str = "capssetter";
+
+/// Maps the tones of all pictures that come to `element`.
+fn map_tones(element: &gst::Element, map: Arc<ToneMap>) -> Result<(), PipelineError> {
+    let pad = element
+        .static_pad("sink")
+        .ok_or_else(|| PipelineError::Element(format!("{TONE_FACTORY} has no pad")))?;
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let info = pad.current_caps().and_then(|caps| VideoInfo::from_caps(&caps).ok());
+        let Some(info) = info.filter(|info| info.format() == VideoFormat::Gbr10le) else {
+            return gst::PadProbeReturn::Drop;
+        };
+        let Ok(mut frame) = VideoFrameRef::from_buffer_ref_writable(buffer.make_mut(), &info) else {
+            return gst::PadProbeReturn::Drop;
+        };
+        match frame.planes_data_mut() {
+            [green, blue, red, _] => map.map_rows(green, blue, red),
+        }
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
 }
 
 /// Encodes what `work` says into `folder`.
@@ -190,7 +231,13 @@ pub(crate) fn run(
             "the source no longer offers its picture".into(),
         ));
     }
-    let kept = lock(&gate).kept;
+    let (kept, pairs) = {
+        let mut gate = lock(&gate);
+        (gate.kept, std::mem::take(&mut gate.captions))
+    };
+    if !pairs.is_empty() {
+        std::fs::write(folder.join(captions::FILE_NAME), pairs)?;
+    }
     let mut coded = Vec::with_capacity(sinks.len());
     for ((rendition, _), sink) in work.renditions.iter().zip(&sinks) {
         let (codec_data, sample_count) = sink.finish()?;
@@ -235,9 +282,28 @@ fn attach(
         .static_pad("sink")
         .ok_or_else(|| PipelineError::Element("tee has no pad".into()))?;
     Gate::install(gate, &tee_pad, entry);
+    let tones = Arc::new(ToneMap::new(
+        work.video.video_range,
+        tone::peak(
+            work.video.mastering_display.as_deref(),
+            work.video.content_light_level.as_deref(),
+        ),
+    ));
     for ((rendition, factory), sink) in work.renditions.iter().zip(sinks) {
         let chain = rendition_chain(&work.video, rendition, factory, work.gop_duration_ms)?;
+        let there = pipeline.children();
         let last = append(pipeline, &tee, &chain)?;
+        if rendition.maps_tones {
+            let is_setter = |element: &&gst::Element| element.factory().is_some_and(|made| made.name() == TONE_FACTORY);
+            let added = pipeline
+                .children()
+                .into_iter()
+                .filter(|element| !there.contains(element));
+            let added: Vec<gst::Element> = added.collect();
+            let setter = added.iter().find(is_setter);
+            let setter = setter.ok_or_else(|| PipelineError::Element(format!("no {TONE_FACTORY}")))?;
+            map_tones(setter, tones.clone())?;
+        }
         pipeline.add(&sink.element)?;
         last.link(&sink.element)?;
     }

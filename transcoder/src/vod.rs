@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use packager::codec::VideoRange;
 use packager::presentation::Role;
 use packager::text::TextTrack;
 
@@ -15,6 +16,7 @@ use crate::input::{IndexedTrack, Input};
 use crate::ladder::{Ladder, LadderError, Rendition};
 use crate::machine::Found;
 use crate::order::{AudioRendition, AudioWork, Coded, Limits, Order, Progress, Said, VideoWork, Work};
+use crate::pass;
 use crate::pipeline::lock;
 use crate::publish;
 use crate::sound;
@@ -24,7 +26,7 @@ use crate::timing::TimingError;
 use crate::track_file::TrackError;
 
 /// Changes whenever pieces of an older version must not be used.
-const PIECES_VERSION: &[u8] = b"headwater-pieces-2";
+const PIECES_VERSION: &[u8] = b"headwater-pieces-3";
 /// Chunks are about this long: long enough that entering and leaving them costs little.
 const CHUNK_DURATION_MS: u64 = 60_000;
 /// Chunks of one film.
@@ -203,10 +205,22 @@ pub(crate) struct Plan {
     pub(crate) source: SourceInfo,
     pub(crate) input: Input,
     pub(crate) renditions: Vec<(Rendition, String)>,
+    /// Why each of them is coded anew.
+    pub(crate) why_not_passed: Vec<String>,
+    pub(crate) passed: Vec<Pass>,
     pub(crate) audio: Vec<(AudioSource, Vec<AudioRendition>)>,
     pub(crate) refused: Vec<Refused>,
     pub(crate) encoders: Vec<String>,
     pub(crate) chunks: Vec<Chunk>,
+}
+
+/// A track of the source that is taken over as it is: samples and table `n` of the piece [`PASS_NAME`], by its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pass {
+    /// What the stream is called.
+    pub(crate) stream_id: String,
+    /// What it stands for; `None` for sound.
+    pub(crate) rendition: Option<Rendition>,
 }
 
 /// A part of the film; without bounds it is all of it.
@@ -222,6 +236,7 @@ pub(crate) fn chunk_name(number: usize) -> String {
 }
 
 pub(crate) const AUDIO_NAME: &str = "audio";
+pub(crate) const PASS_NAME: &str = "pass";
 /// What a worker said at its end, kept with its piece.
 pub(crate) const CODED_NAME: &str = "coded.json";
 const RESULT_NAME: &str = "result";
@@ -238,10 +253,12 @@ pub fn run_job(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Publishe
         PIECES_VERSION,
         staging::fingerprint(&job.source)?.as_bytes(),
         format!("{:?} {:?} {:?}", plan.renditions, plan.audio, plan.chunks).as_bytes(),
+        format!("{:?}", plan.passed).as_bytes(),
         format!("{} {}", job.ladder.gop_duration_ms, job.name).as_bytes(),
     ]);
     std::fs::create_dir_all(&job.library).map_err(crate::track_file::io(&job.library))?;
     let staging = Staging::open(&job.library, &key, &job.name)?;
+    take_over(job, &plan, &staging)?;
     encode(job, &plan, &staging, context)?;
     let folder = staging.begin(RESULT_NAME)?;
     publish::assemble(job, &plan, &staging, &folder)?;
@@ -318,6 +335,12 @@ fn plan(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Plan, JobError>
     });
     let mut renditions = Vec::new();
     let mut encoders = Vec::new();
+    let mut passed = Vec::new();
+    let mut why_not_passed = Vec::new();
+    let track_of = |stream_id: &str| match input {
+        Input::File(_) => None,
+        Input::Tracks(_) => job.known.tracks.iter().find(|track| track.input.stream_id == stream_id),
+    };
     if let Some(video) = &source.video {
         let choice = job.ladder.choose(video)?;
         refused.extend(choice.refused);
@@ -325,21 +348,46 @@ fn plan(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Plan, JobError>
             ChildError::Cancelled => JobError::Cancelled,
             error => JobError::NoEncoder(format!("encoders: {error}")),
         })?;
-        for rendition in choice.renditions {
-            let chosen = encoder::choose(rendition.codec, rendition.bit_depth, job.preference, &found);
+        for mut rendition in choice.renditions {
+            let why_not = match job.ladder.pass_through {
+                // One is enough: two steps of one height differ in their rate.
+                true if !passed.is_empty() => Some("the source stands for another rendition".to_owned()),
+                true => pass::why_not(
+                    video,
+                    track_of(&video.stream_id),
+                    &rendition,
+                    job.ladder.gop_duration_ms,
+                ),
+                false => Some("the ladder does not want it".to_owned()),
+            };
+            let Some(why_not) = why_not else {
+                passed.push(Pass {
+                    stream_id: video.stream_id.clone(),
+                    rendition: Some(rendition),
+                });
+                continue;
+            };
+            let mut chosen = encoder::choose(rendition.codec, rendition.bit_depth, job.preference, &found);
+            if chosen.encoder.is_none() && rendition.bit_depth > 8 && video.video_range == VideoRange::Sdr {
+                rendition.bit_depth = 8;
+                chosen = encoder::choose(rendition.codec, rendition.bit_depth, job.preference, &found);
+            }
             let why = format!("{}: {}", rendition.codec.codec().name(), chosen.why());
             if !encoders.contains(&why) {
                 encoders.push(why);
             }
             match chosen.encoder {
-                Some(encoder) => renditions.push((rendition, encoder.factory.to_owned())),
+                Some(encoder) => {
+                    renditions.push((rendition, encoder.factory.to_owned()));
+                    why_not_passed.push(why_not);
+                }
                 None => refused.push(Refused {
                     what: rendition.name,
                     why: chosen.why(),
                 }),
             }
         }
-        if renditions.is_empty() {
+        if renditions.is_empty() && passed.is_empty() {
             return Err(JobError::NoEncoder(format!(
                 "no picture can be encoded{}",
                 reasons(&refused)
@@ -351,26 +399,52 @@ fn plan(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Plan, JobError>
         .iter()
         .map(|stream| (stream.clone(), sound::choose(stream)))
         .collect();
-    if renditions.is_empty() && audio.is_empty() {
+    if renditions.is_empty() && passed.is_empty() && audio.is_empty() {
         return Err(JobError::Empty(refused));
     }
+    for stream in &source.audio {
+        let track = track_of(&stream.stream_id);
+        if job.ladder.pass_through && track.is_some_and(|track| sound::is_kept(track.input.description.codec)) {
+            passed.push(Pass {
+                stream_id: stream.stream_id.clone(),
+                rendition: None,
+            });
+        }
+    }
     let chunks = match source.video {
-        Some(_) => cut(
+        Some(_) if !renditions.is_empty() => cut(
             source.duration_ms.filter(|_| source.seekable),
             job.chunk_duration_ms.unwrap_or(CHUNK_DURATION_MS),
             u64::from(job.ladder.gop_duration_ms),
         ),
-        None => Vec::new(),
+        _ => Vec::new(),
     };
     Ok(Plan {
         source,
         input,
         renditions,
+        why_not_passed,
+        passed,
         audio,
         refused,
         encoders,
         chunks,
     })
+}
+
+/// Copies what is taken over as it is, unless an earlier run has.
+fn take_over(job: &TranscodeJob, plan: &Plan, staging: &Staging) -> Result<(), JobError> {
+    if plan.passed.is_empty() || staging.piece(PASS_NAME).exists() {
+        return Ok(());
+    }
+    let folder = staging.begin(PASS_NAME)?;
+    for (number, passed) in plan.passed.iter().enumerate() {
+        let mut tracks = job.known.tracks.iter();
+        let track = tracks.find(|track| track.input.stream_id == passed.stream_id);
+        let track = track.ok_or_else(|| JobError::Mismatch(format!("{} is gone", passed.stream_id)))?;
+        pass::write(track, &folder, number)?;
+    }
+    Ok(staging.finish(PASS_NAME)?)
 }
 
 /// Cuts a film of `duration_ms` at instants where key frames will be, into parts about `chunk_ms` long; a short rest stays
@@ -414,6 +488,17 @@ struct Piece {
 
 /// Sound costs this small a part of what pictures cost.
 const AUDIO_PART: u64 = 30;
+/// Thousandths of a job that are over once everything is encoded: joining, thumbnails and publishing are the rest.
+const ENCODED_PERMILLE: u64 = 970;
+
+/// How far a job is, in thousandths, when `done` of the `total` work of encoding is; `None` where nobody knows how much there
+/// is.
+fn permille(done: u64, total: u64) -> Option<u32> {
+    let permille = u128::from(done.min(total)) * u128::from(ENCODED_PERMILLE);
+    permille
+        .checked_div(total.into())
+        .and_then(|permille| u32::try_from(permille).ok())
+}
 
 fn pieces(job: &TranscodeJob, plan: &Plan) -> Vec<Piece> {
     let duration_ms = plan.source.duration_ms;
@@ -603,7 +688,7 @@ fn progress(plan: &Plan, pieces: &[Piece], state: &State, begun: Instant) -> Job
             true => vec!["sound".into()],
             false => plan.renditions.iter().map(|(made, _)| made.name.clone()).collect(),
         },
-        done_permille: (total > 0).then(|| (done * 1_000 / total) as u32),
+        done_permille: permille(done, total),
         coded_ms: pictures.clone().map(|(_, done)| done.0).sum(),
         duration_ms: plan.source.duration_ms,
         frame_count: pictures.map(|(_, done)| done.1).sum(),
@@ -672,6 +757,18 @@ pub(crate) fn read_coded(piece: &Path) -> Result<Vec<Coded>, JobError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_is_that_of_all_pieces_and_leaves_room_for_the_end() {
+        let check = |done, total, expected| assert_eq!(permille(done, total), expected, "{done} of {total}");
+        check(0, 0, None);
+        check(5, 0, None);
+        check(0, 60_000, Some(0));
+        check(30_000, 60_000, Some(485));
+        check(60_000, 60_000, Some(970));
+        check(70_000, 60_000, Some(970));
+        check(u64::MAX, u64::MAX, Some(970));
+    }
 
     #[test]
     fn films_are_cut_where_key_frames_will_be() {

@@ -82,7 +82,7 @@ fn turned_and_stretched_sources_are_seen_as_they_should_be() {
 }
 
 #[test]
-fn hdr_is_kept_or_refused_by_name() {
+fn hdr_is_kept_or_mapped() {
     let hdr = VideoSource {
         video_range: VideoRange::Pq,
         bit_depth: 10,
@@ -92,20 +92,18 @@ fn hdr_is_kept_or_refused_by_name() {
     assert!(
         kept.renditions
             .iter()
-            .all(|made| made.codec == VideoCodec::Hevc && made.bit_depth == 10)
+            .all(|made| made.codec == VideoCodec::Hevc && made.bit_depth == 10 && !made.maps_tones)
     );
     let mut mixed = Ladder::default();
     mixed.steps.truncate(3);
     mixed.steps[2].codec = Some(VideoCodec::Avc);
-    let error = mixed.choose(&hdr).unwrap_err();
-    assert!(
-        error.to_string().contains("1080p AVC: the source is HDR (PQ)"),
-        "{error}"
-    );
+    let mapped = mixed.choose(&hdr).unwrap().renditions.remove(0);
+    assert_eq!((mapped.bit_depth, mapped.maps_tones), (8, true));
     mixed.steps[2].codec = Some(VideoCodec::Av1);
     assert_eq!(mixed.choose(&hdr).unwrap().renditions[0].bit_depth, 10);
     // Eight bits stay eight.
-    assert_eq!(mixed.choose(&video(1920, 1080)).unwrap().renditions[0].bit_depth, 8);
+    let plain = mixed.choose(&video(1920, 1080)).unwrap().renditions.remove(0);
+    assert_eq!((plain.bit_depth, plain.maps_tones), (8, false));
 }
 
 #[test]
