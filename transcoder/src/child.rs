@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::input::{IndexedTrack, write_order};
 use crate::order::{Order, Said};
+use crate::patience::Patience;
 
 /// What is started: the program and its first arguments, which make a worker of it.
 #[derive(Clone, Debug)]
@@ -119,7 +120,7 @@ pub fn run(
         })
     });
     let mut last = None;
-    let mut moved = Instant::now();
+    let mut patience = Patience::new(Instant::now());
     let mut seen = None;
     loop {
         if cancel.load(Ordering::Relaxed) {
@@ -130,7 +131,7 @@ pub fn run(
                 if let Said::Progress(progress) = &said {
                     if seen != Some(*progress) {
                         seen = Some(*progress);
-                        moved = Instant::now();
+                        patience.renew(Instant::now());
                     }
                     hear(said);
                 } else {
@@ -141,17 +142,17 @@ pub fn run(
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }
-        if moved.elapsed() > STUCK_AFTER {
+        if patience.look(Instant::now()) > STUCK_AFTER {
             return Err(ChildError::Stuck(STUCK_AFTER));
         }
     }
     // Its output has ended, so it is about to.
-    let ended = Instant::now();
+    patience.renew(Instant::now());
     let status = loop {
         if let Some(status) = child.0.try_wait()? {
             break status;
         }
-        if ended.elapsed() > STUCK_AFTER {
+        if patience.look(Instant::now()) > STUCK_AFTER {
             return Err(ChildError::Stuck(STUCK_AFTER));
         }
         std::thread::sleep(POLL);

@@ -21,6 +21,7 @@ pub mod loudness;
 pub mod machine;
 pub mod order;
 mod pass;
+mod patience;
 mod picture;
 pub mod pipeline;
 mod poster;

@@ -11,6 +11,7 @@ use gstreamer::{self as gst, ClockTime, glib};
 use crate::feed;
 use crate::graph::Element;
 use crate::input::IndexedTrack;
+use crate::patience::Patience;
 
 /// Why a pipeline failed.
 #[derive(Debug, thiserror::Error)]
@@ -131,12 +132,18 @@ impl<'a> Running<'a> {
             .pipeline
             .bus()
             .ok_or_else(|| PipelineError::Element("a pipeline without a bus".into()))?;
-        let mut moved = (0, Instant::now());
+        let mut mark = 0;
+        let mut patience = Patience::new(Instant::now());
         loop {
             match watch() {
                 Watched::Enough => return Ok(()),
-                Watched::Moving(mark) if mark != moved.0 => moved = (mark, Instant::now()),
-                Watched::Moving(_) if moved.1.elapsed() > STUCK_AFTER => return Err(PipelineError::Stuck(STUCK_AFTER)),
+                Watched::Moving(moved) if moved != mark => {
+                    mark = moved;
+                    patience.renew(Instant::now());
+                }
+                Watched::Moving(_) if patience.look(Instant::now()) > STUCK_AFTER => {
+                    return Err(PipelineError::Stuck(STUCK_AFTER));
+                }
                 Watched::Moving(_) => {}
             }
             let Some(message) = bus.timed_pop_filtered(
