@@ -53,6 +53,7 @@ traits_of() {
     srt) echo 8192 srt ;;
     subsample) echo 16384 v:h264 v:hevc v:obu v:data ;;
     ttml) echo 8192 xml ttml ;;
+    tx3g) echo 8192 ;;
     webvtt) echo 8192 vtt ;;
     *) echo 4096 ;;
   esac
