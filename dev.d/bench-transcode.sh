@@ -61,8 +61,9 @@ by_ffmpeg() {
     -map '0:a?' -c:a aac -b:a 160k -f mp4 "$work/ffmpeg-audio.mp4"
 }
 
+# Against the source in its own size: how a picture is made small belongs to its quality, and programs differ in it.
 psnr() {
-  ffmpeg -v info -nostdin -i "$1" -i "$film" -lavfi "[1:v]scale=$2:$3:flags=lanczos[r];[0:v][r]psnr" -f null - 2>&1 |
+  ffmpeg -v info -nostdin -i "$1" -i "$film" -lavfi "[0:v][1:v]scale2ref=flags=bicubic[a][b];[a][b]psnr" -f null - 2>&1 |
     sed -n 's/.*average:\([0-9.]*\).*/\1/p'
 }
 
@@ -82,6 +83,6 @@ row() { say "$(printf '%-22s %8s s, %8s s of processors' "$1" "$(seconds "$2")" 
 while read -r file width height _ _ _; do
   for made in "$work"/whole/*/"$file" "$work"/chunks/*/"$file" "$work/ffmpeg-$file"; do
     printf '%-10s %5dx%-5d %9d bytes  PSNR %s dB\n' "$(basename "$(dirname "$(dirname "$made")")")" "$width" "$height" \
-      "$(stat --format %s "$made")" "$(psnr "$made" "$width" "$height")"
+      "$(stat --format %s "$made")" "$(psnr "$made")"
   done
 done < <(renditions)
