@@ -8,8 +8,9 @@ use crate::source::AudioSource;
 /// Rates that are kept as they are; others become 48 kHz.
 const RATES_KEPT: [u32; 8] = [48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 8_000];
 
-/// AAC-LC in mono or stereo for everybody, and in 5.1 where the source has that many channels.
-pub fn choose(source: &AudioSource) -> Vec<AudioRendition> {
+/// AAC-LC in mono or stereo for everybody, and in 5.1 where the source has that many channels. Where other sound of the film
+/// is not `mono`, none is: players switch languages among sound of as many channels.
+pub fn choose(source: &AudioSource, mono: bool) -> Vec<AudioRendition> {
     let sample_rate = match source.sample_rate {
         rate if RATES_KEPT.contains(&rate) => rate,
         88_200 | 176_400 => 44_100,
@@ -22,7 +23,7 @@ pub fn choose(source: &AudioSource) -> Vec<AudioRendition> {
         bitrate_bps: (u64::from(bitrate_bps) * u64::from(sample_rate.clamp(12_000, 48_000)) / 48_000) as u32,
     };
     let mut renditions = match source.channels {
-        1 => vec![rendition(1, 96_000)],
+        1 if mono => vec![rendition(1, 96_000)],
         _ => vec![rendition(2, 160_000)],
     };
     if source.channels >= 6 {
@@ -42,7 +43,7 @@ mod tests {
 
     #[test]
     fn everybody_gets_stereo_and_cinemas_their_channels() {
-        let check = |channels, sample_rate, expected: &[(u32, u32, u32)]| {
+        let check_beside = |mono, channels, sample_rate, expected: &[(u32, u32, u32)]| {
             let source = AudioSource {
                 stream_id: String::new(),
                 coding: String::new(),
@@ -51,12 +52,16 @@ mod tests {
                 language: None,
                 title: None,
             };
-            let rows: Vec<_> = choose(&source)
+            let rows: Vec<_> = choose(&source, mono)
                 .iter()
                 .map(|made| (made.channels, made.sample_rate, made.bitrate_bps))
                 .collect();
             assert_eq!(rows, expected, "{channels} at {sample_rate}");
         };
+        let check = |channels, sample_rate, expected: &[(u32, u32, u32)]| {
+            check_beside(true, channels, sample_rate, expected);
+        };
+        check_beside(false, 1, 48_000, &[(2, 48_000, 160_000)]);
         check(1, 48_000, &[(1, 48_000, 96_000)]);
         check(2, 44_100, &[(2, 44_100, 147_000)]);
         check(2, 96_000, &[(2, 48_000, 160_000)]);

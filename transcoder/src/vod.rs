@@ -394,10 +394,11 @@ fn plan(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Plan, JobError>
             )));
         }
     }
+    let mono = source.audio.iter().all(|stream| stream.channels == 1);
     let audio: Vec<_> = source
         .audio
         .iter()
-        .map(|stream| (stream.clone(), sound::choose(stream)))
+        .map(|stream| (stream.clone(), sound::choose(stream, mono)))
         .collect();
     if renditions.is_empty() && passed.is_empty() && audio.is_empty() {
         return Err(JobError::Empty(refused));
