@@ -220,7 +220,7 @@ async fn rows(api: &Api) -> Vec<String> {
 
 /// Another tenant's rows are refused by name, whoever asks and however much they may do at home (TN-1, AK-7).
 #[tokio::test]
-async fn sweep_tenants() {
+async fn tn_1_and_ak_7_sweep_of_every_operation() {
     let api = Api::start().await;
     let house = house(&api).await;
     let other = api.tenant("other").await;
