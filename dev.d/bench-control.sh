@@ -98,9 +98,8 @@ for ((number = 1; number <= 20; number++)); do
 done
 movie=${movies[0]}
 asset=$(sql "select primary_asset_id from playables where content_id = '$movie'")
-"$headwater" keys create "$work/vault" "$asset" >"$work/keys" 2>&1
-key=$(sed -nE 's/.*([0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}).*cenc.*/\1/p' "$work/keys" | grep -v "$asset" | head -1)
-key=${key:-$(grep -oE '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}' "$work/keys" | grep -v "$asset" | head -1)}
+"$headwater" keys create "$work/vault" "$asset" >/dev/null
+key=$("$headwater" keys list "$work/vault" | awk '$2 == "cenc" && $3 == "HD" { print $1 }')
 kid=$(tr -d - <<<"$key" | xxd -r -p | base64 | tr '+/' '-_' | tr -d '=')
 challenge=$(printf '{"kids":["%s"],"type":"temporary"}' "$kid" | base64 -w0)
 
