@@ -1,6 +1,6 @@
 """Films of every kind that a ladder is made of, made by ffmpeg, and what `headwater transcode` makes of them.
 
-    python3 made_films.py --headwater target/debug/headwater [--only NAME] [--keep FOLDER]
+    python3 made_films.py --headwater target/debug/headwater [--all] [--only NAME] [--keep FOLDER]
 
 Each film has one trait that is easily lost on the way: fields, a matrix, oblong samples, a container, HDR, channels, languages,
 text. Leaves with 0 if every check passed, 1 if one failed, 2 if it was called wrongly. What this machine can not make is
@@ -44,6 +44,11 @@ SOUND = "-f lavfi -i sine=f=440:r=48000:d=4"
 AVC = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 SRT = "1\n00:00:00,500 --> 00:00:01,500\nfirst <i>line</i>\n\n2\n00:00:02,000 --> 00:00:03,000\nsecond & last\nof two\n"
 SHOWN = [("00:00.500", "00:01.500"), ("00:02.000", "00:03.000")]
+# What differs little from another film: looked at with --all alone.
+MORE = {
+    *("mpeg2.mpg", "prores4444.mov", "timecode.mp4", "avc.avi", "tall.ts", "vfr.mp4", "hdr10.mkv", "mono", "7.1"),
+    *("languages.mp4", "eac3.mp4", "deep.wav", "sound.m4a", "sound.ogg", "mov_text.mov", "webvtt.mkv", "chapters.mov", "fits.mkv"),
+}
 FILMS = {}
 TIMEOUT_S = 600
 
@@ -60,14 +65,19 @@ def film(function):
 class Run:
     """One film: made, transcoded, looked at."""
 
-    def __init__(self, headwater, scratch, report, name):
+    def __init__(self, headwater, scratch, report, name, every):
         self.headwater = headwater
+        self.every = every
         self.folder = scratch / name
         self.folder.mkdir()
         (self.folder / "headwater.toml").write_text(LADDER)
         self.report = report
         self.name = name
         self.complaint = ""
+
+    def some(self, rows):
+        """The rows whose name, which comes first, is looked at."""
+        return [row for row in rows if self.every or (row[0] if isinstance(row, tuple) else row) not in MORE]
 
     def write(self, name, text):
         path = self.folder / name
@@ -245,11 +255,11 @@ def turned(run, path, degrees):
 
 @film
 def anamorphic(run):
-    for name, arguments, shapes in (
+    for name, arguments, shapes in run.some((
         ("wide.mp4", f"-f lavfi -i testsrc2=s=180x144:r=25:d=2 -vf setsar=64/45 {AVC}", ("256,144", "170,96")),
         ("tall.ts", f"-f lavfi -i testsrc2=s=256x120:r=25:d=2 -vf setsar=5/6 {AVC}", ("256,144", "170,96")),
         ("wide.mkv", "-f lavfi -i testsrc2=s=180x144:r=25:d=2 -vf setsar=64/45 -c:v libvpx-vp9 -deadline realtime -cpu-used 8", ("256,144", "170,96")),
-    ):
+    )):
         made, said = run.good(run.make(name, arguments))
         check_pictures(run, made, said, 50, shapes)
         aspect = probe(made / "v1.mp4", "stream=sample_aspect_ratio", "-select_streams", "v:0")[0]
@@ -258,7 +268,7 @@ def anamorphic(run):
 
 @film
 def containers(run):
-    for name, arguments in (
+    for name, arguments in run.some((
         ("mpeg4.avi", f"{PICTURES} {SOUND} -c:v mpeg4 -q:v 3 -c:a libmp3lame"),
         ("avc.avi", f"{PICTURES} {SOUND} {AVC} -bf 0 -c:a mp3"),
         ("mpeg2.ts", f"{PICTURES} {SOUND} -c:v mpeg2video -b:v 2M -bf 2 -c:a mp2"),
@@ -268,7 +278,7 @@ def containers(run):
         ("vp9.webm", f"{PICTURES} {SOUND} -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -c:a libopus"),
         ("hevc.mkv", f"{PICTURES} {SOUND} -c:v libx265 -preset ultrafast -x265-params log-level=0 -c:a flac"),
         ("timecode.mp4", f"{PICTURES} {SOUND} {AVC} -c:a aac -timecode 10:00:00:00"),
-    ):
+    )):
         with run.report.step(run.name, f"{name} becomes a ladder"):
             try:
                 source = run.make(name, arguments)
@@ -285,7 +295,7 @@ def containers(run):
 def variable_rate(run):
     # Every third picture is missing in the first half, every second in the other.
     chosen = "select=if(lt(t\\,2)\\,mod(n\\,3)\\,mod(n\\,2))"
-    for name in ("vfr.mp4", "vfr.mkv"):
+    for name in run.some(("vfr.mp4", "vfr.mkv")):
         source = run.make(name, f"{PICTURES} -vf {chosen} -fps_mode vfr {AVC}")
         made, said = run.good(source)
         shown, wanted = check_pictures(run, made, said, len(times(source))), times(source)
@@ -307,7 +317,7 @@ def hdr_film(run, name, transfer, more):
 
 @film
 def hdr_kept(run):
-    for name, transfer, more in (("hdr10.mp4", "smpte2084", HDR10), ("hdr10.mkv", "smpte2084", HDR10), ("hlg.mp4", "arib-std-b67", "log-level=0")):
+    for name, transfer, more in run.some((("hdr10.mp4", "smpte2084", HDR10), ("hdr10.mkv", "smpte2084", HDR10), ("hlg.mp4", "arib-std-b67", "log-level=0"))):
         made, said = run.good(hdr_film(run, name, transfer, more), ladder="tiny")
         for file in ("v1.mp4", "v2.mp4"):
             found = probe(made / file, "stream=codec_name,pix_fmt,color_space,color_transfer,color_primaries", "-select_streams", "v:0")[0]
@@ -349,7 +359,7 @@ def hdr_mapped(run):
 
 @film
 def channels(run):
-    for layout, count in (("mono", 1), ("5.1", 6), ("7.1", 8)):
+    for layout, count in run.some((("mono", 1), ("5.1", 6), ("7.1", 8))):
         source = run.make(f"{layout}.mkv", f"{PICTURES} -f lavfi -i sine=d=4:r=48000,aformat=channel_layouts={layout} {AVC} -c:a flac")
         made, said = run.good(source)
         expected = {1: ["48000,1"], 6: ["48000,2", "48000,6"], 8: ["48000,2", "48000,6"]}[count]
@@ -361,7 +371,7 @@ def channels(run):
 def languages(run):
     tones = " ".join(f"-f lavfi -i sine=f={f}:r=48000:d=4" for f in (300, 600, 900))
     tags = "-metadata:s:a:0 language=deu -metadata:s:a:1 language=eng -metadata:s:a:2 language=fra -metadata:s:a:2 title=Commentary"
-    for name in ("languages.mkv", "languages.mp4", "languages.ts"):
+    for name in run.some(("languages.mkv", "languages.mp4", "languages.ts")):
         source = run.make(name, f"{PICTURES} {tones} -map 0 -map 1 -map 2 -map 3 {AVC} -c:a aac {tags}")
         made, said = run.good(source)
         found = [track["language"] for track in manifest(made)["tracks"] if track["file"].startswith("a")]
@@ -372,7 +382,7 @@ def languages(run):
 def dolby(run):
     """AC-3 and E-AC-3 are kept as they are beside AAC."""
     for codec, bits, names in (("ac3", "384k", ("ac3.ts",)), ("eac3", "256k", ("eac3.mp4", "eac3.mkv"))):
-        for name in names:
+        for name in run.some(names):
             source = run.make(name, f"{PICTURES} -f lavfi -i sine=d=4:r=48000,aformat=channel_layouts=5.1 {AVC} -c:a {codec} -b:a {bits}")
             made, said = run.good(source)
             found = [probe(made / entry["file"], "stream=codec_name,channels")[0] for entry in said["audio"]]
@@ -390,14 +400,14 @@ def hashes(path):
 @film
 def one_kind(run):
     """Sound alone, pictures alone."""
-    for name, arguments in (
+    for name, arguments in run.some((
         ("sound.wav", "-c:a pcm_s16le"),
         ("deep.wav", "-c:a pcm_s24le -ar 96000"),
         ("sound.flac", "-c:a flac"),
         ("sound.mp3", "-c:a libmp3lame"),
         ("sound.m4a", "-c:a aac"),
         ("sound.ogg", "-c:a libopus"),
-    ):
+    )):
         made, said = run.good(run.make(name, f"{SOUND} {arguments}"))
         run.equal(f"{name} is sound alone", (said["video"], len(said["audio"])), ([], 1))
         lasts = float(probe(made / "a1.mp4", "stream=duration")[0])
@@ -413,7 +423,7 @@ def one_kind(run):
 def subtitles(run):
     run.write("text.srt", SRT)
     text = f"{PICTURES} {SOUND} -i {run.folder}/text.srt -map 0 -map 1 -map 2 {AVC} -c:a aac -metadata:s:s:0 language=swe"
-    for name, coding in (("srt.mkv", "srt"), ("ass.mkv", "ass"), ("mov_text.mp4", "mov_text"), ("mov_text.mov", "mov_text"), ("webvtt.mkv", "webvtt")):
+    for name, coding in run.some((("srt.mkv", "srt"), ("ass.mkv", "ass"), ("mov_text.mp4", "mov_text"), ("mov_text.mov", "mov_text"), ("webvtt.mkv", "webvtt"))):
         with run.report.step(run.name, f"{name} becomes a ladder"):
             made, _ = run.good(run.make(name, f"{text} -c:s {coding}"))
             # ffmpeg writes no language of text into a QuickTime file.
@@ -439,7 +449,7 @@ def closed_captions(run):
 @film
 def chapters(run):
     run.write("chapters.txt", ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=2000\ntitle=One\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=2000\nEND=4000\ntitle=Two\n")
-    for name in ("chapters.mkv", "chapters.mp4", "chapters.mov"):
+    for name in run.some(("chapters.mkv", "chapters.mp4", "chapters.mov")):
         source = run.make(name, f"{PICTURES} {SOUND} -i {run.folder}/chapters.txt -map 0 -map 1 -map_metadata 2 -map_chapters 2 {AVC} -c:a aac")
         made, said = run.good(source)
         check_pictures(run, made, said, 100)
@@ -453,14 +463,14 @@ def chapters(run):
 def passed_through(run):
     keyed = "-force_key_frames expr:gte(t,n_forced*2) -x264-params scenecut=0:open-gop=0 -bf 2"
     quiet = "-f lavfi -i testsrc=s=256x144:r=25:d=6"
-    for name, arguments, why in (
+    for name, arguments, why in run.some((
         ("fits.mp4", f"{quiet} {AVC} {keyed} -b:v 120k -maxrate 200k -bufsize 200k", None),
         ("fits.mkv", f"{quiet} {AVC} {keyed} -b:v 120k -maxrate 200k -bufsize 200k", None),
         ("fits.ts", f"{quiet} {AVC} {keyed} -b:v 120k -maxrate 200k -bufsize 200k", None),
         ("heavy.mp4", f"{PICTURES} {AVC} {keyed} -b:v 3M", "bit"),
         ("keys.mp4", f"{quiet} {AVC} -g 37 -b:v 120k -maxrate 200k -bufsize 200k", "key frame"),
         ("hevc.mp4", f"{quiet} -c:v libx265 -preset ultrafast -x265-params log-level=0:keyint=50:min-keyint=50:scenecut=0 -b:v 120k", "HEVC"),
-    ):
+    )):
         source = run.make(name, arguments)
         made, said = run.good(source)
         count = len(times(source))
@@ -487,6 +497,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--headwater", required=True, type=Path)
     parser.add_argument("--only", default="", help="part of the names of the films to make")
+    parser.add_argument("--all", action="store_true", help="look at those too that differ little from others")
     parser.add_argument("--keep", type=Path, help="a folder for what is made")
     options = parser.parse_args()
     if not options.headwater.is_file():
@@ -503,7 +514,7 @@ def main():
         begun = time.monotonic()
         with report.step(name, "is checked to the end"):
             try:
-                FILMS[name](Run(options.headwater.resolve(), scratch, report, name))
+                FILMS[name](Run(options.headwater.resolve(), scratch, report, name, options.all))
             except Missing as why:
                 skip(f"{name}: {why}")
         report.row(name, f"{time.monotonic() - begun:.1f} s")
