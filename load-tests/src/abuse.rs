@@ -206,6 +206,10 @@ impl Attacker {
             if stream.read(&mut [0; 1]).await? == 0 {
                 return Ok(());
             }
+            // Reading alone would see a reset when all that came before it is read.
+            if let Some(error) = stream.take_error()? {
+                return Err(error);
+            }
             seen.borrow_mut().acts += 1;
         }
     }

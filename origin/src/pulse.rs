@@ -4,10 +4,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use crate::config::Config;
 use crate::limits::{CANCEL_COUNT_MAX, CROWDED_KEEP_ALIVE, RETIRE_TIMEOUT};
@@ -190,6 +193,17 @@ impl Pulse {
     fn end(&self, why: Ended) {
         self.order.set(Order::End(why));
         self.wake();
+    }
+
+    /// What becomes of `stream` when it is closed: who was ended for not reading gets no more of what waits for them. The
+    /// kernel would keep it for minutes.
+    pub fn part_with(&self, stream: &impl AsFd) {
+        if self.order.get() != Order::End(Ended::SlowReader) {
+            return;
+        }
+        if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a connection could not be reset");
+        }
     }
 
     fn wake(&self) {

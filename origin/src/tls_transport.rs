@@ -63,6 +63,12 @@ impl std::io::Write for Socket<'_> {
     }
 }
 
+impl Drop for TlsIo {
+    fn drop(&mut self) {
+        self.pulse.part_with(&self.stream);
+    }
+}
+
 impl TlsIo {
     /// Shakes hands over `stream` as `config` says. Never ends by itself when the client sends nothing.
     pub async fn accept(

@@ -40,6 +40,12 @@ struct Socket {
     pulse: Rc<Pulse>,
 }
 
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.pulse.part_with(&self.stream);
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();

@@ -157,6 +157,9 @@ fn slow_and_idle_clients_are_let_go_of() {
     assert_eq!(get(&mut idle, "/healthz").0, 200);
     wait_for("the reader has ended", || house.ended("slow_reader") == 1);
     wait_for("the slow head has ended", || house.ended("slow_head") == 1);
+    // What the kernel still had for it is thrown away.
+    let reset = std::io::copy(&mut reader, &mut std::io::sink()).unwrap_err();
+    assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(slow_head.read(&mut [0; 10]).unwrap_or(0), 0);
     assert_eq!(idle.read(&mut [0; 10]).unwrap(), 0, "a polite end");
     assert_eq!(house.ended("idle"), 0);
