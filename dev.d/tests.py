@@ -3,21 +3,33 @@
 
 cargo runs one program after the other, and many wait for other software or have fewer tests than the machine has cores.
 What measures time or memory runs alone, at the end.
+
+A program has a limit: past it, what it and its children wait for is printed, and it fails. Processes that outlive the
+program that started them are ended, and it fails.
 """
 
+import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
 AT_ONCE = 2
+# Several times what the slowest of them takes on two cores.
+LIMIT_S = 400
+# How long what a program started may take to end after it.
+PATIENCE_S = 20
 # Programs that hold what they see against a clock.
 ALONE = {("origin", "front")}
 # The longest of them, so that none is left over at the end; any order is right.
 FIRST = ["packager", "api", "license", "cmaf", "codec_media", "sample_entry_ffprobe"]
+# In the environment of a program and of all that it starts.
+MARK = "HEADWATER_TEST_PROGRAM"
 
 
 def build():
@@ -35,6 +47,48 @@ def build():
     return programs if cargo.returncode == 0 else None
 
 
+def read(path):
+    """What the kernel says at `path`; nothing where its process is gone."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def started_by(mark):
+    """The processes whose environment has `mark`, but for the dead."""
+    wanted = f"{MARK}={mark}".encode()
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    found = [pid for pid in pids if wanted in read(f"/proc/{pid}/environ").split(b"\0")]
+    return [pid for pid in found if not read(f"/proc/{pid}/stat").rpartition(b") ")[2].startswith(b"Z")]
+
+
+def left_of(mark):
+    """The processes that `mark` started and that do not end."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (left := started_by(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def command_of(pid):
+    return read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def waits(pid):
+    """What each thread of a process waits for; libtest names the thread of a test after it."""
+    lines = [f"  {pid} {command_of(pid)[:200]}"]
+    threads = []
+    with contextlib.suppress(OSError):
+        threads = os.listdir(f"/proc/{pid}/task")
+    for thread in threads:
+        place = f"/proc/{pid}/task/{thread}"
+        name, wait = read(f"{place}/comm").decode(errors="replace").strip(), read(f"{place}/wchan").decode()
+        lines.append(f"      {thread} {name}: {wait}")
+    return "\n".join(lines)
+
+
 class Run:
     """What has been run, and what of it failed."""
 
@@ -45,16 +99,38 @@ class Run:
     def one(self, package, name, program, folder):
         """Runs a program to its end and prints all it said."""
         begun = time.monotonic()
-        # As cargo calls them.
-        environment = {**os.environ, "CARGO_MANIFEST_DIR": folder}
-        done = subprocess.run([program], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        mark = f"{os.getpid()} {package} {name}"
+        # The folder is as cargo calls it.
+        environment = {**os.environ, "CARGO_MANIFEST_DIR": folder, MARK: mark}
+        wrong = []
+        # A file, since whoever is left behind would hold a pipe open.
+        with tempfile.TemporaryFile() as output:
+            child = subprocess.Popen(
+                [program], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+            try:
+                if child.wait(LIMIT_S) != 0:
+                    wrong.append(f"status {child.returncode}")
+            except subprocess.TimeoutExpired:
+                wrong.append(f"not done after {LIMIT_S} s; what it waits for:")
+                wrong += [waits(pid) for pid in started_by(mark)]
+                child.kill()
+                child.wait()
+            left = left_of(mark)
+            if left and not wrong:
+                wrong.append("left running:\n" + "\n".join(waits(pid) for pid in left))
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            output.seek(0)
+            said = output.read()
         took_s = time.monotonic() - begun
         with self.printing:
-            print(f"\n     {package} {name}: {'passed' if done.returncode == 0 else 'FAILED'} in {took_s:.1f} s", flush=True)
-            sys.stdout.buffer.write(done.stdout)
+            print(f"\n     {package} {name}: {'FAILED' if wrong else 'passed'} in {took_s:.1f} s", flush=True)
+            sys.stdout.buffer.write(said)
             sys.stdout.flush()
-            if done.returncode != 0:
-                self.failed.append(f"{package} {name} ({program}): status {done.returncode}")
+            if wrong:
+                self.failed.append(f"{package} {name} ({program}): " + "\n".join(wrong))
 
     def all(self, programs, at_once):
         """Runs `programs`, `at_once` of them at any time."""

@@ -15,16 +15,28 @@ use serde_json::{Value, json};
 const REFUSAL: Duration = Duration::from_millis(2_000);
 /// Longest until everything is as before.
 const RECOVERY: Duration = Duration::from_secs(5);
+/// Longest that a node may take to end meanwhile.
+const END: Duration = Duration::from_secs(20);
 
-/// All processes of the database, the first one last.
-fn stopped(site: &Site) -> Vec<u32> {
-    let postmaster = site.postmaster().unwrap();
-    // First the one that would make new ones.
-    signal("STOP", postmaster);
-    let mut stopped = site.backends();
-    stopped.iter().for_each(|pid| signal("STOP", *pid));
-    stopped.push(postmaster);
-    stopped
+/// The processes of the database, which stand still until this goes; the first of them last.
+struct Standstill(Vec<u32>);
+
+impl Standstill {
+    fn of(site: &Site) -> Standstill {
+        let postmaster = site.postmaster().unwrap();
+        // First the one that would make new ones.
+        signal("STOP", postmaster);
+        let mut stopped = site.backends();
+        stopped.iter().for_each(|pid| signal("STOP", *pid));
+        stopped.push(postmaster);
+        Standstill(stopped)
+    }
+}
+
+impl Drop for Standstill {
+    fn drop(&mut self) {
+        self.0.iter().rev().for_each(|pid| signal("CONT", *pid));
+    }
 }
 
 struct Viewer {
@@ -76,9 +88,10 @@ fn running_sessions_go_on_while_the_database_stands_still() {
             viewer
         })
         .collect();
+    let mut other = site.start();
     let outage = Duration::from_secs(setting("HEADWATER_OUTAGE_S", 8) as u64);
 
-    let stopped = stopped(&site);
+    let standstill = Standstill::of(&site);
     let begun = Instant::now();
     let (mut beats, mut refusals, mut slowest_beat, mut slowest_refusal) = (0, 0, Duration::ZERO, Duration::ZERO);
     let mut position_s = 0.0;
@@ -113,7 +126,9 @@ fn running_sessions_go_on_while_the_database_stands_still() {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    stopped.iter().rev().for_each(|pid| signal("CONT", *pid));
+    signal("TERM", other.process.id());
+    assert!(other.ends_within(END), "a node waits for the database to end");
+    drop(standstill);
 
     let back = Instant::now();
     let started = loop {
@@ -130,7 +145,7 @@ fn running_sessions_go_on_while_the_database_stands_still() {
     // Every beat that was answered counts, and nobody was ended for what the database could not be told.
     let written = site.sql(&format!(
         "select count(*) from stream_sessions where position_seconds > 0 and last_heartbeat_at > now() - interval '{} s'",
-        outage.as_secs()
+        begun.elapsed().as_secs()
     ));
     assert_eq!(written, "4", "beats are written before starts are taken");
     std::thread::sleep(Duration::from_secs(12));

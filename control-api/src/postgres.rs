@@ -26,6 +26,8 @@ const PLACES: [&str; 4] = [
 const VERSION_MIN: u32 = 14;
 /// Longest path of a socket that all systems take, with the name in it: `/.s.PGSQL.5432`.
 const SOCKET_DIR_SIZE_BYTES_MAX: usize = 80;
+/// How long it may take to stop, in seconds.
+const STOP_TIMEOUT_S: &str = "45";
 /// Name of the superuser and of the database.
 const NAME: &str = "headwater";
 
@@ -203,7 +205,7 @@ impl Cluster {
         let mode = if self.fast { "immediate" } else { "fast" };
         let mut command = self.command("pg_ctl");
         command
-            .args(["stop", "-w", "-t", "60", "-m", mode, "-D"])
+            .args(["stop", "-w", "-t", STOP_TIMEOUT_S, "-m", mode, "-D"])
             .arg(self.folder.join("data"));
         finish("pg_ctl stop", command)
     }

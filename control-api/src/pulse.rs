@@ -1,7 +1,10 @@
 //! Pulse: whether the database answers. Who waits for it is told at once when it does not, so that nothing hangs with it.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, PgConnection};
@@ -71,11 +74,21 @@ impl Pulse {
 
     /// What `work` comes to; that the database is away as soon as it is and `work` can not do without.
     pub async fn unless_away<T, E: From<Away>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        tokio::select! {
-            biased;
-            done = work => done,
-            () = self.lost() => Err(Away.into()),
-        }
+        let (mut work, mut lost) = (pin!(work), pin!(self.lost()));
+        poll_fn(|context| {
+            if let Poll::Ready(done) = work.as_mut().poll(context) {
+                return Poll::Ready(done);
+            }
+            // Whoever waits in here for the same news may be told a moment after us.
+            if !self.is_away() && lost.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            match work.as_mut().poll(context) {
+                Poll::Ready(done) => Poll::Ready(done),
+                Poll::Pending => Poll::Ready(Err(Away.into())),
+            }
+        })
+        .await
     }
 
     /// What `asking` the database comes to; it is not even begun while the database is away.
@@ -221,5 +234,28 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         assert!(pulse.trusts(Duration::from_millis(5)));
         assert!(pulse.steady_for() >= Duration::from_millis(5));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_can_do_without_is_let_do_without() {
+        for _ in 0..500 {
+            let pulse = Arc::new(Pulse::default());
+            let asking = {
+                let pulse = Arc::clone(&pulse);
+                tokio::spawn(async move {
+                    let asked = async {
+                        let answer = pulse.asked(std::future::pending::<Result<i32, ApiError>>()).await;
+                        answer.or_else(|_| Ok::<i32, ApiError>(7))
+                    };
+                    pulse.unless_away(asked).await
+                })
+            };
+            // Both wait by then, the one within the other.
+            while pulse.away.receiver_count() < 2 {
+                tokio::task::yield_now().await;
+            }
+            pulse.set_away(true);
+            assert_eq!(asking.await.unwrap().ok(), Some(7));
+        }
     }
 }

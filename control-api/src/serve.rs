@@ -13,6 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::app::{App, Means};
 use crate::config::Config;
@@ -22,6 +23,8 @@ use crate::{db, jobs, pulse, router, routes};
 
 /// How long a database may take to answer for the first time.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// How long background jobs, and then connections to the database, may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why it can not be served.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +107,9 @@ pub async fn open(config: Config, database_url: Option<&str>, means: Means) -> R
             cluster: cluster.map(Arc::new),
         }),
         Err(error) => {
-            stop_cluster(cluster).await;
+            if let Some(cluster) = cluster {
+                stop_cluster(cluster).await;
+            }
             Err(error)
         }
     }
@@ -142,8 +147,7 @@ async fn build(
     app.map_err(|error| ServeError::App(error.cause.unwrap_or_else(|| error.message.into_owned())))
 }
 
-async fn stop_cluster(cluster: Option<Cluster>) {
-    let Some(cluster) = cluster else { return };
+async fn stop_cluster(cluster: Cluster) {
     match tokio::task::spawn_blocking(move || cluster.stop()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "the embedded database was not stopped"),
@@ -154,9 +158,16 @@ async fn stop_cluster(cluster: Option<Cluster>) {
 impl Opened {
     /// Closes the connections, and stops the embedded database unless others use it.
     pub async fn close(self) {
-        self.app.db.close().await;
-        // Nobody else has it: what feels its pulse has ended.
-        stop_cluster(self.cluster.and_then(Arc::into_inner)).await;
+        // Whoever still waits for an answer holds a connection, and a database that stands still never gives one.
+        if tokio::time::timeout(END_TIMEOUT, self.app.db.close()).await.is_err() {
+            tracing::warn!("connections to the database were left: it does not answer");
+        }
+        let Some(cluster) = self.cluster else { return };
+        // What feels its pulse has ended, unless it is starting it again at this moment.
+        match Arc::into_inner(cluster) {
+            Some(cluster) => stop_cluster(cluster).await,
+            None => tracing::error!("the embedded database was not stopped: it is being started again"),
+        }
     }
 
     /// Serves until `stop` turns true, then lets running answers end. `ready` is told the address.
@@ -205,9 +216,17 @@ async fn serve(
     };
     // The receivers may be gone already, then there is nothing left to end.
     let _ = ended.send(true);
-    for task in [background, felt] {
-        if let Err(error) = task.await {
-            tracing::error!(%error, "background jobs ended badly");
+    let deadline = Instant::now() + END_TIMEOUT;
+    for mut task in [background, felt] {
+        match tokio::time::timeout_at(deadline, &mut task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "background jobs ended badly"),
+            Err(_) => {
+                tracing::warn!("background jobs were cut short, as by a crash: they go on after the next start");
+                task.abort();
+                // It is gone once this returns, and with it what it holds; that it was aborted is known.
+                let _ = task.await;
+            }
         }
     }
     served

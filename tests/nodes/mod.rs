@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 pub const PASSWORD: &str = "correct horse";
 /// Longest that an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest that a node may take to end, and its database with it.
+const END: Duration = Duration::from_secs(60);
 
 /// Whether Postgres is here; says so if it is not.
 pub fn has_postgres() -> bool {
@@ -100,8 +102,13 @@ pub struct Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let _ = self.process.wait();
+        signal("TERM", self.process.id());
+        if !self.ends_within(END) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+            // While a test fails already, a second panic would end it without a word.
+            assert!(std::thread::panicking(), "a node did not end in {END:?}");
+        }
     }
 }
 
@@ -123,6 +130,18 @@ impl Node {
             answer.body
         );
         answer.body
+    }
+
+    /// Whether it ends within `patience`.
+    pub fn ends_within(&mut self, patience: Duration) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < patience {
+            if self.process.try_wait().unwrap().is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
     }
 
     /// Ends it as a crash would.
