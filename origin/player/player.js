@@ -45,6 +45,10 @@
   let generation = 0;
   let started = false;
   let wanted = false;
+  // Where the current load was to begin, in seconds.
+  let beginning_s = 0;
+  // Whether the library's own faults have been answered once already since somebody chose what to play.
+  let afresh = false;
 
   headwater.ready = main();
 
@@ -80,7 +84,7 @@
       player.configure({drm: {servers: {'org.w3.clearkey': new URL(root.dataset.license, location.href).href}}});
     }
     // Bound before attaching: a failure to attach is reported here too.
-    player.addEventListener('error', (event) => onError(event.detail));
+    player.addEventListener('error', (event) => onFailure(event.detail));
     // Before attaching, or subtitles would be left to the browser's own rendering.
     player.setVideoContainer(root);
     await player.attach(video);
@@ -139,6 +143,7 @@
     }
     const player = headwater.player;
     const mine = ++generation;
+    beginning_s = at_s;
     clearError();
     keepLanguages(player);
     headwater.form = name;
@@ -151,7 +156,7 @@
     try {
       await player.load(source.url, at_s > 0 ? at_s : null);
     } catch (error) {
-      if (mine === generation) onError(error);
+      if (mine === generation) await onFailure(error);
       return;
     }
     if (mine !== generation) return;
@@ -197,6 +202,7 @@
         return;
       }
       wanted = true;
+      afresh = false;
       load(headwater.form, video.currentTime || startSecond());
     });
   }
@@ -238,6 +244,7 @@
     const address = new URL(location.href);
     address.searchParams.set('form', name);
     history.replaceState(null, '', address);
+    afresh = false;
     load(name, video.currentTime);
   }
 
@@ -330,6 +337,24 @@
   }
 
   // ---- failure ----
+
+  /**
+   * What has no code is a fault within the library: its streams of before are sometimes still at work while it loads the
+   * next. It is made to let go of everything and loads again, once.
+   */
+  async function onFailure(error) {
+    if (error instanceof Error && error.code === undefined && !afresh) {
+      afresh = true;
+      const mine = generation;
+      console.info(`The player starts afresh after: ${error.message}`);
+      const at_s = video.currentTime || beginning_s;
+      wanted ||= !video.paused;
+      await headwater.player.unload();
+      if (mine === generation) await load(headwater.form, at_s);
+      return;
+    }
+    onError(error);
+  }
 
   function onError(error) {
     const codes = shaka.util.Error.Code;

@@ -19,7 +19,8 @@ export async function pages({base, media, shots, executable, harness, only = nul
   const browser = await launch({executable});
   const strict = await launch({executable, autoplay: 'blocked'});
   const checks = [
-    ['every form plays', playsForms], ['menus', hasMenus], ['form selector', switchesForm], ['thumbnails', showsThumbnails], ['keyboard', obeysKeys],
+    ['every form plays', playsForms], ['menus', hasMenus], ['form selector', switchesForm],
+    ['fault of the library', startsAfresh], ['thumbnails', showsThumbnails], ['keyboard', obeysKeys],
     ['start second and button', startsOnClick], ['failure is told', tellsFailure], ['phone width', fitsPhone],
     ['unknown title', knowsNot], ['embed', embeds], ['embed in a foreign page', embedsAbroad], ['autoplay blocked', showsButton],
   ];
@@ -259,6 +260,27 @@ async function switchesForm(visit) {
   if (after.time_s > before.time_s + 10) throw new Error(`went from ${before.time_s.toFixed(1)} s to ${after.time_s.toFixed(1)} s`);
   if (!page.url().includes(`form=${other}`)) throw new Error('the address does not name the form');
   return `${before.form} → ${other} at ${before.time_s.toFixed(1)} s`;
+}
+
+/** A fault within the library is overcome once, and told if it comes again. */
+async function startsAfresh(visit) {
+  const page = await visit.open(`/v/${visit.media}?autoplay=1&mute=1&t=5`);
+  const before = await moving(page);
+  if (before.forms.length < 2) return 'one form only';
+  const faulty = (count) => page.evaluate((count) => {
+    const {player} = window.headwater;
+    const load = player.load.bind(player);
+    player.load = (...words) => count-- > 0 ? Promise.reject(new TypeError('made by a test')) : load(...words);
+  }, count);
+  const [other, third = before.form] = before.forms.filter((form) => form !== before.form);
+  await faulty(1);
+  await page.locator(`.form[data-form="${other}"]`).click();
+  await awaited(page, `${other} plays on`, (now) => now.form === other && !now.error && !now.paused && now.time_s > before.time_s + 0.3);
+  await faulty(2);
+  await page.locator(`.form[data-form="${third}"]`).click();
+  const reason = page.locator('#error-reason');
+  await reason.waitFor({state: 'visible', timeout: 20_000});
+  if (await reason.textContent() !== 'made by a test') throw new Error(`the reason is: ${await reason.textContent()}`);
 }
 
 async function obeysKeys(visit) {
