@@ -5,13 +5,13 @@ origin_pid=
 origin_base=
 origin_log=
 
-# start_origin HEADWATER LIBRARY PLAYER LOG [ARGUMENT…]: sets origin_base once /healthz answers. Takes port 8080 or the
-# next free one.
+# start_origin HEADWATER LIBRARY PLAYER LOG [ARGUMENT…]: sets origin_base once /healthz answers. Takes port
+# HEADWATER_FIRST_PORT (8080) or the next free one.
 start_origin() {
-  local headwater=$1 library=$2 player=$3 port
+  local headwater=$1 library=$2 player=$3 port first=${HEADWATER_FIRST_PORT:-8080}
   origin_log=$4
   shift 4
-  for ((port = 8080; port < 8180; port++)); do
+  for ((port = first; port < first + 100; port++)); do
     if port_is_taken "$port"; then
       continue
     fi
@@ -29,7 +29,7 @@ start_origin() {
       return 1
     fi
   done
-  echo "dev: no port from 8080 to 8179 is free on 127.0.0.1" >&2
+  echo "dev: no port from $first to $((first + 99)) is free on 127.0.0.1" >&2
   return 1
 }
 

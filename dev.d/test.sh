@@ -9,12 +9,22 @@ source "$root/dev.d/origin.sh"
 # shellcheck source=fetch.sh
 source "$root/dev.d/fetch.sh"
 
+# Longest that one of the stages after the tests may take.
+stage_limit_s=${HEADWATER_STAGE_LIMIT_S:-1200}
 work=
+lanes=()
 passed=0
 failed=()
 running="set-up"
 
 finish() {
+  local lane
+  for lane in "${lanes[@]}"; do
+    # What a lane runs first, so that it begins nothing more.
+    kill -STOP "$lane" 2>/dev/null || continue
+    pkill -TERM --parent "$lane" || true
+    kill -KILL "$lane" || true
+  done
   if [[ -n $running ]]; then
     printf '\nstages: %d passed, stopped in: %s\n' "$passed" "$running"
   fi
@@ -27,6 +37,17 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
+# count NAME STATUS SECONDS: keeps count of a stage that has ended.
+count() {
+  if (($2 == 0)); then
+    passed=$((passed + 1))
+    printf -- '-- %s: passed in %d s\n' "$1" "$3"
+  else
+    failed+=("$1")
+    printf -- '-- %s: FAILED with status %d after %d s\n' "$1" "$2" "$3"
+  fi
+}
+
 # stage NAME COMMAND…: runs the command under a heading; keeps count.
 stage() {
   local name=$1 status=0 begun=$SECONDS
@@ -34,14 +55,50 @@ stage() {
   running=$name
   printf '\n== %s (at %d s)\n' "$name" "$SECONDS"
   "$@" || status=$?
-  if ((status == 0)); then
-    passed=$((passed + 1))
-    printf -- '-- %s: passed in %d s\n' "$name" $((SECONDS - begun))
-  else
-    failed+=("$name")
-    printf -- '-- %s: FAILED with status %d after %d s\n' "$name" "$status" $((SECONDS - begun))
-  fi
+  count "$name" "$status" $((SECONDS - begun))
   return "$status"
+}
+
+# lane PORT NICENESS STAGE…: runs those of the stages that no other lane has taken, one after the other, and prints each as it
+# ends. Their origins have ports from PORT.
+lane() {
+  local name begun status
+  export HEADWATER_FIRST_PORT=$1
+  renice --priority "$2" --pid "$BASHPID" >/dev/null
+  shift 2
+  for name; do
+    mkdir "$work/$name.taken" 2>/dev/null || continue
+    begun=$SECONDS status=0
+    check "$name" >"$work/$name.log" 2>&1 || status=$?
+    {
+      flock 9
+      printf '\n== %s (began at %d s)\n' "$name" "$begun"
+      cat "$work/$name.log"
+      echo "$status $((SECONDS - begun))" >"$work/$name.ended"
+      count "$name" "$status" $((SECONDS - begun))
+    } 9>"$work/printing"
+  done
+}
+
+# begin PORT NICENESS STAGE…: starts a lane, which `join` waits for.
+begin() {
+  lane "$@" &
+  lanes+=($!)
+}
+
+# join STAGE…: waits for the lanes and counts their stages; one that has not ended has failed.
+join() {
+  local name status took
+  running="lanes"
+  wait "${lanes[@]}" || true
+  lanes=()
+  for name; do
+    status=1 took=0
+    if [[ -f $work/$name.ended ]]; then
+      read -r status took <"$work/$name.ended"
+    fi
+    count "$name" "$status" "$took" >/dev/null
+  done
 }
 
 # Prints the closing line and ends with the whole's status.
@@ -92,15 +149,32 @@ serve_test_film() {
 # players MODE…: the matrix of players and forms, or the mode named.
 players() {
   npm_install "$root/tests/players" && use_node "$target" || return
-  node "$root/tests/players/run.mjs" "$@" --base "$BASE" --media "$MEDIA"
+  within_limit node "$root/tests/players/run.mjs" "$@" --base "$BASE" --media "$MEDIA"
 }
+
+within_limit() {
+  timeout --verbose --kill-after=20 "$stage_limit_s" "$@"
+}
+
+# check NAME: one of the stages after the tests.
+check() {
+  case $1 in
+    lints) cargo clippy --locked --workspace --all-targets -- -D warnings ;;
+    players) players ;;
+    page) players page ;;
+    *) within_limit "$root/tests/e2e.d/$1" ;;
+  esac
+}
+
+# What computes, beside what plays and waits; what holds a clock against the origin runs alone. Other checks do too.
+computing=(lints oracle protection thumbnails transcode)
+playing=(players page firefox protected control schemathesis)
 
 set_up
 cd "$root"
 target=$(target_dir)
 
 stage "format" cargo fmt --all --check || true
-stage "lints" cargo clippy --locked --workspace --all-targets -- -D warnings || true
 # The binary that the stages below run is built along with the tests: a release build of its own would take as long as
 # half of them. Without it nothing can run.
 stage "build" cargo test --locked --workspace --no-run || close
@@ -110,11 +184,14 @@ work=$(mktemp -d "$target/test.XXXXXX")
 export HEADWATER=$target/debug/headwater LIBRARY=$work/library BASE MEDIA
 stage "origin" serve_test_film || close
 
-stage "players" players || true
-stage "page" players page || true
-for check in "$root"/tests/e2e.d/*; do
-  if [[ -f $check && -x $check ]]; then
-    stage "$(basename "$check")" "$check" || true
+begin 8200 10 "${computing[@]}"
+# Whoever has played everything helps from the other end.
+begin 8300 0 "${playing[@]}" transcode thumbnails protection
+join "${computing[@]}" "${playing[@]}"
+for path in "$root"/tests/e2e.d/*; do
+  name=$(basename "$path")
+  if [[ -f $path && -x $path && " ${computing[*]} ${playing[*]} " != *" $name "* ]]; then
+    stage "$name" check "$name" || true
   fi
 done
 

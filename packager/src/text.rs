@@ -239,6 +239,12 @@ pub enum DropReason {
     /// A box inside a `wvtt` sample that is not timed text.
     #[error("unknown box in sample")]
     UnknownBox,
+    /// A sample that ends before its text does.
+    #[error("sample is cut off")]
+    CutOff,
+    /// A sample whose text is in no encoding that its format allows.
+    #[error("text is not in its encoding")]
+    BadEncoding,
     /// TTML refers to a style or region the document does not define.
     #[error("reference to an undefined style or region")]
     UndefinedReference,

@@ -53,20 +53,34 @@ export async function until(what, deadline_s, probe, describe = () => '') {
   }
 }
 
+/** Steps of what must not play. */
+export const NO_FRAME = 'no frame';
+export const CLOSED = 'closed';
+
 /**
  * Runs `jobs`, `count` of them at any time. Each gives a result or a list of results, which `report` is told as they come; all
  * are returned in the order of the jobs.
+ *
+ * A job that failed beside others runs once more, alone, and the second time counts: a busy machine makes players stumble
+ * that play well. What must not play gets no second time.
  */
 export async function atOnce(count, jobs, report) {
   const waiting = [...jobs.entries()];
   const results = [];
+  const one = async ([index, job]) => {
+    results[index] = [await job()].flat();
+    for (const result of results[index]) report(result);
+  };
   const work = async () => {
-    for (let next = waiting.shift(); next; next = waiting.shift()) {
-      const [index, job] = next;
-      results[index] = [await job()].flat();
-      for (const result of results[index]) report(result);
-    }
+    for (let next = waiting.shift(); next; next = waiting.shift()) await one(next);
   };
   await Promise.all(Array.from({length: count}, work));
+  const stumbled = (result) => result.steps.some(({ok, name}) => !ok && ![NO_FRAME, CLOSED].includes(name));
+  const again = [...jobs.entries()].filter(([index]) => results[index].some(stumbled));
+  for (const entry of again) {
+    const {player, form} = results[entry[0]][0];
+    console.log(`\nonce more, alone: ${player}  ${form}`);
+    await one(entry);
+  }
   return results.flat();
 }

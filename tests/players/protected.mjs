@@ -1,5 +1,5 @@
 // A protected title: it plays for who holds a grant, and nobody else sees a frame of it.
-import {atOnce, record, until} from './browser.mjs';
+import {CLOSED, NO_FRAME, atOnce, record, until} from './browser.mjs';
 import {pages} from './pages.mjs';
 import {firstLine, LIBRARIES, play} from './play.mjs';
 
@@ -148,7 +148,7 @@ export function agree(results) {
  */
 export async function denied({browser, harness, player, form, what, url, license, status, at, reroute}) {
   const began_ms = performance.now();
-  const step = {name: 'no frame', ok: true, detail: ''};
+  const step = {name: NO_FRAME, ok: true, detail: ''};
   const context = await browser.newContext({viewport: {width: 640, height: 360}, locale: 'en-GB'});
   try {
     const page = await context.newPage();
@@ -188,7 +188,7 @@ export async function denied({browser, harness, player, form, what, url, license
 /** Every address of the title, asked for without a grant and with one that does not open it. */
 async function closed({base, media, grant, refused}) {
   const began_ms = performance.now();
-  const step = {name: 'closed', ok: true, detail: ''};
+  const step = {name: CLOSED, ok: true, detail: ''};
   try {
     const open = `${base}/vod/${media}/~${grant}/`;
     const paths = new Set([...CASES.map(([, , path]) => path)].map((path) => open + path));

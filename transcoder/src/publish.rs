@@ -19,9 +19,9 @@ use crate::staging::Staging;
 use crate::table::CodedSample;
 use crate::timing::{self, SampleTime, TrackTimes};
 use crate::track_file::{self, TrackSample, read_table, write_synced};
-use crate::vod::{
-    AUDIO_NAME, JobError, KnownText, PASS_NAME, Pass, Plan, TrackSaid, TranscodeJob, chunk_name, read_coded,
-};
+use crate::vod::pieces::{AUDIO_NAME, PASS_NAME, chunk_name, read_coded};
+use crate::vod::plan::{Pass, Plan};
+use crate::vod::{JobError, KnownText, TrackSaid, TranscodeJob};
 use crate::{caps, captions};
 
 /// Samples of an AAC-LC frame.

@@ -25,8 +25,8 @@ pub fn parse(samples: &[TextSample]) -> Result<Parsed, TextError> {
         let payload = match payload(&sample.bytes) {
             Ok(Some(payload)) => payload,
             Ok(None) => continue,
-            Err(_) => {
-                parsed.drop_at(number, DropReason::UnknownBox);
+            Err(reason) => {
+                parsed.drop_at(number, reason);
                 continue;
             }
         };
@@ -50,20 +50,18 @@ pub fn parse(samples: &[TextSample]) -> Result<Parsed, TextError> {
 }
 
 /// The cue text of a sample; `None` for a pause.
-fn payload(bytes: &[u8]) -> Result<Option<String>, BoxError> {
+fn payload(bytes: &[u8]) -> Result<Option<String>, DropReason> {
     let mut reader = BoxReader::new(FourCc(*b"tx3g"), 0, 0, bytes);
     // QuickTime writes samples without a byte for pauses.
     if reader.remaining().is_empty() {
         return Ok(None);
     }
-    let size = usize::from(reader.u16()?);
-    let text = reader.bytes(size)?;
+    let cut_off = |_| DropReason::CutOff;
+    let size = usize::from(reader.u16().map_err(cut_off)?);
+    let text = reader.bytes(size).map_err(cut_off)?;
     // UTF-8, or UTF-16 with a byte order mark (5.17).
     let text = match text {
-        [0xfe, 0xff, ..] | [0xff, 0xfe, ..] => match encoding::unicode(text) {
-            Ok((text, _)) => text,
-            Err(_) => return Ok(None),
-        },
+        [0xfe, 0xff, ..] | [0xff, 0xfe, ..] => encoding::unicode(text).map_err(|_| DropReason::BadEncoding)?.0,
         _ => encoding::utf8_replaced(text).0,
     };
     let mut styles = Vec::new();
@@ -213,5 +211,8 @@ mod tests {
         check(&many, Some("x"));
         let parsed = parse(&[sample(0, 0, &text(b"never", &[])), sample(0, 9, &[0, 9, b'x'])]).unwrap();
         assert_eq!((parsed.track.cues().len(), parsed.dropped_count), (0, 2));
+        // Half of a surrogate pair is no text, and no pause either.
+        let parsed = parse(&[sample(0, 9, &text(b"\xfe\xff\xd8\0", &[]))]).unwrap();
+        assert_eq!((parsed.track.cues().len(), parsed.dropped_count), (0, 1));
     }
 }
