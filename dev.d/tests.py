@@ -4,8 +4,8 @@
 cargo runs one program after the other, and many wait for other software or have fewer tests than the machine has cores.
 What measures time or memory runs alone, at the end.
 
-A program has a limit: past it, what it and its children wait for is printed, and it fails. Processes that outlive the
-program that started them are ended, and it fails.
+A program has a limit: past it, what it and its children wait for is printed, and it fails. It also fails if processes that it
+started are still there once all programs have ended.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ import time
 AT_ONCE = 2
 # Several times what the slowest of them takes on two cores.
 LIMIT_S = 400
-# How long what a program started may take to end after it.
-PATIENCE_S = 20
+# How long what programs started may take to end after the last of them: some clear away large folders.
+PATIENCE_S = 60
 # Programs that hold what they see against a clock.
 ALONE = {("origin", "front")}
 # The longest of them, so that none is left over at the end; any order is right.
@@ -64,14 +64,6 @@ def started_by(mark):
     return [pid for pid in found if not read(f"/proc/{pid}/stat").rpartition(b") ")[2].startswith(b"Z")]
 
 
-def left_of(mark):
-    """The processes that `mark` started and that do not end."""
-    deadline = time.monotonic() + PATIENCE_S
-    while (left := started_by(mark)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return left
-
-
 def command_of(pid):
     return read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
 
@@ -89,19 +81,27 @@ def waits(pid):
     return "\n".join(lines)
 
 
+def end(pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 class Run:
     """What has been run, and what of it failed."""
 
     def __init__(self):
         self.failed = []
+        self.marks = []
         self.printing = threading.Lock()
 
     def one(self, package, name, program, folder):
         """Runs a program to its end and prints all it said."""
         begun = time.monotonic()
-        mark = f"{os.getpid()} {package} {name}"
+        mark = f"{package} {name} of {os.getpid()}"
         # The folder is as cargo calls it.
         environment = {**os.environ, "CARGO_MANIFEST_DIR": folder, MARK: mark}
+        self.marks.append(mark)
         wrong = []
         # A file, since whoever is left behind would hold a pipe open.
         with tempfile.TemporaryFile() as output:
@@ -114,14 +114,8 @@ class Run:
             except subprocess.TimeoutExpired:
                 wrong.append(f"not done after {LIMIT_S} s; what it waits for:")
                 wrong += [waits(pid) for pid in started_by(mark)]
-                child.kill()
+                end(started_by(mark))
                 child.wait()
-            left = left_of(mark)
-            if left and not wrong:
-                wrong.append("left running:\n" + "\n".join(waits(pid) for pid in left))
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
             output.seek(0)
             said = output.read()
         took_s = time.monotonic() - begun
@@ -152,6 +146,16 @@ class Run:
         for thread in threads:
             thread.join()
 
+    def nobody_is_left(self):
+        """Ends what programs left running; they have failed."""
+        deadline = time.monotonic() + PATIENCE_S
+        for mark in self.marks:
+            while (left := started_by(mark)) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            if left:
+                self.failed.append(f"{mark}: left running:\n" + "\n".join(waits(pid) for pid in left))
+                end(left)
+
 
 def main():
     programs = build()
@@ -162,6 +166,7 @@ def main():
     run = Run()
     run.all([program for program in programs if program[:2] not in ALONE], AT_ONCE)
     run.all([program for program in programs if program[:2] in ALONE], 1)
+    run.nobody_is_left()
     print(f"\n{len(programs)} programs in {time.monotonic() - begun:.0f} s, {len(run.failed)} failed")
     for failed in run.failed:
         print(f"failed: {failed}")
