@@ -11,6 +11,7 @@ use control_api::billing::stripe;
 use control_api::config::{Config, StripeSection};
 use control_api::license::Desk;
 use control_api::serve::{self, Opened};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zeroize::Zeroizing;
 
 use crate::cli::{AdminArguments, AdminCommand, ControlArguments, ControlPlace, CreateAdminArguments};
@@ -22,12 +23,16 @@ use crate::{config, grant, licences, service, shutdown};
 /// Threads that answer.
 const THREAD_COUNT_MIN: usize = 2;
 
+/// Descriptors that are not connections: files, the database, what it is told to fetch.
+const OTHER_FILE_COUNT: u64 = 512;
+
 /// Runs the control API.
 pub fn run(arguments: ControlArguments) -> anyhow::Result<ExitCode> {
     let Control { api, licences } = control(&arguments.place)?;
     let mut section = api;
     section.listen = arguments.listen.unwrap_or(section.listen);
     section.require_https &= !arguments.allow_http;
+    raise_file_count(section.connection_count_max);
     let desk = licences.as_ref().map(licences::api_desk).transpose()?;
     let stop = shutdown::watch_signals(None)?;
     runtime()?.block_on(async {
@@ -39,6 +44,26 @@ pub fn run(arguments: ControlArguments) -> anyhow::Result<ExitCode> {
         served.await.context("control")
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes as many descriptors as the system gives: each connection needs one.
+fn raise_file_count(connection_count: usize) {
+    let most = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    let needed = (connection_count as u64).saturating_add(OTHER_FILE_COUNT);
+    if let Some(current) = getrlimit(Resource::Nofile).current.filter(|current| *current < needed) {
+        tracing::warn!(
+            current,
+            needed,
+            "control.connection_count_max is more than open files allow"
+        );
+    }
 }
 
 /// Runs `headwater admin`.

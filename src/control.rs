@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use axum::Router;
+use control_api::connection::{self, Bounds, stopped};
 use control_api::outbound::{Identity, Outbound, Reach, Url, check_url};
 use tokio::net::TcpListener;
 
@@ -72,23 +73,19 @@ pub fn serve(listen: &str, router: Router, ready: impl FnOnce(SocketAddr)) -> an
         let listening = || format!("listen {listen}");
         let listener = TcpListener::bind(listen).await.with_context(listening)?;
         ready(listener.local_addr().with_context(listening)?);
-        let (mut stopped, mut drained) = (stop.clone(), stop);
-        // A watcher that is gone will never say stop; nor should its end be taken for one.
-        let stopping = async move {
-            if stopped.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        let late = async move {
-            if drained.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
+        let late = async {
+            stopped(stop.clone()).await;
             tokio::time::sleep(DRAIN_TIMEOUT).await;
         };
-        let served = axum::serve(listener, router).with_graceful_shutdown(stopping);
+        // Who asks are servers of others and proxies: there are few of them, with many connections.
+        let bounds = Bounds {
+            connections_per_client_max: None,
+            ..Bounds::default()
+        };
         tokio::select! {
-            served = async { served.await } => served.context("serving"),
-            () = late => Ok(()),
+            () = connection::serve(listener, router, stop.clone(), bounds) => {}
+            () = late => {}
         }
+        Ok(())
     })
 }

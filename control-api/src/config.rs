@@ -37,6 +37,14 @@ pub struct Section {
     pub require_https: bool,
     /// Addresses whose `X-Forwarded-For`, `X-Forwarded-Proto` and country headers are believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Connections at once; more wait in the kernel's queue.
+    pub connection_count_max: usize,
+    /// Connections of one client (IPv4 address or IPv6 /64) that is no trusted proxy at once; 0 for no limit.
+    pub connections_per_client_max: u32,
+    /// A connection whose first request head is not there after so long is closed.
+    pub header_timeout_s: u64,
+    /// A connection whose next request head is not there so long after an answer is closed.
+    pub keep_alive_timeout_s: u64,
     /// After a stop signal, running answers have this long to end.
     pub drain_timeout_s: u64,
     /// Memory for one password; the floor is 19456 KiB.
@@ -63,6 +71,10 @@ impl Default for Section {
             stripe: None,
             require_https: true,
             trusted_proxies: Vec::new(),
+            connection_count_max: 10_000,
+            connections_per_client_max: 1_000,
+            header_timeout_s: 10,
+            keep_alive_timeout_s: 75,
             drain_timeout_s: 30,
             password_memory_kib: 19_456,
             password_count_max: 2,
@@ -142,6 +154,21 @@ impl Section {
             (2..=1000).contains(&self.database_connection_count_max),
             "database_connection_count_max",
             "2 to 1000",
+        )?;
+        bound(
+            (1..=1_000_000).contains(&self.connection_count_max),
+            "connection_count_max",
+            "1 to 1000000",
+        )?;
+        bound(
+            (1..=120).contains(&self.header_timeout_s),
+            "header_timeout_s",
+            "1 to 120",
+        )?;
+        bound(
+            (1..=3_600).contains(&self.keep_alive_timeout_s),
+            "keep_alive_timeout_s",
+            "1 to 3600",
         )?;
         let ttl = self.settings.delivery.url_ttl_seconds;
         bound(

@@ -40,6 +40,7 @@ pub mod cache;
 pub mod call;
 pub mod catalog;
 pub mod config;
+pub mod connection;
 pub mod db;
 pub mod encoding;
 pub mod entitlement;

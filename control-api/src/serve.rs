@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::app::{App, Means};
 use crate::config::Config;
+use crate::connection::{self, Bounds, stopped};
 use crate::postgres::{Cluster, Durability, PostgresError};
 use crate::secrets::{SecretBox, SecretError};
 use crate::{db, jobs, pulse, router, routes};
@@ -201,19 +202,16 @@ async fn serve(
     let felt = tokio::spawn(pulse::run(Arc::clone(app), cluster, end.clone()));
     let background = tokio::spawn(jobs::run(Arc::clone(app), end));
     if let Some(listener) = metrics {
-        let router = metrics_router(app);
-        let stopping = stopped(stop.clone());
-        tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopping).await });
+        let (router, stop) = (metrics_router(app), stop.clone());
+        tokio::spawn(connection::serve(listener, router, stop, Bounds::new(config)));
     }
-    let service = router::router(app).into_make_service_with_connect_info::<SocketAddr>();
     let drain = Duration::from_secs(config.section.drain_timeout_s);
     let late = stopped(stop.clone());
     ready(address);
-    let served = axum::serve(listener, service).with_graceful_shutdown(stopped(stop));
-    let served = tokio::select! {
-        served = async { served.await } => served.map_err(|error| ServeError::Listen(address, error)),
-        () = async { late.await; tokio::time::sleep(drain).await } => Ok(()),
-    };
+    tokio::select! {
+        () = connection::serve(listener, router::router(app), stop, Bounds::new(config)) => {}
+        () = async { late.await; tokio::time::sleep(drain).await } => {}
+    }
     // The receivers may be gone already, then there is nothing left to end.
     let _ = ended.send(true);
     let deadline = Instant::now() + END_TIMEOUT;
@@ -229,14 +227,7 @@ async fn serve(
             }
         }
     }
-    served
-}
-
-/// Waits until told to stop. A watcher that is gone will never say so; nor should its end be taken for it.
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
+    Ok(())
 }
 
 /// `/metrics` alone, for an address of its own.
