@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use control_api::admin::Fixture;
 use control_api::app::Means;
 use control_api::billing::payment::PaymentProvider;
 use control_api::billing::stripe;
@@ -14,7 +15,7 @@ use control_api::serve::{self, Opened};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zeroize::Zeroizing;
 
-use crate::cli::{AdminArguments, AdminCommand, ControlArguments, ControlPlace, CreateAdminArguments};
+use crate::cli::{AdminArguments, AdminCommand, ControlArguments, ControlPlace, CreateAdminArguments, LoadArguments};
 use crate::config::Control;
 use crate::control::Remote;
 use crate::keys::credentials::{Secret, read_secret, without_secrets};
@@ -80,8 +81,27 @@ pub fn admin(arguments: AdminArguments) -> anyhow::Result<ExitCode> {
             })?;
             println!("a new key signs from now on");
         }
+        AdminCommand::Load(arguments) => load(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn load(arguments: &LoadArguments) -> anyhow::Result<()> {
+    let named = || arguments.file.display().to_string();
+    let text = std::fs::read_to_string(&arguments.file).with_context(named)?;
+    let fixture: Fixture = toml::from_str(&text).with_context(named)?;
+    let config = control(&arguments.place)?.api.check()?;
+    let rules = runtime()?.block_on(async {
+        let opened = open(config, None).await?;
+        let loaded = control_api::admin::load(&opened.app, &fixture).await;
+        opened.close().await;
+        loaded.map_err(said).with_context(named)
+    })?;
+    for (name, id) in rules {
+        println!("geo_rule  {id}  {name}");
+    }
+    println!("genres    {}", fixture.genre.len());
+    Ok(())
 }
 
 fn create(arguments: &CreateAdminArguments) -> anyhow::Result<()> {

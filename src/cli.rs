@@ -1,6 +1,8 @@
 //! Commands and their arguments.
 
 #[cfg(feature = "control")]
+mod client;
+#[cfg(feature = "control")]
 mod control;
 mod keys;
 
@@ -10,8 +12,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use packager::form::Form;
 
 #[cfg(feature = "control")]
+pub use self::client::{ClientArguments, ClientCommand, LoginArguments, UploadArguments};
+#[cfg(feature = "control")]
 pub use self::control::{
-    AdminArguments, AdminCommand, ControlArguments, ControlPlace, CreateAdminArguments, DevArguments,
+    AdminArguments, AdminCommand, ControlArguments, ControlPlace, CreateAdminArguments, DevArguments, LoadArguments,
 };
 pub use self::keys::{
     CreateArguments, ImportKeysArguments, KeysArguments, KeysCommand, ListArguments, RotateArguments,
@@ -49,6 +53,9 @@ pub enum Command {
     /// Answer the control API: accounts, catalogue, entitlements, playback sessions.
     #[cfg(feature = "control")]
     Control(ControlArguments),
+    /// Ask a control API: sign in, upload, publish, watch.
+    #[cfg(feature = "control")]
+    Api(ClientArguments),
     /// Do to the control plane what nobody may yet do through its API.
     #[cfg(feature = "control")]
     Admin(AdminArguments),

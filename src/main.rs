@@ -5,6 +5,8 @@
 mod api;
 mod check;
 mod cli;
+#[cfg(feature = "control")]
+mod client;
 mod config;
 #[cfg(feature = "transcode")]
 mod confine;
@@ -48,6 +50,8 @@ fn main() -> ExitCode {
         Command::Origin(arguments) => serve::run(arguments),
         #[cfg(feature = "control")]
         Command::Control(arguments) => api::run(arguments),
+        #[cfg(feature = "control")]
+        Command::Api(arguments) => client::run(arguments),
         #[cfg(feature = "control")]
         Command::Admin(arguments) => api::admin(arguments),
         #[cfg(feature = "control")]

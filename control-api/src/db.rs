@@ -17,6 +17,7 @@ pub mod shows;
 pub mod streams;
 pub mod subscriptions;
 pub mod system;
+pub mod taxonomy;
 pub mod titles;
 pub mod uploads;
 pub mod users;

@@ -82,6 +82,14 @@ impl Ask {
         }
     }
 
+    /// A PATCH.
+    pub fn patch(url: Uri, body: Zeroizing<Vec<u8>>, repeat: Repeat) -> Ask {
+        Ask {
+            method: Method::PATCH,
+            ..Ask::post(url, body, repeat)
+        }
+    }
+
     /// A GET.
     pub fn get(url: Uri, repeat: Repeat) -> Ask {
         Ask::bare(Method::GET, url, repeat)

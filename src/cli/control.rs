@@ -61,6 +61,20 @@ pub enum AdminCommand {
     Create(CreateAdminArguments),
     /// Make a new key that tokens are signed with; the one before verifies until its last token has ended.
     RotateKeys(ControlPlace),
+    /// Load genres and country rules from a file; those that are there already are changed.
+    Load(LoadArguments),
+}
+
+/// `headwater admin load`
+#[derive(Debug, Args)]
+pub struct LoadArguments {
+    /// Where the control plane is.
+    #[command(flatten)]
+    pub place: ControlPlace,
+    /// TOML with [[genre]] (slug, name, content_types, parent; parents first) and [[geo_rule]] (name, description, policy =
+    /// "allow_list" or "block_list", territories, applies_to).
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// `headwater admin create`

@@ -217,6 +217,10 @@ def beat():
     ask("POST", "/playback/heartbeat", {"session_id": recall("session"), "position_seconds": 1}, who="viewer")
 
 
+def remove(asset):
+    ask("DELETE", f"/media/{asset}", expect=(204,))
+
+
 def unpublish():
     ask("POST", f"/admin/movies/{recall('movie')}/unpublish")
     beat()
@@ -231,5 +235,5 @@ def delete():
 STEPS = {"sign-in": sign_in, "create": create, "upload-half": upload_half, "upload-rest": upload_rest, "complete": complete,
          "announce": announce, "encoded": encoded, "second": second, "publish": publish, "register": register,
          "subscribe": subscribe, "start": start, "protect": protect, "beat": beat, "licensed": licensed, "slots": slots,
-         "unpublish": unpublish, "delete": delete}
+         "remove": remove, "unpublish": unpublish, "delete": delete}
 STEPS[sys.argv[3]](*sys.argv[4:])

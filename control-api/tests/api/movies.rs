@@ -496,6 +496,74 @@ async fn lists_are_sorted_filtered_and_paged() {
 }
 
 #[tokio::test]
+async fn ge_1_rules_and_genres_come_from_a_file() {
+    let api = Api::start().await;
+    let (moderator, user) = (api.moderator().await, api.user().await);
+    subscribe(&api, user.user_id, 1, 1).await;
+    let id = published(&api, &moderator, movie("Film")).await;
+    let load = async |fixture: Value| {
+        let fixture = serde_json::from_value(fixture).unwrap();
+        control_api::admin::load(&api.app, &fixture)
+            .await
+            .map_err(|error| error.message.into_owned())
+    };
+    let genres = |rows: Value| json!({ "genre": rows });
+    let (drama, noir) = (
+        json!({ "slug": "drama", "name": "Drama" }),
+        json!({ "slug": "noir", "name": "Noir", "parent": "drama" }),
+    );
+    load(genres(json!([drama, noir]))).await.unwrap();
+    let mut body = movie("Dark");
+    body["genres"] = json!(["noir"]);
+    moderator.post("/admin/movies").json(body.clone()).expect(201).await;
+    body["genres"] = json!(["opera"]);
+    moderator
+        .post("/admin/movies")
+        .json(body)
+        .refused("VALIDATION_ERROR")
+        .await;
+    // Again is a change; a genre is never below itself.
+    load(genres(json!([{ "slug": "drama", "name": "Dramas" }])))
+        .await
+        .unwrap();
+    assert_eq!(
+        api.value::<String>("select string_agg(name, ',' order by name) from genres")
+            .await,
+        "Dramas,Noir"
+    );
+    for wrong in [
+        json!({ "slug": "drama", "name": "Drama", "parent": "noir" }),
+        json!({ "slug": "drama", "name": "Drama", "parent": "drama" }),
+        json!({ "slug": "x", "name": "X", "parent": "nothing" }),
+        json!({ "slug": "Capital", "name": "X" }),
+        json!({ "slug": "x", "name": "" }),
+        json!({ "slug": "x", "name": "X", "content_types": ["opera"] }),
+    ] {
+        assert!(load(genres(json!([wrong]))).await.is_err(), "{wrong}");
+    }
+    assert_eq!(
+        api.value::<i64>("select count(*) from genres").await,
+        2,
+        "all or nothing"
+    );
+    let rule = |territories: Value, applies: Value| json!({ "geo_rule": [{ "name": "R", "policy": "allow_list", "territories": territories, "applies_to": applies }] });
+    let path = format!("/movies/{id}");
+    user.get(&path).expect(200).await;
+    let made = load(rule(json!(["de"]), json!([id]))).await.unwrap();
+    user.get(&path).refused("GEO_RESTRICTED").await;
+    let admin = moderator.get(&format!("/admin/movies/{id}")).expect(200).await;
+    assert_eq!(admin["geo_restrictions"]["rule_id"], json!(made[0].1));
+    assert_eq!(admin["geo_restrictions"]["territories"], json!(["DE"]));
+    for wrong in [
+        rule(json!([]), json!([])),
+        rule(json!(["DEU"]), json!([])),
+        rule(json!(["DE"]), json!([Uuid::now_v7()])),
+    ] {
+        assert!(load(wrong.clone()).await.is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn im_1_images_are_at_https_addresses() {
     let api = Api::start().await;
     let moderator = api.moderator().await;
