@@ -1,91 +1,213 @@
-//! Control plane's two ends: routes of its own on a socket until told to stop, and servers of others that it asks.
+//! `headwater control`: the control API until told to stop; `headwater admin`: what is done to it from outside.
 
-use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
-use axum::Router;
-use control_api::connection::{self, Bounds, stopped};
-use control_api::outbound::{Identity, Outbound, Reach, Url, check_url};
-use tokio::net::TcpListener;
+use anyhow::{Context, ensure};
+use control_api::admin::Fixture;
+use control_api::app::Means;
+use control_api::billing::payment::PaymentProvider;
+use control_api::billing::stripe;
+use control_api::config::{Config, StripeSection};
+use control_api::license::Desk;
+use control_api::serve::{self, Opened};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use zeroize::Zeroizing;
 
-use crate::keys::credentials::read_secret;
-use crate::shutdown;
+use crate::cli::{AdminArguments, AdminCommand, ControlArguments, ControlPlace, CreateAdminArguments, LoadArguments};
+use crate::config::Control;
+use crate::keys::credentials::{Secret, read_secret, without_secrets};
+use crate::remote::Remote;
+use crate::{config, grant, licences, service, shutdown};
 
-/// How long running answers may take once it is told to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Threads that answer.
+const THREAD_COUNT_MIN: usize = 2;
 
-/// Longest certificate or file of certificates.
-const PUBLIC_FILE_SIZE_BYTES_MAX: u64 = 1 << 20;
+/// Descriptors that are not connections: files, the database, what it is told to fetch.
+const OTHER_FILE_COUNT: u64 = 512;
 
-/// Somebody else's server, as people configure it.
-pub struct Remote<'a> {
-    /// Its URL.
-    pub url: &'a str,
-    /// It may be in a private network.
-    pub private_network: bool,
-    /// Certificate authorities (PEM) to trust in place of the system's.
-    pub ca: Option<&'a Path>,
-    /// What proves us (PEM).
-    pub client_certificate: Option<&'a Path>,
-    /// Its private key (PEM, mode 0600).
-    pub client_key: Option<&'a Path>,
+/// Runs the control API.
+pub fn run(arguments: ControlArguments) -> anyhow::Result<ExitCode> {
+    let Control { api, licences } = control(&arguments.place)?;
+    let mut section = api;
+    section.listen = arguments.listen.unwrap_or(section.listen);
+    section.require_https &= !arguments.allow_http;
+    raise_file_count(section.connection_count_max);
+    let desk = licences.as_ref().map(licences::api_desk).transpose()?;
+    let stop = shutdown::watch_signals(None)?;
+    runtime()?.block_on(async {
+        let opened = open(section.check()?, desk).await?;
+        let served = opened.serve(stop, |address| {
+            tracing::info!(%address, "answering the API");
+            service::tell("READY=1");
+        });
+        served.await.context("control")
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
-impl Remote<'_> {
-    /// What is asked there, and what asks.
-    pub fn open(&self) -> anyhow::Result<(Url, Outbound)> {
-        let reach = match self.private_network {
-            true => Reach::Private,
-            false => Reach::Public,
-        };
-        let url = check_url(self.url, reach).context("url")?;
-        let roots = self.ca.map(read_public).transpose()?;
-        let identity = match (self.client_certificate, self.client_key) {
-            (None, None) => None,
-            (Some(chain), Some(key)) => {
-                let secret = read_secret(key).with_context(|| key.display().to_string())?;
-                Some(Identity::from_pem(&read_public(chain)?, secret.as_bytes())?)
-            }
-            _ => bail!("client_certificate and client_key go together"),
-        };
-        Ok((url, Outbound::new(reach, roots.as_deref(), identity.as_ref())?))
+/// Takes as many descriptors as the system gives: each connection needs one.
+fn raise_file_count(connection_count: usize) {
+    let most = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    let needed = (connection_count as u64).saturating_add(OTHER_FILE_COUNT);
+    if let Some(current) = getrlimit(Resource::Nofile).current.filter(|current| *current < needed) {
+        tracing::warn!(
+            current,
+            needed,
+            "control.connection_count_max is more than open files allow"
+        );
     }
 }
 
-/// A file that everybody may read.
-pub fn read_public(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let named = || path.display().to_string();
-    let size = std::fs::metadata(path).with_context(named)?.len();
-    ensure!(size <= PUBLIC_FILE_SIZE_BYTES_MAX, "{}: is too large", path.display());
-    std::fs::read(path).with_context(named)
+/// Runs `headwater admin`.
+pub fn admin(arguments: AdminArguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        AdminCommand::Create(arguments) => create(&arguments)?,
+        AdminCommand::RotateKeys(place) => {
+            let config = control(&place)?.api.check()?;
+            runtime()?.block_on(async {
+                let opened = open(config, None).await?;
+                let done = opened.app.rotate_token_keys().await;
+                opened.close().await;
+                done.map_err(said)
+            })?;
+            println!("a new key signs from now on");
+        }
+        AdminCommand::Load(arguments) => load(&arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Serves `router` on `listen`; `ready` hears the address.
-pub fn serve(listen: &str, router: Router, ready: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+fn load(arguments: &LoadArguments) -> anyhow::Result<()> {
+    let named = || arguments.file.display().to_string();
+    let text = std::fs::read_to_string(&arguments.file).with_context(named)?;
+    let fixture: Fixture = toml::from_str(&text).with_context(named)?;
+    let config = control(&arguments.place)?.api.check()?;
+    let rules = runtime()?.block_on(async {
+        let opened = open(config, None).await?;
+        let loaded = control_api::admin::load(&opened.app, &fixture).await;
+        opened.close().await;
+        loaded.map_err(said).with_context(named)
+    })?;
+    for (name, id) in rules {
+        println!("geo_rule  {id}  {name}");
+    }
+    println!("genres    {}", fixture.genre.len());
+    Ok(())
+}
+
+fn create(arguments: &CreateAdminArguments) -> anyhow::Result<()> {
+    let (password, made) = match &arguments.password_file {
+        Some(path) => (read_password(path)?, false),
+        None => (control_api::secrets::new_token("")?, true),
+    };
+    let config = control(&arguments.place)?.api.check()?;
+    let id = runtime()?.block_on(async {
+        let opened = open(config, None).await?;
+        let created = control_api::admin::create(&opened.app, &arguments.name, &arguments.email, &password).await;
+        opened.close().await;
+        created.map_err(said)
+    })?;
+    println!("admin     {id}\nemail     {}", arguments.email);
+    if made {
+        println!("password  {}", *password);
+    }
+    Ok(())
+}
+
+fn read_password(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let text = Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.display().to_string())?);
+    let line = text.lines().next().unwrap_or_default();
+    ensure!(
+        (8..=256).contains(&line.chars().count()),
+        "{}: 8 to 256 characters make a password",
+        path.display()
+    );
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+fn said(error: control_api::error::ApiError) -> anyhow::Error {
+    match error.cause {
+        Some(cause) => anyhow::anyhow!("{cause}"),
+        None => anyhow::anyhow!("{}", error.message),
+    }
+}
+
+/// The sections of the configuration file, with what the arguments say.
+pub fn control(place: &ControlPlace) -> anyhow::Result<Control> {
+    let mut control = match &place.config {
+        Some(path) => config::read(path)?.control,
+        None => Control::default(),
+    };
+    control.api.data = place.data.clone().unwrap_or(control.api.data);
+    Ok(control)
+}
+
+/// A runtime for it.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let count =
+        std::thread::available_parallelism().map_or(THREAD_COUNT_MIN, |count| count.get().max(THREAD_COUNT_MIN));
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(count)
         .enable_all()
-        .build()?;
-    let stop = shutdown::watch_signals(None)?;
-    runtime.block_on(async {
-        let listening = || format!("listen {listen}");
-        let listener = TcpListener::bind(listen).await.with_context(listening)?;
-        ready(listener.local_addr().with_context(listening)?);
-        let late = async {
-            stopped(stop.clone()).await;
-            tokio::time::sleep(DRAIN_TIMEOUT).await;
-        };
-        // Who asks are servers of others and proxies: there are few of them, with many connections.
-        let bounds = Bounds {
-            connections_per_client_max: None,
-            ..Bounds::default()
-        };
-        tokio::select! {
-            () = connection::serve(listener, router, stop.clone(), bounds) => {}
-            () = late => {}
-        }
-        Ok(())
-    })
+        .build()?)
+}
+
+/// Opens the database that DATABASE_URL names, or the embedded one.
+pub async fn open(config: Config, desk: Option<Desk>) -> anyhow::Result<Opened> {
+    let grant_keys = config.section.grant_keys.as_deref().map(grant::read_keys).transpose()?;
+    let stripe = config.section.stripe.as_ref();
+    let stripe = stripe
+        .map(|section| payments(section).context("control.stripe"))
+        .transpose()?;
+    let means = Means {
+        grant_keys,
+        desk,
+        payments: stripe.into_iter().collect(),
+        ..Means::default()
+    };
+    let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+    let opened = serve::open(config, url.as_deref(), means).await?;
+    #[cfg(feature = "transcode")]
+    opened.app.set_probe(Box::new(crate::transcode::queue::FilmProbe(
+        crate::transcode::program()?
+    )));
+    Ok(opened)
+}
+
+/// Secrets of who takes the money, in a file of their own.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StripeSecrets {
+    api_key: Secret,
+    signing_secret: Secret,
+}
+
+fn payments(section: &StripeSection) -> anyhow::Result<Arc<dyn PaymentProvider>> {
+    let remote = Remote {
+        url: &section.url,
+        private_network: section.private_network,
+        ca: None,
+        client_certificate: None,
+        client_key: None,
+    };
+    let (url, outbound) = remote.open()?;
+    let named = || section.secrets.display().to_string();
+    let text = read_secret(&section.secrets).with_context(named)?;
+    let secrets: StripeSecrets = toml::from_str(&text)
+        .map_err(|error| without_secrets(&text, &error))
+        .with_context(named)?;
+    let secrets = stripe::Secrets {
+        api_key: secrets.api_key.0,
+        signing_secret: secrets.signing_secret.0,
+    };
+    Ok(Arc::new(stripe::Stripe::new(&url, secrets, outbound)))
 }

@@ -8,7 +8,7 @@ use origin::Origin;
 use origin::protect::Titles;
 
 use crate::cli::DevArguments;
-use crate::{api, grant, keys, licences, shutdown};
+use crate::{control, grant, keys, licences, shutdown};
 
 /// Runs the origin and the control API until told to stop.
 pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
@@ -64,8 +64,8 @@ pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
     let serving = std::thread::Builder::new()
         .name("origin".into())
         .spawn(move || origin.serve(stop_origin, |address| tracing::info!(%address, "serving media")))?;
-    api::runtime()?.block_on(async {
-        let opened = api::open(section.check()?, Some(desk)).await?;
+    control::runtime()?.block_on(async {
+        let opened = control::open(section.check()?, Some(desk)).await?;
         #[cfg(feature = "transcode")]
         let worker = tokio::spawn(crate::transcode::queue::serve(
             opened.app.clone(),

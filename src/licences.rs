@@ -17,7 +17,7 @@ use packager::crypto::ProtectionScheme;
 
 use crate::cli::{LicencesArguments, LicencesCommand};
 use crate::keys::kek;
-use crate::{config, control, grant};
+use crate::{config, grant, listener};
 
 pub use self::section::Section;
 
@@ -36,7 +36,7 @@ pub fn run(arguments: LicencesArguments) -> anyhow::Result<ExitCode> {
         .map(|issuer| issuer.backend().name())
         .collect();
     let offered = offered.join(", ");
-    control::serve(&section.listen, router(licensing), |address| {
+    listener::serve(&section.listen, router(licensing), |address| {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "licences cross the network without TLS");
         }

@@ -1,8 +1,6 @@
 //! The front door: reads arguments and configuration, starts logs, runs one command, ends with its exit code.
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "control")]
-mod api;
 mod check;
 mod cli;
 #[cfg(feature = "control")]
@@ -23,7 +21,11 @@ mod keys;
 mod library;
 #[cfg(feature = "control")]
 mod licences;
+#[cfg(feature = "control")]
+mod listener;
 mod package;
+#[cfg(feature = "control")]
+mod remote;
 mod serve;
 mod service;
 mod shutdown;
@@ -49,11 +51,11 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Origin(arguments) => serve::run(arguments),
         #[cfg(feature = "control")]
-        Command::Control(arguments) => api::run(arguments),
+        Command::Control(arguments) => control::run(arguments),
         #[cfg(feature = "control")]
         Command::Api(arguments) => client::run(arguments),
         #[cfg(feature = "control")]
-        Command::Admin(arguments) => api::admin(arguments),
+        Command::Admin(arguments) => control::admin(arguments),
         #[cfg(feature = "control")]
         Command::Dev(arguments) => dev::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),

@@ -154,11 +154,11 @@ fn work(
         config: arguments.config.clone(),
         data: arguments.data.clone(),
     };
-    let control = crate::api::control(&place)?.api.check()?;
+    let control = crate::control::control(&place)?.api.check()?;
     let stop = shutdown::watch_signals(None)?;
-    let runtime = crate::api::runtime()?;
+    let runtime = crate::control::runtime()?;
     runtime.block_on(async {
-        let opened = crate::api::open(control, None).await?;
+        let opened = crate::control::open(control, None).await?;
         crate::service::tell("READY=1");
         queue::serve(opened.app.clone(), settings, stop).await;
         opened.close().await;

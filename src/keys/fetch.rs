@@ -17,7 +17,7 @@ use super::credentials::{Secret, read_delivery_key, read_recipient, read_secret,
 use super::disk::{Vault, kek_of, random};
 use super::{check_scheme, check_tenant, now, random_key_id, starts_ms, title_of};
 use crate::cli::FetchKeysArguments;
-use crate::control::Remote;
+use crate::remote::Remote;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 enum Protocol {

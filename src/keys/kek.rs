@@ -66,8 +66,8 @@ mod elsewhere {
     use packager::crypto::wrap::{Secret32, WrapError};
     use serde::Deserialize;
 
-    use crate::control::Remote;
     use crate::keys::credentials::{Secret, read_secret, without_secrets};
+    use crate::remote::Remote;
 
     /// A key service, as written by people.
     #[derive(Deserialize)]

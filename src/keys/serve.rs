@@ -10,7 +10,7 @@ use super::credentials;
 use super::disk::{Vault, kek_of};
 use super::source::VaultSource;
 use crate::cli::ServeKeysArguments;
-use crate::control;
+use crate::listener;
 
 /// Serves the vault's keys.
 pub fn run(arguments: &ServeKeysArguments) -> anyhow::Result<()> {
@@ -28,7 +28,7 @@ pub fn run(arguments: &ServeKeysArguments) -> anyhow::Result<()> {
     }
     let source = VaultSource::new(&arguments.vault.vault, kek);
     let router = router(Arc::new(source), credentials);
-    control::serve(&arguments.listen, router, |address| {
+    listener::serve(&arguments.listen, router, |address| {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "keys cross the network without TLS");
         }

@@ -16,8 +16,8 @@ use packager::crypto::vault::TrackClass;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::control::{Remote, read_public};
 use crate::keys::credentials::{Secret, read_secret, signing_key, without_secrets};
+use crate::remote::{Remote, read_public};
 
 /// Longest licence: what is longer is not noticed to have ended.
 const DURATION_S_MAX: u64 = 30 * 86_400;
