@@ -79,7 +79,8 @@ impl Scratch {
     fn new(name: &str) -> Scratch {
         let name = format!("headwater-sample-aes-{}-{}", std::process::id(), name.replace('/', "-"));
         let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).unwrap();
+        // Whoever has it already would find our files among theirs.
+        std::fs::create_dir(&path).unwrap();
         Scratch(path)
     }
 }
@@ -92,7 +93,7 @@ impl Drop for Scratch {
 
 /// (stream, size, hash) of each packet, or of each decoded frame, of a playlist.
 fn read_by_ffmpeg(name: &str, segments: &[Vec<u8>], extension: &str, key: Option<[u8; 16]>, copy: bool) -> Vec<String> {
-    let scratch = Scratch::new(&format!("{name}-{}-{copy}", key.map_or(0, |key| key[0])));
+    let scratch = Scratch::new(&format!("{name}-{extension}-{}-{copy}", key.map_or(0, |key| key[0])));
     let write = |file: &str, bytes: &[u8]| std::fs::write(scratch.0.join(file), bytes).unwrap();
     let mut playlist = "#EXTM3U\n#EXT-X-VERSION:5\n#EXT-X-TARGETDURATION:60\n#EXT-X-PLAYLIST-TYPE:VOD\n".to_owned();
     if let Some(key) = key {
