@@ -131,19 +131,48 @@ sessions() {
 
 status=0
 table=()
-row() { table+=("$(printf '| %s | %s | %s | %s |' "$1" "$2" "$3" "$4")"); }
+row() { table+=("$(printf '| %s | %s | %s | %s | %s |' "$1" "$2" "$3" "$4" "$5")"); }
+# Processor time in microseconds of the API and of its database so far. Other work on the machine hardly changes it.
+used() {
+  python3 - "$node" "$work/data/postgres" <<'PY'
+import glob, os, sys
+node, cluster = sys.argv[1:]
+tick_us = 1_000_000 // os.sysconf("SC_CLK_TCK")
+
+def ticks(pid, ended_too=False):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return sum(int(field) for field in fields[11 : 15 if ended_too else 13])
+
+postmaster = glob.glob(f"{cluster}/**/postmaster.pid", recursive=True)
+parent = open(postmaster[0]).readline().strip()
+with open(f"/proc/{parent}/task/{parent}/children") as file:
+    children = file.read().split()
+database = ticks(parent, True)
+for child in children:
+    try:
+        database += ticks(child)
+    except FileNotFoundError:
+        pass  # It has ended meanwhile, and counts with its parent.
+print(ticks(node) * tick_us, database * tick_us)
+PY
+}
 # run NAME GOAL ARGUMENT…: one run of load; its line goes to the table.
 run() {
-  local name=$1 goal=$2 line rate
+  local name=$1 goal=$2 line rate good before after cost
   shift 2
+  before=$(used)
   if ! "$binaries/load-tests" control --address "$address" --viewers "$work/viewers" --content "$movie" "$@" >"$work/run" 2>&1; then
     status=1
   fi
+  after=$(used)
   cat "$work/run"
   line=$(head -1 "$work/run")
   rate=$(sed -nE 's/.*, ([0-9]+)\/s;.*/\1/p' <<<"$line")
+  good=$(sed -nE 's/.*: ([0-9]+) good.*/\1/p' <<<"$line")
   last_rate=${rate:-0}
-  row "$name" "$(sed -nE 's/.*(p50 [^;]*);.*/\1/p' <<<"$line")" "${rate:-?}/s" "$goal"
+  cost=$(awk -v good="${good:-0}" '{ if (good) printf "%.0f + %.0f", ($3 - $1) / good, ($4 - $2) / good }' <<<"$before $after")
+  row "$name" "$(sed -nE 's/.*(p50 [^;]*);.*/\1/p' <<<"$line")" "${rate:-?}/s" "$cost" "$goal"
 }
 # half NAME RATE GOAL ARGUMENT…: an open loop at half of RATE.
 half() {
@@ -183,7 +212,7 @@ fresh
 run 'stream start' '≥ 2,500/s' --act start --connections 64 --seconds "$seconds" --goodput-min 2500
 start_rate=$last_rate
 ratio=$(awk "BEGIN { printf \"%.2f\", $start_rate / ($bare_rate + 0.001) }")
-row 'stream start, share of pgbench' "pgbench $bare_rate/s" "$ratio" '≥ 0.6'
+row 'stream start, share of pgbench' "pgbench $bare_rate/s" "$ratio" '' '≥ 0.6'
 awk "BEGIN { exit !($ratio >= 0.6) }" || { echo "MISSED: starts are $ratio of pgbench"; status=1; }
 half 'stream start' "$start_rate" '' --act start --connections 64 --seconds "$seconds"
 sessions
@@ -219,10 +248,10 @@ unset 'table[-1]'
 each=$(sed -nE 's/.*a live session: ([0-9]+) bytes/\1 B/p' "$work/run")
 run 'heartbeat, 98,000 sessions' '' --act heartbeat --sessions "$work/others" --connections 64 --seconds "$seconds"
 half 'heartbeat, 98,000 sessions' "$last_rate" '' --act heartbeat --sessions "$work/others" --connections 64 --seconds "$seconds"
-row 'a live session in memory' "$((count - 2000)) sessions" "$each" '≤ 1,024 B'
+row 'a live session in memory' "$((count - 2000)) sessions" "$each" '' '≤ 1,024 B'
 
 printf '\n%s cores (%s), server, database and client on all of them\n\n' "$cores" \
   "$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1)"
-printf '| what | latency, ms | rate | goal |\n|---|---|---|---|\n'
+printf '| what | latency, ms | rate | processor time of one, API + database, µs | goal |\n|---|---|---|---|---|\n'
 printf '%s\n' "${table[@]}"
 exit "$status"
