@@ -12,7 +12,7 @@ use control_api::license::{
     Desk, Gate, Issuer, LicensePolicy, LicensedKey, Licensing, Title, TitleError, Titles, router,
 };
 use origin::access::EndedSessions;
-use origin::keys::KeyStore;
+use origin::keys::{KeyStore, OpenTitle};
 use packager::crypto::ProtectionScheme;
 
 use crate::cli::{LicencesArguments, LicencesCommand};
@@ -94,19 +94,25 @@ impl Titles for VaultTitles {
             tracing::error!("key vault: {error}");
             TitleError
         })?;
-        Ok(title.map(|title| {
-            let keys = ProtectionScheme::ALL.into_iter().flat_map(|scheme| {
-                title.keys(scheme.name()).map(move |key| LicensedKey {
-                    key_id: key.key_id,
-                    key: key.key.clone(),
-                    scheme,
-                    track: key.track,
-                })
-            });
-            Title {
-                keys: keys.collect(),
-                tenant: title.tenant().to_owned(),
-            }
-        }))
+        Ok(title.map(|title| licensed(&title)))
+    }
+
+    fn kept(&self, content_id: &str) -> Option<Title> {
+        self.0.kept(content_id).map(|title| licensed(&title))
+    }
+}
+
+fn licensed(title: &OpenTitle) -> Title {
+    let keys = ProtectionScheme::ALL.into_iter().flat_map(|scheme| {
+        title.keys(scheme.name()).map(move |key| LicensedKey {
+            key_id: key.key_id,
+            key: key.key.clone(),
+            scheme,
+            track: key.track,
+        })
+    });
+    Title {
+        keys: keys.collect(),
+        tenant: title.tenant().to_owned(),
     }
 }

@@ -104,6 +104,8 @@ pub async fn load(app: &Arc<App>, fixture: &Fixture) -> Result<Vec<(String, Uuid
     for rule in &fixture.geo_rule {
         rules.push((rule.name.clone(), put_rule(&mut work, rule).await?));
     }
+    // Which titles they open or close is not told one by one.
+    work.invalidate("geo", "", 0).await?;
     work.raise_catalogue().await?;
     work.commit().await?;
     Ok(rules)

@@ -14,6 +14,7 @@ use crate::auth::{Account, KeyRecord};
 use crate::call::TenantId;
 use crate::db::titles::Coverage;
 use crate::error::{ApiError, Code};
+use crate::facts::KeptFacts;
 use crate::pages::Pages;
 use crate::secrets::sha256;
 use crate::token::{Claims, TokenError};
@@ -76,6 +77,8 @@ pub struct Caches {
     deaf: AtomicBool,
     /// Pages of the catalogue.
     pub pages: Pages,
+    /// What starts and licences ask.
+    pub facts: KeptFacts,
     /// Raised by every event; what was read before it must not be kept after it.
     epoch: AtomicU64,
 }
@@ -91,6 +94,7 @@ impl Default for Caches {
             hosts: cache_of(10_000, 60),
             deaf: AtomicBool::new(false),
             pages: Pages::default(),
+            facts: KeptFacts::default(),
             epoch: AtomicU64::new(0),
         }
     }
@@ -226,6 +230,7 @@ impl Caches {
     pub fn apply(&self, event: &CacheEvent, now: DateTime<Utc>) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.pages.apply(event);
+        self.facts.apply(event);
         let id = Uuid::try_parse(&event.reference).ok();
         match (event.kind.as_str(), id) {
             ("user" | "subscription", Some(id)) => {
@@ -257,6 +262,7 @@ impl Caches {
         self.hosts.invalidate_all();
         self.coverages.invalidate_all();
         self.pages.clear();
+        self.facts.clear();
     }
 
     /// Whether other nodes can not be heard.

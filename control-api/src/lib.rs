@@ -45,6 +45,7 @@ pub mod db;
 pub mod encoding;
 pub mod entitlement;
 pub mod error;
+pub mod facts;
 pub mod idempotency;
 pub mod import;
 pub mod issuer;

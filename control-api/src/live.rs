@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::cache::CacheEvent;
+use crate::db::licences::Playing;
 use crate::db::{self, streams};
 use crate::slots::{Beat, Beaten, GRACE_S, LiveSession};
 
@@ -54,6 +55,25 @@ impl LiveSessions {
         }
         let beaten = session.beat(position_s, is_paused, now);
         Found::Own(beaten, session.clone())
+    }
+
+    /// What `user` plays of a title on a device in this session, as far as is known here.
+    pub fn playing(
+        &self,
+        id: Uuid,
+        user: Uuid,
+        device: Uuid,
+        content: Uuid,
+        alive_after: DateTime<Utc>,
+    ) -> Option<Playing> {
+        let session = self.sessions.get(&id)?;
+        let is_it = session.user_id == user && session.device_id == device && session.content_id == content;
+        (is_it && session.expires_at > alive_after).then(|| Playing {
+            session: id,
+            device,
+            asset: session.asset_id,
+            height_max: session.height_max,
+        })
     }
 
     /// Writes when a session's URLs end now.

@@ -25,6 +25,8 @@ pub struct LiveSession {
     pub tenant: Uuid,
     /// Whose.
     pub user_id: Uuid,
+    /// On which device.
+    pub device_id: Uuid,
     /// What plays.
     pub asset_id: Uuid,
     /// Which title.
@@ -186,6 +188,7 @@ mod tests {
             id: Uuid::nil(),
             tenant: Uuid::nil(),
             user_id: Uuid::nil(),
+            device_id: Uuid::nil(),
             asset_id: Uuid::nil(),
             content_id: Uuid::nil(),
             height_max: None,

@@ -396,6 +396,14 @@ impl KeyStore {
         opened.map(|kept| kept.title.clone()).map_err(|error| (*error).clone())
     }
 
+    /// The keys of `media_id` where they are kept and were looked after less than five seconds ago. Does not block.
+    pub fn kept(&self, media_id: &str) -> Option<Arc<OpenTitle>> {
+        let kept = self.titles.get(media_id)?;
+        // Who holds it looks after the files.
+        let is_fresh = kept.checked.try_lock().ok()?.elapsed() < self.check_interval;
+        kept.title.clone().filter(|_| is_fresh)
+    }
+
     fn open_title(&self, media_id: &str) -> Result<Arc<Kept>, KeyStoreError> {
         let checked = Mutex::new(Instant::now());
         let (head, head_fingerprint) = head_of(&self.vault)?;

@@ -75,14 +75,14 @@ pub struct NewLicence {
     pub id: Uuid,
     /// Whose rows.
     pub tenant: TenantId,
-    /// For which session.
-    pub session: Uuid,
     /// To whom.
     pub user: Uuid,
-    /// On which device.
-    pub device: Uuid,
+    /// For which session.
+    pub playing: Playing,
     /// Of what.
     pub content: Uuid,
+    /// Its session was heard of so that it ends later than this.
+    pub alive_after: DateTime<Utc>,
     /// Of which type that is.
     pub content_type: String,
     /// Of which system.
@@ -95,13 +95,13 @@ pub struct NewLicence {
     pub actor: Actor,
 }
 
-/// Writes licences down, each with its row of the audit log (DR-6), unless its session has ended meanwhile. Whether it was,
-/// for each in its place. One statement, one transaction.
+/// Writes licences down, each with its row of the audit log (DR-6), if its session lives and is what it was taken for (DR-2,
+/// DR-3). Whether it was, for each in its place. One statement, one transaction.
 pub async fn insert(connection: &mut PgConnection, licences: &[NewLicence]) -> Result<Vec<bool>, sqlx::Error> {
     let ids = |of: fn(&NewLicence) -> Uuid| licences.iter().map(of).collect::<Vec<Uuid>>();
     let metadata = licences.iter().map(|licence| {
         serde_json::json!({
-            "licence_id": licence.id, "session_id": licence.session, "device_id": licence.device,
+            "licence_id": licence.id, "session_id": licence.playing.session, "device_id": licence.playing.device,
             "drm_system": licence.system, "expires_at": licence.expires_at,
         })
     });
@@ -109,14 +109,16 @@ pub async fn insert(connection: &mut PgConnection, licences: &[NewLicence]) -> R
         "with asked as (
            select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
              $8::timestamptz[], $9::timestamptz[], $10::uuid[], $11::text[], $12::uuid[], $13::text[], $14::text[],
-             $15::text[], $16::uuid[], $17::jsonb[])
+             $15::text[], $16::uuid[], $17::jsonb[], $18::uuid[], $19::integer[], $20::timestamptz[])
              as q (id, tenant, session, asking, device, content, system, at, ends, log_id, content_type, actor, role, ip,
-               agent, request, metadata)
+               agent, request, metadata, asset, height_max, alive_after)
          ), given as (
            insert into drm_licences (id, tenant_id, session_id, user_id, device_id, content_id, drm_system, issued_at,
              expires_at)
            select q.id, q.tenant, s.id, q.asking, q.device, q.content, q.system, q.at, q.ends
-           from asked q join stream_sessions s on s.id = q.session order by s.id for key share of s
+           from asked q join stream_sessions s on s.id = q.session and s.tenant_id = q.tenant and s.user_id = q.asking
+             and s.device_id = q.device and s.content_id = q.content and s.asset_id = q.asset
+             and s.max_height is not distinct from q.height_max and s.expires_at > q.alive_after
            returning id
          ), logged as (
            insert into audit_log (id, tenant_id, action, actor_id, actor_role, resource_type, resource_id, ip_address,
@@ -129,9 +131,9 @@ pub async fn insert(connection: &mut PgConnection, licences: &[NewLicence]) -> R
     )
     .bind(ids(|licence| licence.id))
     .bind(ids(|licence| licence.tenant.0))
-    .bind(ids(|licence| licence.session))
+    .bind(ids(|licence| licence.playing.session))
     .bind(ids(|licence| licence.user))
-    .bind(ids(|licence| licence.device))
+    .bind(ids(|licence| licence.playing.device))
     .bind(ids(|licence| licence.content))
     .bind(licences.iter().map(|licence| licence.system).collect::<Vec<_>>())
     .bind(licences.iter().map(|licence| licence.at).collect::<Vec<_>>())
@@ -144,6 +146,9 @@ pub async fn insert(connection: &mut PgConnection, licences: &[NewLicence]) -> R
     .bind(licences.iter().map(|licence| licence.actor.user_agent.as_deref()).collect::<Vec<_>>())
     .bind(licences.iter().map(|licence| licence.actor.request_id).collect::<Vec<_>>())
     .bind(metadata.collect::<Vec<_>>())
+    .bind(ids(|licence| licence.playing.asset))
+    .bind(licences.iter().map(|licence| licence.playing.height_max).collect::<Vec<_>>())
+    .bind(licences.iter().map(|licence| licence.alive_after).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
     Ok(licences.iter().map(|licence| given.contains(&licence.id)).collect())

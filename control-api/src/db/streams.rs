@@ -385,7 +385,7 @@ pub async fn of_device(connection: &mut PgConnection, device: Uuid) -> Result<Ve
 /// A live session as it is in the database.
 pub async fn live(pool: &PgPool, id: Uuid) -> Result<Option<LiveSession>, sqlx::Error> {
     let row = sqlx::query(
-        "select tenant_id, user_id, asset_id, content_id, max_height, last_heartbeat_at, expires_at, position_seconds,
+        "select tenant_id, user_id, device_id, asset_id, content_id, max_height, last_heartbeat_at, expires_at, position_seconds,
            is_paused, urls_expire_at from stream_sessions where id = $1",
     )
     .bind(id)
@@ -396,6 +396,7 @@ pub async fn live(pool: &PgPool, id: Uuid) -> Result<Option<LiveSession>, sqlx::
             id,
             tenant: row.try_get("tenant_id")?,
             user_id: row.try_get("user_id")?,
+            device_id: row.try_get("device_id")?,
             asset_id: row.try_get("asset_id")?,
             content_id: row.try_get("content_id")?,
             height_max: row.try_get("max_height")?,

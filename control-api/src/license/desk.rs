@@ -27,6 +27,9 @@ pub struct TitleError;
 pub trait Titles: Send + Sync + 'static {
     /// The keys of a title; `None` when it has none. What goes wrong is logged there. May block.
     fn title(&self, content_id: &str) -> Result<Option<Title>, TitleError>;
+
+    /// The same where it is known without blocking.
+    fn kept(&self, content_id: &str) -> Option<Title>;
 }
 
 /// Everything that licences are made with.
@@ -142,6 +145,9 @@ impl Desk {
     }
 
     async fn title(&self, content_id: &str) -> Result<Option<Title>, TitleError> {
+        if let Some(kept) = self.titles.kept(content_id) {
+            return Ok(Some(kept));
+        }
         let (titles, id) = (self.titles.clone(), content_id.to_owned());
         let found = tokio::task::spawn_blocking(move || titles.title(&id)).await;
         found.unwrap_or(Err(TitleError))

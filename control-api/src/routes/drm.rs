@@ -22,7 +22,7 @@ use crate::license::{
 };
 use crate::operation::{Answer, Caller, Endpoint, device_header, post};
 use crate::reply::Reply;
-use crate::routes::playback::{facts, terms, viewer};
+use crate::routes::playback::{facts_unless, terms, viewer};
 use crate::schema::{Format, Schema, date_time, formatted, object, optional, required, uuid};
 use crate::slots::GRACE_S;
 use crate::work::Actor;
@@ -84,44 +84,114 @@ struct Asked {
 }
 
 async fn license(app: Arc<App>, call: Call) -> Answer {
-    let user = call.user_id()?;
-    let device = viewer(&call)?.0.ok_or(Code::DeviceIdRequired)?;
+    let (user, device) = (call.user_id()?, viewer(&call)?.0.ok_or(Code::DeviceIdRequired)?);
     let asked: Asked = call.body()?;
     let desk = offering(&app, asked.drm_system)?;
     let challenge = challenge(&asked.license_request_bytes)?;
-    let (playing, facts) = playing(&app, &call, user, device, &asked).await?;
-    if let Some(code) = refusal(&app, &facts, call.now) {
+    let facts = facts(&app, &call, user, device, &asked).await?;
+    let request = Request {
+        app: &app,
+        call: &call,
+        asked: &asked,
+        desk,
+        challenge: &challenge,
+        facts: &facts,
+        alive_after: call.now - TimeDelta::seconds(GRACE_S.into()),
+    };
+    let refusal = refusal(&app, &facts, call.now);
+    // What is kept of a session is as good as any: the row itself is looked at when the licence is written down.
+    let kept = |id| {
+        app.live
+            .playing(id, user, device, asked.content_id, request.alive_after)
+    };
+    if let (None, Some(kept)) = (refusal, asked.session_id.and_then(kept))
+        && let Some(reply) = request.grant(user, kept).await?
+    {
+        return Ok(reply);
+    }
+    let playing = request.playing(user, device).await?;
+    if let Some(code) = refusal {
         return Err(code.into());
     }
-    let until = facts.title.as_ref().and_then(|title| title.available_until);
-    let seconds = facts.title.as_ref().and_then(|title| title.license_duration_s);
-    let duration_s = seconds.map_or(app.settings().drm.license_duration_seconds, i64::from);
-    let end = call.now + TimeDelta::seconds(duration_s);
-    let end = until.map_or(end, |until| until.min(end));
-    let issued = issue(desk, &call, &asked, &challenge, &playing, end).await?;
-    let expires_at = instant(issued.terms.expires);
-    let left = TimeDelta::seconds(i64::try_from(issued.terms.duration_s / 10).unwrap_or(0));
-    let row = NewLicence {
-        id: Uuid::now_v7(),
-        tenant: call.tenant,
-        session: playing.session,
-        user,
-        device,
-        content: asked.content_id,
-        content_type: asked.content_type.clone(),
-        system: asked.drm_system.name(),
-        at: call.now,
-        expires_at,
-        actor: Actor::of(&call),
-    };
-    if !written(&app, row).await? {
-        return Err(Code::NoActiveSession.into());
+    let reply = request.grant(user, playing).await?;
+    reply.ok_or_else(|| Code::NoActiveSession.into())
+}
+
+/// A request for a licence that was understood.
+struct Request<'a> {
+    app: &'a Arc<App>,
+    call: &'a Call,
+    asked: &'a Asked,
+    desk: &'a Desk,
+    challenge: &'a [u8],
+    facts: &'a Facts,
+    /// Sessions that end before it have ended.
+    alive_after: DateTime<Utc>,
+}
+
+impl Request<'_> {
+    /// A licence for what plays, written down. None where the session is not as it was taken for.
+    async fn grant(&self, user: Uuid, playing: Playing) -> Result<Option<Reply>, ApiError> {
+        let Request { call, asked, .. } = *self;
+        let title = self.facts.title.as_ref();
+        let seconds = title.and_then(|title| title.license_duration_s);
+        let duration_s = seconds.map_or(self.app.settings().drm.license_duration_seconds, i64::from);
+        let end = call.now + TimeDelta::seconds(duration_s);
+        let end = title
+            .and_then(|title| title.available_until)
+            .map_or(end, |until| until.min(end));
+        let issued = issue(self.desk, call, asked, self.challenge, &playing, end).await?;
+        let expires_at = instant(issued.terms.expires);
+        let left = TimeDelta::seconds(i64::try_from(issued.terms.duration_s / 10).unwrap_or(0));
+        let row = NewLicence {
+            id: Uuid::now_v7(),
+            tenant: call.tenant,
+            user,
+            playing,
+            alive_after: self.alive_after,
+            content: asked.content_id,
+            content_type: asked.content_type.clone(),
+            system: asked.drm_system.name(),
+            at: call.now,
+            expires_at,
+            actor: Actor::of(call),
+        };
+        if !written(self.app, row).await? {
+            return Ok(None);
+        }
+        let body = json!({
+            "license_bytes": STANDARD.encode(&issued.license.bytes), "drm_system": asked.drm_system.name(),
+            "expires_at": expires_at, "offline_enabled": false, "renewal_before": expires_at - left,
+        });
+        Reply::json(200, &body).map(Some)
     }
-    let body = json!({
-        "license_bytes": STANDARD.encode(&issued.license.bytes), "drm_system": asked.drm_system.name(), "expires_at": expires_at,
-        "offline_enabled": false, "renewal_before": expires_at - left,
-    });
-    Reply::json(200, &body)
+
+    /// The session that the licence is for, on this very device (DR-2, DR-3).
+    async fn playing(&self, user: Uuid, device: Uuid) -> Result<Playing, ApiError> {
+        let app = self.app;
+        let sought = Sought {
+            tenant: self.call.tenant,
+            user,
+            content: self.asked.content_id,
+            session: self.asked.session_id,
+            alive_after: self.alive_after,
+        };
+        let with = Arc::clone(app);
+        let seek = move |sought: Vec<Sought>| {
+            let app = Arc::clone(&with);
+            async move {
+                let asking = async { licences::playing(&mut *app.db.acquire().await?, &sought).await };
+                app.pulse.asked(asking).await
+            }
+        };
+        let found = app.together.playing.ask(sought, seek).await?;
+        let is_elsewhere = !found.is_empty();
+        match found.into_iter().find(|playing| playing.device == device) {
+            Some(playing) => Ok(playing),
+            None if is_elsewhere => Err(Code::DeviceMismatch.into()),
+            None => Err(Code::NoActiveSession.into()),
+        }
+    }
 }
 
 /// Writes a licence down, together with others; whether its session lives.
@@ -167,14 +237,8 @@ fn challenge(text: &str) -> Result<Vec<u8>, ApiError> {
     }
 }
 
-/// The session that the licence is for, on this very device, and what is known of its title (DR-2, DR-3).
-async fn playing(
-    app: &Arc<App>,
-    call: &Call,
-    user: Uuid,
-    device: Uuid,
-    asked: &Asked,
-) -> Result<(Playing, Facts), ApiError> {
+/// What is known of the title and of the device that asks, if both may play (DR-2, DR-8).
+async fn facts(app: &Arc<App>, call: &Call, user: Uuid, device: Uuid, asked: &Asked) -> Result<Facts, ApiError> {
     let question = Question {
         tenant: call.tenant,
         user,
@@ -185,7 +249,8 @@ async fn playing(
         country: call.peer.country.clone(),
         unknown_blocked: app.settings().geo.unknown_blocked,
     };
-    let facts = facts(app, question).await?;
+    let is_refused = |facts: &Facts| !facts.device_known || refusal(app, facts, call.now).is_some();
+    let facts = facts_unless(app, question, is_refused).await?;
     if !facts.device_known {
         return Err(Code::DeviceNotRegistered.into());
     }
@@ -198,28 +263,7 @@ async fn playing(
             },
         );
     }
-    let sought = Sought {
-        tenant: call.tenant,
-        user,
-        content: asked.content_id,
-        session: asked.session_id,
-        alive_after: call.now - TimeDelta::seconds(GRACE_S.into()),
-    };
-    let with = Arc::clone(app);
-    let seek = move |sought: Vec<Sought>| {
-        let app = Arc::clone(&with);
-        async move {
-            let asking = async { licences::playing(&mut *app.db.acquire().await?, &sought).await };
-            app.pulse.asked(asking).await
-        }
-    };
-    let found = app.together.playing.ask(sought, seek).await?;
-    let is_elsewhere = !found.is_empty();
-    match found.into_iter().find(|playing| playing.device == device) {
-        Some(playing) => Ok((playing, facts)),
-        None if is_elsewhere => Err(Code::DeviceMismatch.into()),
-        None => Err(Code::NoActiveSession.into()),
-    }
+    Ok(facts)
 }
 
 /// Why the title may not be watched any more (DR-8). That it was unpublished meanwhile is no reason.

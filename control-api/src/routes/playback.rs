@@ -302,13 +302,18 @@ pub async fn start(app: &Arc<App>, call: &Call, content_type: &str, table: &'sta
     }
     // Before a connection is taken: in the database they would wait for each other with one in their hands.
     let _turn = app.lanes.enter(user).await?;
-    for _ in 0..ATTEMPT_COUNT {
-        let facts = facts(app, question.clone()).await?;
+    let refusal = |facts: &Facts| entitlement::refusals(facts, &terms, true, call.now).into_iter().next();
+    for attempt in 0..ATTEMPT_COUNT {
+        let facts = match attempt {
+            0 => facts_unless(app, question.clone(), |facts| refusal(facts).is_some()).await?,
+            // Something that was kept may have been old.
+            _ => facts_now(app, question.clone()).await?,
+        };
         if facts.title.is_none() {
             let mut connection = app.db.acquire().await?;
             return Err(db::missing(&mut connection, table, content, call).await);
         }
-        if let Some(code) = entitlement::refusals(&facts, &terms, true, call.now).into_iter().next() {
+        if let Some(code) = refusal(&facts) {
             return Err(code.into());
         }
         let policy = entitlement::policy(&facts, &terms);
@@ -357,8 +362,22 @@ pub async fn start(app: &Arc<App>, call: &Call, content_type: &str, table: &'sta
     ))
 }
 
+/// What a start needs to know, as it is kept; read anew where it is not, or where one would have to refuse because of it.
+pub async fn facts_unless(
+    app: &Arc<App>,
+    question: Question,
+    is_refused: impl Fn(&Facts) -> bool,
+) -> Result<Facts, ApiError> {
+    let kept = app.caches.facts.answer(&question, app.caches.is_deaf());
+    match kept.filter(|facts| !is_refused(facts)) {
+        Some(facts) => Ok(facts),
+        None => facts_now(app, question).await,
+    }
+}
+
 /// What a start needs to know, read together with what others need.
-pub async fn facts(app: &Arc<App>, question: Question) -> Result<Facts, ApiError> {
+async fn facts_now(app: &Arc<App>, question: Question) -> Result<Facts, ApiError> {
+    let (stamp, asked) = (app.caches.facts.stamp(), question.clone());
     let with = Arc::clone(app);
     let read = move |questions: Vec<Question>| {
         let app = Arc::clone(&with);
@@ -367,7 +386,9 @@ pub async fn facts(app: &Arc<App>, question: Question) -> Result<Facts, ApiError
             app.pulse.asked(asking).await
         }
     };
-    app.together.facts.ask(question, read).await
+    let facts = app.together.facts.ask(question, read).await?;
+    app.caches.facts.keep(&asked, &facts, stamp);
+    Ok(facts)
 }
 
 /// A start that was decided on.
@@ -447,6 +468,7 @@ impl Prepared {
             id: self.wish.session,
             tenant: self.wish.tenant.0,
             user_id: self.wish.user,
+            device_id: self.wish.device,
             asset_id: self.wish.asset,
             content_id: self.wish.content,
             height_max: self.wish.height_max,

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
+use control_api::admin::{Fixture, load};
 use packager::grant::GrantScheme;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -367,4 +368,92 @@ async fn challenges_that_are_none_and_services_that_fail() {
     ask("widevine", b"credentials").refused("UPSTREAM_ERROR").await;
     let got = ask("widevine", b"away").send().await.is(503);
     assert!(!got.header("retry-after").is_empty());
+}
+
+#[tokio::test]
+async fn dr_8_what_is_kept_of_titles_counts_until_word_of_a_change() {
+    let api = api().await;
+    let scene = drm_scene(&api).await;
+    let session = scene.start().await;
+    let mut wish = wish(&scene, "clearkey", &clear_key_request(&[KEY_ID_HD]));
+    wish["session_id"] = session["session_id"].clone();
+    let ask = || scene.viewer.post("/drm/license").json(wish.clone());
+    // Behind the API's back, and nobody tells it: what it knew counts.
+    let quietly = async |sql: &'static str| {
+        sqlx::raw_sql(sql).execute(&api.app.db).await.unwrap();
+    };
+    ask().expect(200).await;
+    quietly("update movies set is_premium = true").await;
+    ask().expect(200).await;
+    let path = format!("/admin/movies/{}", scene.movie);
+    let mut movie = scene.moderator.get(&path).expect(200).await;
+    movie["synopsis"] = json!("Another one.");
+    scene.moderator.put(&path).json(movie).expect(200).await;
+    ask().refused("SUBSCRIPTION_REQUIRED").await;
+    // A refusal is never kept: it is looked for anew.
+    quietly("update movies set is_premium = false").await;
+    ask().expect(200).await;
+    // The session's own row is looked at each time.
+    quietly("update stream_sessions set expires_at = expires_at - interval '1 day'").await;
+    ask().refused("NO_ACTIVE_SESSION").await;
+    quietly("update stream_sessions set expires_at = expires_at + interval '1 day'").await;
+    ask().expect(200).await;
+    quietly("delete from stream_sessions").await;
+    ask().refused("NO_ACTIVE_SESSION").await;
+    assert_eq!(api.value::<i64>("select count(*) from drm_licences").await, 4);
+}
+
+#[tokio::test]
+async fn dr_3_what_is_kept_of_sessions_is_held_against_their_rows() {
+    let api = api().await;
+    let scene = drm_scene(&api).await;
+    let session = scene.start().await;
+    let mut wish = wish(&scene, "clearkey", &clear_key_request(&[KEY_ID_HD]));
+    wish["session_id"] = session["session_id"].clone();
+    let ask = || scene.viewer.post("/drm/license").json(wish.clone());
+    ask().expect(200).await;
+    // Each as if another node had seen to it that the session is another one by now.
+    let changes = [
+        ("device_id = gen_random_uuid()", "DEVICE_MISMATCH"),
+        (
+            "user_id = (select id from users where id <> user_id limit 1)",
+            "NO_ACTIVE_SESSION",
+        ),
+        ("content_id = gen_random_uuid()", "NO_ACTIVE_SESSION"),
+    ];
+    for (change, code) in changes {
+        let sql = format!("update stream_sessions set {change}");
+        let kept = "create table before as select * from stream_sessions";
+        let back = "delete from stream_sessions; insert into stream_sessions select * from before; drop table before";
+        sqlx::raw_sql(kept).execute(&api.app.db).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&api.app.db)
+            .await
+            .unwrap();
+        ask().refused(code).await;
+        sqlx::raw_sql(back).execute(&api.app.db).await.unwrap();
+        ask().expect(200).await;
+    }
+    // What it says now counts, not what was kept: lower pictures alone.
+    sqlx::raw_sql("update stream_sessions set max_height = 100")
+        .execute(&api.app.db)
+        .await
+        .unwrap();
+    ask().refused("FORBIDDEN").await;
+}
+
+#[tokio::test]
+async fn country_rules_that_are_loaded_count_at_the_next_licence() {
+    let api = api().await;
+    let scene = drm_scene(&api).await;
+    scene.start().await;
+    let wish = wish(&scene, "clearkey", &clear_key_request(&[KEY_ID_HD]));
+    let ask = || scene.viewer.post("/drm/license").json(wish.clone());
+    ask().expect(200).await;
+    let fixture: Fixture = serde_json::from_value(json!({ "geo_rule": [{
+        "name": "Nowhere", "policy": "allow_list", "territories": ["AQ"], "applies_to": [scene.movie],
+    }] }))
+    .unwrap();
+    load(&api.app, &fixture).await.unwrap();
+    ask().refused("GEO_RESTRICTED").await;
 }

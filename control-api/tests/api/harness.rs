@@ -149,6 +149,10 @@ impl Titles for SameKeys {
             ],
         }))
     }
+
+    fn kept(&self, _: &str) -> Option<Title> {
+        None
+    }
 }
 
 /// A vendor that does what the challenge says.

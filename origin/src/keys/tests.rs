@@ -105,6 +105,7 @@ fn titles_open_and_others_have_no_keys() {
     assert_eq!(at(TrackClass::Audio, 60_000), Some(1));
     assert_eq!(at(TrackClass::Sd, 0), None);
     assert!(Arc::ptr_eq(&title, &store.title("film-1").unwrap().unwrap()));
+    assert!(Arc::ptr_eq(&title, &store.kept("film-1").unwrap()));
     for none in ["film-2", "", "..", "../vault", "a/b"] {
         assert!(store.title(none).unwrap().is_none(), "{none}");
     }
@@ -119,7 +120,11 @@ fn changes_are_seen_when_files_are_looked_at_again() {
     let first = store.title("film-1").unwrap().unwrap();
     assert!(Arc::ptr_eq(&first, &store.title("film-1").unwrap().unwrap()));
     assert!(store.title("film-2").unwrap().is_none());
+    // Without a look at the files, what is due for one is not taken, nor what nobody opened yet.
+    assert!(store.kept("film-1").is_none() && store.kept("film-2").is_none());
+    assert!(patient.kept("film-1").is_none());
     assert_eq!(numbers(patient.title("film-1").unwrap(), "cbcs"), [1, 2, 4]);
+    assert_eq!(numbers(patient.kept("film-1"), "cbcs"), [1, 2, 4]);
 
     let mut changed = film("film-1");
     changed.set_state(KeyId([1; 16]), KeyState::Retired).unwrap();
