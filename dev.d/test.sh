@@ -10,7 +10,7 @@ source "$root/dev.d/origin.sh"
 source "$root/dev.d/fetch.sh"
 
 # Longest that one of the stages after the tests may take.
-stage_limit_s=${HEADWATER_STAGE_LIMIT_S:-1200}
+stage_limit_s=${HEADWATER_STAGE_LIMIT_S:-2400}
 work=
 lanes=()
 passed=0

@@ -21,7 +21,7 @@ import time
 
 AT_ONCE = 2
 # Several times what the slowest of them takes on two cores.
-LIMIT_S = 400
+LIMIT_S = 600
 # How long what programs started may take to end after the last of them: some clear away large folders.
 PATIENCE_S = 60
 # Programs that hold what they see against a clock.
