@@ -101,11 +101,17 @@ join() {
   done
 }
 
-# Prints the closing line and ends with the whole's status.
+# Ticks that the processors have spent, and those that other guests of the machine had (proc_stat(5)).
+processors() {
+  awk '/^cpu / { print $2 + $3 + $4 + $5 + $6 + $7 + $8 + $9, $9 }' /proc/stat
+}
+
+# Prints the closing lines and ends with the whole's status.
 close() {
   local names
   running=
-  printf '\n'
+  printf '\ntook %d s; other guests of the machine had %s %% of its processors\n' "$SECONDS" \
+    "$(awk '{ printf "%.0f", 100 * ($4 - $2) / ($3 - $1 + 1) }' <<<"$begun_with $(processors)")"
   if ((${#failed[@]} == 0)); then
     printf 'stages: %d passed, 0 failed\n' "$passed"
     exit 0
@@ -170,6 +176,7 @@ check() {
 computing=(lints oracle protection thumbnails transcode)
 playing=(players page firefox protected control schemathesis)
 
+begun_with=$(processors)
 set_up
 cd "$root"
 target=$(target_dir)
