@@ -1,17 +1,21 @@
 //! Facts: what is known of a viewer and of a title when one wants to watch the other, kept in memory.
 //!
-//! What is kept only ever hastens a yes: whoever would refuse because of it reads anew first, and a start is carried out by a
-//! statement that looks at the rows again. So a wrong yes lasts as long as word of a change takes, or a minute without any.
+//! What is kept only ever hastens a yes: whoever would refuse because of it reads anew first, and starts and licences are
+//! carried out by statements that look at the rows again. What those do not look at, as a plan's number of streams or a rule
+//! of countries, counts as it was until word of a change comes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::cache::CacheEvent;
 use crate::call::TenantId;
-use crate::db::streams::{Facts, ProfileFacts, Question, Subscription, Title};
+use crate::db::streams::{self, Facts, ProfileFacts, Question, Subscription, Title};
+use crate::error::ApiError;
 
 /// How long a title's facts count.
 const TITLE_AGE: Duration = Duration::from_secs(60);
@@ -23,6 +27,35 @@ const TITLE_COUNT_MAX: u64 = 50_000;
 const VIEWER_COUNT_MAX: u64 = 200_000;
 /// Rows share stamps; the more there are, the seldomer one is taken for another. A power of two.
 const STAMP_COUNT: usize = 1 << 16;
+
+/// What a start needs to know, as it is kept; read anew where it is not, or where one would have to refuse because of it.
+pub async fn unless(
+    app: &Arc<App>,
+    question: Question,
+    is_refused: impl Fn(&Facts) -> bool,
+) -> Result<Facts, ApiError> {
+    let kept = app.caches.facts.answer(&question, app.caches.is_deaf());
+    match kept.filter(|facts| !is_refused(facts)) {
+        Some(facts) => Ok(facts),
+        None => now(app, question).await,
+    }
+}
+
+/// What a start needs to know, read together with what others need.
+pub async fn now(app: &Arc<App>, question: Question) -> Result<Facts, ApiError> {
+    let (stamp, asked) = (app.caches.facts.stamp(), question.clone());
+    let with = Arc::clone(app);
+    let read = move |questions: Vec<Question>| {
+        let app = Arc::clone(&with);
+        async move {
+            let asking = async { streams::facts_of(&mut *app.db.acquire().await?, &questions).await };
+            app.pulse.asked(asking).await
+        }
+    };
+    let facts = app.together.facts.ask(question, read).await?;
+    app.caches.facts.keep(&asked, &facts, stamp);
+    Ok(facts)
+}
 
 /// Facts that were read.
 #[derive(Debug)]

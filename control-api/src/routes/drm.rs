@@ -17,12 +17,13 @@ use crate::db::licences::{self, NewLicence, Playing, Sought};
 use crate::db::streams::{Facts, Question};
 use crate::entitlement;
 use crate::error::{ApiError, Code};
+use crate::facts;
 use crate::license::{
     CHALLENGE_SIZE_BYTES_MAX, Desk, DeskError, Issued, LicenseError, LicensePolicy, LicenseSystem, Wish,
 };
 use crate::operation::{Answer, Caller, Endpoint, device_header, post};
 use crate::reply::Reply;
-use crate::routes::playback::{facts_unless, terms, viewer};
+use crate::routes::playback::{terms, viewer};
 use crate::schema::{Format, Schema, date_time, formatted, object, optional, required, uuid};
 use crate::slots::GRACE_S;
 use crate::work::Actor;
@@ -88,7 +89,7 @@ async fn license(app: Arc<App>, call: Call) -> Answer {
     let asked: Asked = call.body()?;
     let desk = offering(&app, asked.drm_system)?;
     let challenge = challenge(&asked.license_request_bytes)?;
-    let facts = facts(&app, &call, user, device, &asked).await?;
+    let facts = known(&app, &call, user, device, &asked).await?;
     let request = Request {
         app: &app,
         call: &call,
@@ -99,12 +100,14 @@ async fn license(app: Arc<App>, call: Call) -> Answer {
         alive_after: call.now - TimeDelta::seconds(GRACE_S.into()),
     };
     let refusal = refusal(&app, &facts, call.now);
-    // What is kept of a session is as good as any: the row itself is looked at when the licence is written down.
+    // What is kept of a session is as good as any: the row itself is looked at when the licence is written down. While that
+    // can not be, no service is asked for what can not be given.
     let kept = |id| {
         app.live
             .playing(id, user, device, asked.content_id, request.alive_after)
     };
-    if let (None, Some(kept)) = (refusal, asked.session_id.and_then(kept))
+    let kept = asked.session_id.filter(|_| !app.pulse.is_away()).and_then(kept);
+    if let (None, Some(kept)) = (refusal, kept)
         && let Some(reply) = request.grant(user, kept).await?
     {
         return Ok(reply);
@@ -238,7 +241,7 @@ fn challenge(text: &str) -> Result<Vec<u8>, ApiError> {
 }
 
 /// What is known of the title and of the device that asks, if both may play (DR-2, DR-8).
-async fn facts(app: &Arc<App>, call: &Call, user: Uuid, device: Uuid, asked: &Asked) -> Result<Facts, ApiError> {
+async fn known(app: &Arc<App>, call: &Call, user: Uuid, device: Uuid, asked: &Asked) -> Result<Facts, ApiError> {
     let question = Question {
         tenant: call.tenant,
         user,
@@ -250,7 +253,7 @@ async fn facts(app: &Arc<App>, call: &Call, user: Uuid, device: Uuid, asked: &As
         unknown_blocked: app.settings().geo.unknown_blocked,
     };
     let is_refused = |facts: &Facts| !facts.device_known || refusal(app, facts, call.now).is_some();
-    let facts = facts_unless(app, question, is_refused).await?;
+    let facts = facts::unless(app, question, is_refused).await?;
     if !facts.device_known {
         return Err(Code::DeviceNotRegistered.into());
     }

@@ -15,6 +15,7 @@ use crate::db;
 use crate::db::streams::{self, Facts, Question, Start, Started};
 use crate::entitlement::{self, Quality, Terms};
 use crate::error::{ApiError, Code};
+use crate::facts;
 use crate::live::Found;
 use crate::operation::{Answer, Caller, Endpoint, delete, device_header, get, post, profile_header};
 use crate::reply::Reply;
@@ -302,12 +303,16 @@ pub async fn start(app: &Arc<App>, call: &Call, content_type: &str, table: &'sta
     }
     // Before a connection is taken: in the database they would wait for each other with one in their hands.
     let _turn = app.lanes.enter(user).await?;
-    let refusal = |facts: &Facts| entitlement::refusals(facts, &terms, true, call.now).into_iter().next();
+    let refusal = |facts: &Facts| {
+        let is_above = || wanted.is_some_and(|wanted| wanted > entitlement::policy(facts, &terms).quality);
+        let first = entitlement::refusals(facts, &terms, true, call.now).into_iter().next();
+        first.or_else(|| is_above().then_some(Code::QualityNotEntitled))
+    };
     for attempt in 0..ATTEMPT_COUNT {
         let facts = match attempt {
-            0 => facts_unless(app, question.clone(), |facts| refusal(facts).is_some()).await?,
+            0 => facts::unless(app, question.clone(), |facts| refusal(facts).is_some()).await?,
             // Something that was kept may have been old.
-            _ => facts_now(app, question.clone()).await?,
+            _ => facts::now(app, question.clone()).await?,
         };
         if facts.title.is_none() {
             let mut connection = app.db.acquire().await?;
@@ -317,9 +322,6 @@ pub async fn start(app: &Arc<App>, call: &Call, content_type: &str, table: &'sta
             return Err(code.into());
         }
         let policy = entitlement::policy(&facts, &terms);
-        if wanted.is_some_and(|wanted| wanted > policy.quality) {
-            return Err(Code::QualityNotEntitled.into());
-        }
         let quality = wanted.unwrap_or(policy.quality);
         let (Some(title), Some(profile)) = (&facts.title, &facts.profile) else {
             return Err(ApiError::internal("a start without a title or profile"));
@@ -360,35 +362,6 @@ pub async fn start(app: &Arc<App>, call: &Call, content_type: &str, table: &'sta
     Err(ApiError::unavailable(
         "a start was overtaken by changes again and again",
     ))
-}
-
-/// What a start needs to know, as it is kept; read anew where it is not, or where one would have to refuse because of it.
-pub async fn facts_unless(
-    app: &Arc<App>,
-    question: Question,
-    is_refused: impl Fn(&Facts) -> bool,
-) -> Result<Facts, ApiError> {
-    let kept = app.caches.facts.answer(&question, app.caches.is_deaf());
-    match kept.filter(|facts| !is_refused(facts)) {
-        Some(facts) => Ok(facts),
-        None => facts_now(app, question).await,
-    }
-}
-
-/// What a start needs to know, read together with what others need.
-async fn facts_now(app: &Arc<App>, question: Question) -> Result<Facts, ApiError> {
-    let (stamp, asked) = (app.caches.facts.stamp(), question.clone());
-    let with = Arc::clone(app);
-    let read = move |questions: Vec<Question>| {
-        let app = Arc::clone(&with);
-        async move {
-            let asking = async { streams::facts_of(&mut *app.db.acquire().await?, &questions).await };
-            app.pulse.asked(asking).await
-        }
-    };
-    let facts = app.together.facts.ask(question, read).await?;
-    app.caches.facts.keep(&asked, &facts, stamp);
-    Ok(facts)
 }
 
 /// A start that was decided on.
