@@ -596,3 +596,20 @@ async fn de_4_ended_sessions_reach_the_origin_at_once() {
 fn session_path(session: &Value) -> String {
     format!("/playback/sessions/{}", session["session_id"].as_str().unwrap())
 }
+
+#[tokio::test]
+async fn what_is_kept_refuses_nobody() {
+    let api = Api::start().await;
+    let scene = scene(&api, 3).await;
+    let start = || scene.viewer.post(&scene.path()).json(json!({ "max_quality": "UHD" }));
+    scene.start().await;
+    start().refused("QUALITY_NOT_ENTITLED").await;
+    // Nobody tells of it: the plan is kept as it was, and is read anew before anybody is refused.
+    let quietly = async |sql: &'static str| {
+        sqlx::raw_sql(sql).execute(&api.app.db).await.unwrap();
+    };
+    quietly("update plans set max_quality = 'UHD'").await;
+    assert_eq!(start().expect(201).await["max_quality"], "UHD");
+    quietly("update plans set max_quality = 'FHD'").await;
+    assert_eq!(start().expect(201).await["max_quality"], "UHD");
+}
