@@ -35,6 +35,14 @@ fn wish(scene: &Scene<'_>, system: &str, challenge: &[u8]) -> Value {
     })
 }
 
+/// Starts the title, and wishes for a licence for this very session.
+async fn named_wish(scene: &Scene<'_>) -> Value {
+    let session = scene.start().await;
+    let mut wish = wish(scene, "clearkey", &clear_key_request(&[KEY_ID_HD]));
+    wish["session_id"] = session["session_id"].clone();
+    wish
+}
+
 fn time(value: &Value) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(value.as_str().unwrap()).unwrap().to_utc()
 }
@@ -374,9 +382,7 @@ async fn challenges_that_are_none_and_services_that_fail() {
 async fn dr_8_what_is_kept_of_titles_counts_until_word_of_a_change() {
     let api = api().await;
     let scene = drm_scene(&api).await;
-    let session = scene.start().await;
-    let mut wish = wish(&scene, "clearkey", &clear_key_request(&[KEY_ID_HD]));
-    wish["session_id"] = session["session_id"].clone();
+    let wish = named_wish(&scene).await;
     let ask = || scene.viewer.post("/drm/license").json(wish.clone());
     // Behind the API's back, and nobody tells it: what it knew counts.
     let quietly = async |sql: &'static str| {
@@ -407,9 +413,7 @@ async fn dr_8_what_is_kept_of_titles_counts_until_word_of_a_change() {
 async fn dr_3_what_is_kept_of_sessions_is_held_against_their_rows() {
     let api = api().await;
     let scene = drm_scene(&api).await;
-    let session = scene.start().await;
-    let mut wish = wish(&scene, "clearkey", &clear_key_request(&[KEY_ID_HD]));
-    wish["session_id"] = session["session_id"].clone();
+    let wish = named_wish(&scene).await;
     let ask = || scene.viewer.post("/drm/license").json(wish.clone());
     ask().expect(200).await;
     // Each as if another node had seen to it that the session is another one by now.
