@@ -6,6 +6,7 @@
 : "${root:?is set by the script that sources this: the top of the checkout}"
 
 missing_packages=()
+wished_packages=()
 
 say() { printf '%s\n' "$*"; }
 
@@ -25,9 +26,27 @@ need() {
 
 # wish COMMAND PACKAGE: as `need`, but where apt-get offers no such package it is done without.
 wish() {
-  if ! command -v "$1" >/dev/null && apt-cache policy "$2" 2>/dev/null | grep -q 'Candidate: [0-9]'; then
-    missing_packages+=("$2")
+  if ! command -v "$1" >/dev/null; then
+    wished_packages+=("$2")
   fi
+}
+
+# apt_offers PACKAGE, by the package lists there are.
+apt_offers() {
+  apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [0-9]'
+}
+
+# Moves to what is missing those of the wished packages that apt-get offers.
+grant_wishes() {
+  local package left=()
+  for package in "${wished_packages[@]}"; do
+    if apt_offers "$package"; then
+      missing_packages+=("$package")
+    else
+      left+=("$package")
+    fi
+  done
+  wished_packages=("${left[@]}")
 }
 
 # need_file PATH PACKAGE…: the packages are missing if no such file can be read.
@@ -83,16 +102,25 @@ as_root() {
   fi
 }
 
-# Installs what `need` found missing.
+# Installs what `need` found missing, and of what `wish` did what there is.
 install_missing() {
-  if ((${#missing_packages[@]} == 0)); then
+  grant_wishes
+  # A fresh machine has no package lists, and offers nothing until it has.
+  if ((${#missing_packages[@]} == 0)) &&
+    { ((${#wished_packages[@]} == 0)) || compgen -G "/var/lib/apt/lists/*_Packages*" >/dev/null; }; then
     return
   fi
   if ! command -v apt-get >/dev/null; then
+    ((${#missing_packages[@]} > 0)) || return 0
     die "there is no apt-get here; please install what Debian calls: ${missing_packages[*]}"
   fi
-  say "Installing Debian packages: ${missing_packages[*]}"
   apt_get update || say "apt-get update failed; going on with the package lists there are"
+  grant_wishes
+  wished_packages=()
+  if ((${#missing_packages[@]} == 0)); then
+    return
+  fi
+  say "Installing Debian packages: ${missing_packages[*]}"
   apt_get install -y --no-install-recommends "${missing_packages[@]}" ||
     die "apt-get could not install: ${missing_packages[*]}"
   missing_packages=()
@@ -146,7 +174,7 @@ install_missing_and_rust() {
     return
   fi
   # Debian 12 carries neither a cargo that is new enough nor rustup; later releases have rustup.
-  if ! command -v rustup >/dev/null && apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+  if ! command -v rustup >/dev/null && apt_offers rustup; then
     need rustup rustup
     install_missing
   fi

@@ -86,6 +86,7 @@ pub async fn round(plan: &Plan, attack: Option<Attack>, targets: &Rc<Targets>) -
     let before = held();
     let canary = Load {
         address: plan.address,
+        tls: None,
         mix: Mix::Mixed,
         rate: Some(plan.canary_rate),
         connections: 8,

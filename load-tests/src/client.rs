@@ -1,13 +1,24 @@
-//! A client's connection: HTTP/1.1 with keep-alive, whose bodies are counted and thrown away inside the kernel.
+//! A client's connection: HTTP/1.1 with keep-alive, whose bodies are counted and thrown away inside the kernel; over TLS,
+//! once they are opened.
 
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Patience with any one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -15,6 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD_SIZE_BYTES_MAX: usize = 32 << 10;
 /// Most answers of an API fit into this.
 const BUFFER_SIZE_BYTES: usize = 8 << 10;
+/// Most that a TLS record holds.
+const RECORD_SIZE_BYTES: usize = 16 << 10;
 /// Bytes of a body thrown away at once.
 const DRAIN_SIZE_BYTES: usize = 1 << 20;
 
@@ -27,10 +40,55 @@ pub struct Answer {
     pub size: u64,
 }
 
+/// TLS 1.3 with one cipher suite, so that whoever is asked has no choice, and the issuers in the PEM file `ca` alone.
+pub fn tls_config(ca: &Path) -> anyhow::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    let named = || ca.display().to_string();
+    for certificate in CertificateDer::pem_file_iter(ca).with_context(named)? {
+        roots.add(certificate.with_context(named)?)?;
+    }
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    let versions =
+        ClientConfig::builder_with_provider(provider.into()).with_protocol_versions(&[&rustls::version::TLS13])?;
+    Ok(versions.with_root_certificates(roots).with_no_client_auth().into())
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Sealed(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Sealed(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl Stream {
+    async fn send(&mut self, request: &[u8]) -> std::io::Result<()> {
+        match self {
+            Stream::Plain(stream) => stream.write_all(request).await,
+            Stream::Sealed(stream) => {
+                stream.write_all(request).await?;
+                stream.flush().await
+            }
+        }
+    }
+}
+
 /// One connection, opened when first needed and again after each end.
 pub struct Client {
     address: SocketAddr,
-    stream: Option<TcpStream>,
+    tls: Option<Arc<ClientConfig>>,
+    stream: Option<Stream>,
     buffer: Vec<u8>,
     /// Connections that had ended when the next request came, and were replaced.
     pub reopened: u64,
@@ -39,8 +97,14 @@ pub struct Client {
 impl Client {
     /// A client of `address`, not connected yet.
     pub fn new(address: SocketAddr) -> Client {
+        Client::over(address, None)
+    }
+
+    /// The same, over TLS if there are settings for it.
+    pub fn over(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Client {
         Client {
             address,
+            tls,
             stream: None,
             buffer: Vec::with_capacity(BUFFER_SIZE_BYTES),
             reopened: 0,
@@ -92,10 +156,17 @@ impl Client {
             None => {
                 let stream = TcpStream::connect(self.address).await.map_err(unanswered)?;
                 stream.set_nodelay(true).map_err(unanswered)?;
-                stream
+                match &self.tls {
+                    None => Stream::Plain(stream),
+                    Some(tls) => {
+                        let name = ServerName::IpAddress(self.address.ip().into());
+                        let connecting = TlsConnector::from(tls.clone()).connect(name, stream);
+                        Stream::Sealed(connecting.await.context("shaking hands")?.into())
+                    }
+                }
             }
         };
-        stream.write_all(request).await.map_err(unanswered)?;
+        stream.send(request).await.map_err(unanswered)?;
         self.buffer.clear();
         let head_size = loop {
             let count = stream.read_buf(&mut self.buffer).await.map_err(|error| Failed {
@@ -125,7 +196,7 @@ impl Client {
                 let read = limited.read_to_end(body).await.context("reading a body")?;
                 left -= read as u64;
             }
-            None => left = drain(&stream, left).await?,
+            None => left = drain(&mut stream, left).await?,
         }
         if left > 0 {
             return Err(anyhow::anyhow!("the answer ended {left} bytes early").into());
@@ -187,8 +258,32 @@ impl Head {
     }
 }
 
-/// Throws `left` bytes away without copying them; how many did not come.
-async fn drain(stream: &TcpStream, mut left: u64) -> anyhow::Result<u64> {
+/// Throws `left` bytes away; how many did not come.
+async fn drain(stream: &mut Stream, left: u64) -> anyhow::Result<u64> {
+    match stream {
+        Stream::Plain(stream) => drain_plain(stream, left).await,
+        Stream::Sealed(stream) => drain_sealed(stream, left).await,
+    }
+}
+
+async fn drain_sealed(stream: &mut TlsStream<TcpStream>, mut left: u64) -> anyhow::Result<u64> {
+    let mut nowhere = vec![MaybeUninit::uninit(); RECORD_SIZE_BYTES];
+    while left > 0 {
+        let want = usize::try_from(left).unwrap_or(usize::MAX).min(nowhere.len());
+        let mut buffer = ReadBuf::uninit(&mut nowhere[..want]);
+        std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer))
+            .await
+            .context("receiving a body")?;
+        match buffer.filled().len() {
+            0 => break,
+            count => left -= count as u64,
+        }
+    }
+    Ok(left)
+}
+
+/// Without copying them.
+async fn drain_plain(stream: &TcpStream, mut left: u64) -> anyhow::Result<u64> {
     // The kernel is told a length and touches none of it.
     let mut nowhere = [MaybeUninit::<u8>::uninit(); 1 << 10];
     let mut large = Vec::new();

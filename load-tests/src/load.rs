@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::{Answer, Client};
@@ -25,6 +26,8 @@ pub enum Mix {
 pub struct Load {
     /// Whom to ask.
     pub address: SocketAddr,
+    /// Over TLS, with these settings.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
     /// What for.
     pub mix: Mix,
     /// Requests a second; `None` for a closed loop.
@@ -139,7 +142,7 @@ impl Run {
     }
 
     async fn connection(self: Rc<Run>) {
-        let mut client = Client::new(self.load.address);
+        let mut client = Client::over(self.load.address, self.load.tls.clone());
         loop {
             let number = self.next.get();
             self.next.set(number + 1);

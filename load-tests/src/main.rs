@@ -14,6 +14,7 @@ mod soak;
 mod targets;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -57,8 +58,18 @@ struct Whom {
 
 #[derive(Args)]
 struct RunArguments {
-    #[command(flatten)]
-    whom: Whom,
+    /// Address and port of the origin.
+    #[arg(long)]
+    address: SocketAddr,
+    /// Titles, by media id.
+    #[arg(long, required_unless_present = "paths", value_delimiter = ',')]
+    media: Vec<String>,
+    /// A file with paths to ask for instead, one a line.
+    #[arg(long, conflicts_with_all = ["media", "mix"])]
+    paths: Option<PathBuf>,
+    /// TLS 1.3 with AES-128-GCM: a PEM file with the issuer of the origin's certificate, which is for its address.
+    #[arg(long, requires = "paths")]
+    ca: Option<PathBuf>,
     /// What is asked for.
     #[arg(long, value_enum, default_value = "mixed")]
     mix: Mix,
@@ -146,10 +157,18 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(arguments: RunArguments) -> anyhow::Result<Vec<String>> {
-    let targets = Rc::new(Targets::find(arguments.whom.address, &arguments.whom.media).await?);
+    let targets = Rc::new(match &arguments.paths {
+        Some(paths) => Targets::read(paths)?,
+        None => Targets::find(arguments.address, &arguments.media).await?,
+    });
     let load = Load {
-        address: arguments.whom.address,
-        mix: arguments.mix,
+        address: arguments.address,
+        tls: arguments.ca.as_deref().map(client::tls_config).transpose()?,
+        mix: if arguments.paths.is_some() {
+            Mix::Segments
+        } else {
+            arguments.mix
+        },
         rate: arguments.rate,
         connections: arguments.connections,
         duration: Duration::from_secs(arguments.seconds),

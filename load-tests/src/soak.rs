@@ -51,6 +51,7 @@ async fn run_parts(
     let all = Duration::from_secs(arguments.seconds);
     let load = |duration| Load {
         address: arguments.whom.address,
+        tls: None,
         mix: Mix::Mixed,
         rate: Some(rate),
         connections: arguments.connections,
@@ -78,6 +79,7 @@ pub async fn soak(arguments: SoakArguments) -> anyhow::Result<Vec<String>> {
     let targets = Rc::new(Targets::find(arguments.whom.address, &arguments.whom.media).await?);
     let peak = Load {
         address: arguments.whom.address,
+        tls: None,
         mix: Mix::Mixed,
         rate: None,
         connections: arguments.connections,

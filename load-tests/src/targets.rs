@@ -1,6 +1,7 @@
 //! What to ask for: every URL that a title's playlists lead to, by kind.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 
@@ -54,6 +55,20 @@ impl Targets {
         }
         found.segments = sized;
         Ok(found)
+    }
+
+    /// The paths in a file, one a line, as segments of unknown size.
+    pub fn read(paths: &Path) -> anyhow::Result<Targets> {
+        let named = || paths.display().to_string();
+        let text = std::fs::read_to_string(paths).with_context(named)?;
+        let segments: Vec<_> = text.lines().map(|line| (line.to_owned(), 0)).collect();
+        if segments.is_empty() {
+            bail!("{}: no paths", named());
+        }
+        Ok(Targets {
+            segments,
+            ..Targets::default()
+        })
     }
 
     async fn follow(&mut self, client: &mut Client, entry: &str, text: &str) -> anyhow::Result<()> {

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 use crate::input::{IndexedTrack, write_order};
 use crate::order::{Order, Said};
 use crate::patience::Patience;
@@ -65,14 +67,18 @@ const STUCK_AFTER: Duration = Duration::from_secs(180);
 /// How often a running worker is looked at.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Ends a child however its user leaves.
+/// Ends a child, and what it started itself, however its user leaves.
 struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Both fail when it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // Its group bears its number until it has been waited for; afterwards another's might.
+        if !matches!(self.0.try_wait(), Ok(Some(_))) {
+            if let Err(error) = kill_process_group(Pid::from_child(&self.0), Signal::KILL) {
+                tracing::warn!("a worker's processes were not ended: {error}");
+            }
+            let _ = self.0.wait();
+        }
     }
 }
 
@@ -233,5 +239,20 @@ mod tests {
         let begun = Instant::now();
         assert!(matches!(play("sleep 100", true).0, Err(ChildError::Cancelled)));
         assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn what_a_worker_started_ends_with_it() {
+        let (done, _) = play("sleep 100 & echo $!,; wait", false);
+        let Err(ChildError::Garbled(line)) = done else {
+            panic!("{done:?}");
+        };
+        let pid: u32 = line.trim_end().trim_end_matches(',').parse().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Dead, it stays in the list until whoever inherited it has waited for it.
+        while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(Instant::now() < deadline, "{pid} goes on");
+            std::thread::yield_now();
+        }
     }
 }

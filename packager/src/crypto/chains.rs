@@ -67,24 +67,41 @@ pub(super) fn decrypt(aes: &Aes128, chain: &mut [u8; BLOCK_SIZE], blocks: &mut [
 
 /// Encrypts chains, some in step. The bytes are those of [`encrypt`] over [`runs`], chain by chain.
 pub(super) fn encrypt_many<'b>(aes: &Aes128, pattern: Pattern, chains: impl IntoIterator<Item = Chain<'b>>) {
-    let (crypt, period) = match pattern {
-        Pattern::NONE => (1, 1),
-        Pattern { crypt, skip } => (usize::from(crypt), (usize::from(crypt) + usize::from(skip)).max(1)),
-    };
-    aes.encrypt_with_backend(Many {
-        chains: chains.into_iter(),
-        crypt,
-        period,
-    });
+    let (chains, crypt) = (chains.into_iter(), usize::from(pattern.crypt));
+    let period = (crypt + usize::from(pattern.skip)).max(1);
+    // Patterns that the compiler knows need no test of a bound for each block.
+    match pattern {
+        Pattern::NONE => aes.encrypt_with_backend(Many::<_, 1>::new(chains, 1, 1)),
+        Pattern { crypt: 1, skip: 9 } => aes.encrypt_with_backend(Many::<_, 10>::new(chains, crypt, period)),
+        _ => aes.encrypt_with_backend(Many::<_, 0>::new(chains, crypt, period)),
+    }
 }
 
 /// The work of [`encrypt_many`], in the shape that lets a cipher's backend be compiled into its loop: a call for every
-/// few blocks would cost as much as the blocks.
-struct Many<I> {
+/// few blocks would cost as much as the blocks. One block of every `PERIOD` is encrypted, or what the fields say where that
+/// is 0.
+struct Many<I, const PERIOD: usize> {
     chains: I,
     /// Blocks that are encrypted of each `period`.
     crypt: usize,
     period: usize,
+}
+
+impl<I, const PERIOD: usize> Many<I, PERIOD> {
+    fn new(chains: I, crypt: usize, period: usize) -> Self {
+        let (crypt, period) = if PERIOD == 0 { (crypt, period) } else { (1, PERIOD) };
+        Many { chains, crypt, period }
+    }
+
+    #[inline(always)]
+    fn crypt(&self) -> usize {
+        if PERIOD == 0 { self.crypt } else { 1 }
+    }
+
+    #[inline(always)]
+    fn period(&self) -> usize {
+        if PERIOD == 0 { self.period } else { PERIOD }
+    }
 }
 
 /// A chain under way.
@@ -96,11 +113,11 @@ struct Lane<'b> {
     periods: usize,
 }
 
-impl<I> BlockSizeUser for Many<I> {
+impl<I, const PERIOD: usize> BlockSizeUser for Many<I, PERIOD> {
     type BlockSize = U16;
 }
 
-impl<'b, I: Iterator<Item = Chain<'b>>> BlockCipherEncClosure for Many<I> {
+impl<'b, I: Iterator<Item = Chain<'b>>, const PERIOD: usize> BlockCipherEncClosure for Many<I, PERIOD> {
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(mut self, backend: &B) {
         let mut lanes: [Lane<'b>; LANE_COUNT] = Default::default();
@@ -111,7 +128,7 @@ impl<'b, I: Iterator<Item = Chain<'b>>> BlockCipherEncClosure for Many<I> {
             {
                 *lane = Lane {
                     state: iv.into(),
-                    periods: blocks.len() / self.period,
+                    periods: blocks.len() / self.period(),
                     blocks,
                 };
                 count += 1;
@@ -137,7 +154,7 @@ impl<'b, I: Iterator<Item = Chain<'b>>> BlockCipherEncClosure for Many<I> {
                     index += 1;
                     continue;
                 }
-                for block in lane.blocks.iter_mut().take(self.crypt) {
+                for block in lane.blocks.iter_mut().take(self.crypt()) {
                     chain_block(backend, &mut lane.state, block);
                 }
                 count -= 1;
@@ -147,7 +164,7 @@ impl<'b, I: Iterator<Item = Chain<'b>>> BlockCipherEncClosure for Many<I> {
     }
 }
 
-impl<I> Many<I> {
+impl<I, const PERIOD: usize> Many<I, PERIOD> {
     /// `steps` periods of every lane.
     #[inline(always)]
     fn advance<B: BlockCipherEncBackend<BlockSize = U16>, const N: usize>(
@@ -157,13 +174,16 @@ impl<I> Many<I> {
         steps: usize,
     ) {
         let mut states = lanes.each_ref().map(|lane| lane.state);
-        let size = steps * self.period;
+        let (crypt, period) = (self.crypt(), self.period());
+        let size = steps * period;
         let mut parts = lanes
             .each_mut()
             .map(|lane| lane.blocks.split_off_mut(..size).unwrap_or_default());
+        // Once for all, instead of for each block.
+        assert!(parts.iter().all(|part| part.len() == size), "a lane has its periods");
         let mut first = 0;
         while first < size {
-            for position in first..first + self.crypt {
+            for position in first..first + crypt {
                 for (state, part) in states.iter_mut().zip(&parts) {
                     if let Some(clear) = part.get(position) {
                         xor(state, clear);
@@ -176,7 +196,7 @@ impl<I> Many<I> {
                     }
                 }
             }
-            first += self.period;
+            first += period;
         }
         for (lane, state) in lanes.iter_mut().zip(states) {
             lane.state = state;
