@@ -19,12 +19,14 @@ wanted=${4:-}
 need curl curl ca-certificates
 need ffmpeg ffmpeg
 need wrk wrk
+need openssl openssl
 [[ -x /usr/sbin/nginx ]] || missing_packages+=(nginx-light)
 install_missing_and_rust
 cd "$root"
 target=$(target_dir)
 headwater=${HEADWATER_BENCH_BINARY:-$target/release/headwater}
-[[ -n ${HEADWATER_BENCH_BINARY:-} ]] || cargo build --release -p headwater
+load_tests=$(dirname "$headwater")/load-tests
+[[ -n ${HEADWATER_BENCH_BINARY:-} ]] || cargo build --release -p headwater -p load-tests
 # Content lies outside of what builds clean up, and is made once.
 folder=${HEADWATER_BENCH_FOLDER:-$target/bench-http}
 output=${5:-$folder/output}
@@ -84,6 +86,18 @@ config "$folder/built.toml" 4000000000
 config "$folder/hot.toml" 6
 printf '[origin]\n%s\n' "$(kept 4000000000)" >"$folder/clear.toml"
 
+# The same over TLS 1.3 with AES-128-GCM, which is all that the client offers.
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=bench \
+  -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
+  -keyout "$folder/tls.key" -out "$folder/tls.pem" 2>/dev/null
+for kind in clear built; do
+  tls_port=$([[ $kind == clear ]] && echo 8183 || echo 8184)
+  {
+    cat "$folder/$kind.toml"
+    printf '[origin.tls]\nlisten = "127.0.0.1:%d"\ncertificate = "%s"\nkey = "%s"\n' "$tls_port" "$folder/tls.pem" "$folder/tls.key"
+  } >"$folder/$kind-tls.toml"
+done
+
 # What nginx serves: the very bytes that headwater answers with.
 static=$folder/static
 rm -rf "$static"
@@ -109,6 +123,10 @@ http {
   access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 1000000000;
   open_file_cache max=10000 inactive=60s; open_file_cache_valid 30s;
   server { listen 127.0.0.1:8181; location / { root $static; } }
+  server {
+    listen 127.0.0.1:8182 ssl; ssl_protocols TLSv1.3; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
+    ssl_certificate $folder/tls.pem; ssl_certificate_key $folder/tls.key; location / { root $static; }
+  }
 }
 CONF
 
@@ -121,7 +139,9 @@ finish() {
   done
 }
 trap finish EXIT
-port_is_taken 8181 && die "port 8181 is taken"
+for port in 8181 8182 8183 8184; do
+  port_is_taken "$port" && die "port $port is taken"
+done
 taskset --cpu-list 0 /usr/sbin/nginx -p "$folder/nginx" -c "$folder/nginx/nginx.conf" &
 nginx_pid=$!
 cat >"$folder/headwater" <<RUN
@@ -131,7 +151,7 @@ RUN
 chmod +x "$folder/headwater"
 declare -A base pid
 # One process for the clear title, one that builds each segment anew, one that keeps what many want.
-for kind in clear built hot; do
+for kind in clear built hot clear-tls built-tls; do
   start_origin "$folder/headwater" "$folder/library" "$folder/player" "$folder/$kind.log" --config "$folder/$kind.toml"
   base[$kind]=$origin_base
   pid[$kind]=$origin_pid
@@ -161,15 +181,17 @@ PY
 
 forms=$folder/forms.jsonl
 : >"$forms"
-# form NAME SERVER STATIC GLOB GOAL [COUNT]: the files of nginx's folder STATIC whose paths match, at most COUNT of them.
+# form NAME SERVER STATIC GLOB GOAL [COUNT]: the files of nginx's folder STATIC whose paths match, at most COUNT of them. The
+# name of a form over TLS begins with tls-.
 form() {
-  local name=$1 server=$2 kind=$3 glob=$4 goal=$5 count=${6:-100000} title prefix size
+  local name=$1 server=$2 kind=$3 glob=$4 goal=$5 count=${6:-100000} title prefix size theirs=nginx
+  [[ $name != tls-* ]] || theirs=nginx-tls
   if [[ -n $wanted && ,$wanted, != *,$name,* ]]; then
     return 0
   fi
   title=$(basename "$static/$kind"/*)
   prefix=/vod/$title
-  [[ $server == clear ]] || prefix=$prefix/~$token
+  [[ $server == clear* ]] || prefix=$prefix/~$token
   (cd "$static/$kind/$title" && find . -type f -path "$glob" | sort -V | sed 's#^\.##' | head -n "$count") >"$folder/$name.files"
   [[ -s $folder/$name.files ]] || die "$name: no files"
   sed "s#^#$prefix#" "$folder/$name.files" >"$folder/$name.ours"
@@ -179,8 +201,8 @@ form() {
       <(curl -fsS --noproxy '*' "$nginx_base/$kind/$title$path") || die "headwater and nginx differ: $name $path"
   done < <(sed -n '1p;2p;75p;$p' "$folder/$name.files")
   size=$(sed "s#^#$static/$kind/$title#" "$folder/$name.files" | xargs stat -c %s | awk '{ sum += $1 } END { printf "%.0f", sum / NR }')
-  printf '{"name": "%s", "ours": "%s", "theirs": "nginx", "our_paths": "%s", "their_paths": "%s", "size": %s, "goal": "%s", "warm": %d}\n' \
-    "$name" "$server" "$folder/$name.ours" "$folder/$name.theirs" "$size" "$goal" "$([[ $server == hot ]] && echo 8 || echo 1)" >>"$forms"
+  printf '{"name": "%s", "ours": "%s", "theirs": "%s", "our_paths": "%s", "their_paths": "%s", "size": %s, "goal": "%s", "warm": %d}\n' \
+    "$name" "$server" "$theirs" "$folder/$name.ours" "$folder/$name.theirs" "$size" "$goal" "$([[ $server == hot ]] && echo 8 || echo 1)" >>"$forms"
 }
 form cmaf-stored clear clear '*/cmaf/v1/[0-9]*.m4s' '1.05, 0.95'
 form cmaf-stored-480p clear clear '*/cmaf/v2/[0-9]*.m4s' '1.05, 0.95'
@@ -195,19 +217,27 @@ form ts-aes128 built cenc '*/ts-aes128/v1/[0-9]*.ts' '0.32, 3.1'
 form playlist clear clear './v*/cmaf/v1/index.m3u8' '1.2, 0.8'
 form mpd clear clear './manifest.mpd' '1.2, 0.8'
 form init clear clear '*/cmaf/v1/init.mp4' '1.2, 0.8'
+form tls-cmaf-stored clear-tls clear '*/cmaf/v1/[0-9]*.m4s' '2.0, 0.5'
+form tls-cmaf-stored-480p clear-tls clear '*/cmaf/v2/[0-9]*.m4s' '2.0, 0.5'
+form tls-ts clear-tls clear '*/ts/v1/[0-9]*.ts' '2.0, 0.5'
+form tls-cbcs built-tls cbcs '*/cmaf-cbcs/v1/[0-9]*.m4s' '2.0, 0.5'
+form tls-playlist clear-tls clear './v*/cmaf/v1/index.m3u8' '2.0, 0.5'
 
 python3 - "$forms" "$folder/plan.json" "$rounds" "$seconds" "$connections" "$folder" <<PY
 import json, sys
 forms, plan, rounds, seconds, connections, folder = sys.argv[1:]
 json.dump({
-    "folder": folder, "rounds": int(rounds), "seconds": float(seconds) if "." in seconds else int(seconds),
+    "folder": folder, "load_tests": "$load_tests", "rounds": int(rounds), "seconds": float(seconds) if "." in seconds else int(seconds),
     "connections": [int(count) for count in connections.split(",")],
     "forms": [json.loads(line) for line in open(forms)],
     "servers": {
         "clear": {"base": "${base[clear]}", "pid": ${pid[clear]}},
         "built": {"base": "${base[built]}", "pid": ${pid[built]}},
         "hot": {"base": "${base[hot]}", "pid": ${pid[hot]}},
+        "clear-tls": {"base": "127.0.0.1:8183", "pid": ${pid[clear-tls]}, "ca": "$folder/tls.pem"},
+        "built-tls": {"base": "127.0.0.1:8184", "pid": ${pid[built-tls]}, "ca": "$folder/tls.pem"},
         "nginx": {"base": "$nginx_base", "pid": $nginx_worker},
+        "nginx-tls": {"base": "127.0.0.1:8182", "pid": $nginx_worker, "ca": "$folder/tls.pem"},
     },
 }, open(plan, "w"), indent=1)
 PY
@@ -222,8 +252,8 @@ Written by \`dev.d/bench-http.sh\` (part of \`./dev bench\`).
 A ten-minute ladder, and nginx with \`sendfile\` and \`open_file_cache\` that serves the very bytes that headwater answers
 with as static files. headwater cuts, encrypts or multiplexes at each request from MP4 files: \`stored\` has one track a file,
 \`in place\` picture and sound in turn, \`hot\` 24 segments that many ask for; protected forms verify a grant at each request.
-Server on CPU 0, wrk on CPU 1, loopback, page cache warm, the two in turn, $rounds runs of $seconds s each: median
-(least–most). CPU is the server process's own time; lower is better. The goal is the ratio of requests, then of CPU.
+Server on CPU 0, client on CPU 1 (wrk, over TLS load-tests), loopback with $(cat /proc/sys/net/ipv4/tcp_congestion_control), page cache
+warm, the two in turn, $rounds runs of $seconds s each: median (least–most). CPU is the server process's own time; lower is better. The goal is the ratio of requests, then of CPU.
 
 $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1), Linux $(uname -r), $(/usr/sbin/nginx -v 2>&1 | sed 's/nginx version: //').
 

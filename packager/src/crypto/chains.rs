@@ -234,3 +234,42 @@ fn encrypt_states<B: BlockCipherEncBackend<BlockSize = U16>, const N: usize>(bac
         backend.encrypt_block_inplace(state);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aes::cipher::{BlockModeEncrypt, KeyInit};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Held against the `cbc` crate, a chain at a time and a run at a time.
+        #[test]
+        fn chains_in_step_are_chains_one_by_one(
+            sizes in prop::collection::vec(0_usize..50, 0..30),
+            pattern in prop_oneof![
+                Just(Pattern::NONE),
+                (1_u8..=10, 0_u8..=15).prop_map(|(crypt, skip)| Pattern { crypt, skip }),
+                Just(Pattern { crypt: 1, skip: 9 }),
+            ],
+        ) {
+            let aes = Aes128::new(&Array([3; 16]));
+            let clear: Vec<Vec<[u8; BLOCK_SIZE]>> = (0_u8..)
+                .zip(&sizes)
+                .map(|(chain, size)| (0..*size as u8).map(|block| [chain.wrapping_mul(51) ^ block; BLOCK_SIZE]).collect())
+                .collect();
+            let iv = |chain: usize| [chain as u8; BLOCK_SIZE];
+            let mut together = clear.clone();
+            let chains = together.iter_mut().enumerate().map(|(chain, blocks)| Chain { iv: iv(chain), blocks });
+            encrypt_many(&aes, pattern, chains);
+            for (chain, (clear, encrypted)) in clear.iter().zip(&together).enumerate() {
+                let mut alone = clear.clone();
+                let mut cbc = cbc::Encryptor::inner_iv_init(aes.clone(), &Array(iv(chain)));
+                for run in runs(pattern, &mut alone) {
+                    cbc.encrypt_blocks(Array::cast_slice_from_core_mut(run));
+                }
+                prop_assert_eq!(&alone, encrypted);
+            }
+        }
+    }
+}
