@@ -89,6 +89,15 @@ impl Client {
         answer(&self.send(&mut ask).await?)
     }
 
+    /// Has something made, once however often it is asked for with the same `key`, by whichever process: that an answer is lost
+    /// does no harm.
+    pub async fn make(&mut self, path: &str, key: &str, body: &Value) -> anyhow::Result<Value> {
+        let mut ask = post(&self.session.url, path, Some(body), Repeat::WhenUnanswered)?;
+        ask.secret_header("idempotency-key", key)
+            .context("the name of what is asked for is no header")?;
+        answer(&self.send(&mut ask).await?)
+    }
+
     /// Has something done that is done once however often it is asked for.
     pub async fn post_again(&mut self, path: &str) -> anyhow::Result<Value> {
         let mut ask = post(&self.session.url, path, Some(&json!({})), Repeat::WhenUnanswered)?;

@@ -51,6 +51,8 @@ struct Wire {
     broke: AtomicBool,
     /// Bytes that reached the server.
     passed: AtomicU64,
+    /// Answers that yet come back.
+    answers_left: AtomicI64,
 }
 
 impl Wire {
@@ -62,6 +64,7 @@ impl Wire {
             cuts: AtomicBool::new(false),
             broke: AtomicBool::new(false),
             passed: AtomicU64::new(0),
+            answers_left: AtomicI64::new(i64::MAX),
         });
         let (shared, server) = (Arc::clone(&wire), server.to_owned());
         std::thread::spawn(move || {
@@ -70,13 +73,9 @@ impl Wire {
                     continue;
                 };
                 let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || shared.forward(client, server));
-                std::thread::spawn(move || {
-                    let (mut server, mut client) = back;
-                    let _ = std::io::copy(&mut server, &mut client);
-                    let _ = client.shutdown(Shutdown::Both);
-                });
+                let (there, and_back) = (Arc::clone(&shared), Arc::clone(&shared));
+                std::thread::spawn(move || there.forward(client, server));
+                std::thread::spawn(move || and_back.answer(back.0, back.1));
             }
         });
         wire
@@ -97,6 +96,23 @@ impl Wire {
 
     fn broke(&self) -> bool {
         self.broke.load(Ordering::SeqCst)
+    }
+
+    /// After `count` more answers none comes back.
+    fn lose_answers_after(&self, count: i64) {
+        self.answers_left.store(count, Ordering::SeqCst);
+    }
+
+    /// Answers to the client. Small ones come in one piece.
+    fn answer(&self, mut server: TcpStream, mut client: TcpStream) {
+        let mut buffer = [0; 64 << 10];
+        while let Ok(count @ 1..) = server.read(&mut buffer) {
+            if self.answers_left.fetch_sub(1, Ordering::SeqCst) <= 0 || client.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = client.shutdown(Shutdown::Both);
+        let _ = server.shutdown(Shutdown::Both);
     }
 
     fn forward(&self, mut client: TcpStream, mut server: TcpStream) {
@@ -241,6 +257,24 @@ fn films_are_uploaded_over_breaks_published_and_watched() {
         "G",
         "--no-wait",
     ];
+
+    // That a movie was made, and then that an upload was begun, is never heard of.
+    let rows = |path: &str| {
+        node.done("GET", path, &headers, &Value::Null)["data"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    for (answer_count, upload_count) in [(0, 0), (1, 1)] {
+        wire.lose_answers_after(answer_count);
+        assert!(!person.run(&words).status.success(), "nothing was lost");
+        assert_eq!(
+            (rows("/admin/movies"), rows("/uploads")),
+            (1, upload_count),
+            "each is made once"
+        );
+    }
+    wire.lose_answers_after(i64::MAX);
 
     // The wire goes quiet two thirds on the way, and whoever uploads is killed.
     wire.break_after(size * 2 / 3, false);

@@ -44,6 +44,9 @@ pub struct Begun {
     pub movie: Option<String>,
     /// Its id.
     pub upload: Option<String>,
+    /// What was asked for and not answered yet is asked for under this name again.
+    #[serde(default)]
+    pub key: Option<String>,
 }
 
 impl Drop for Session {

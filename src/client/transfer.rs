@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use control_api::outbound::{Ask, OutboundError, Repeat};
+use control_api::secrets::new_token;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -117,8 +118,9 @@ async fn announce(client: &mut Client, arguments: &UploadArguments, film: &Film)
         ..client.session.begun(&film.what).cloned().unwrap_or_default()
     };
     if let (Some(title), None) = (&arguments.new_movie, &begun.movie) {
-        begun.movie = Some(new_movie(client, title, arguments).await?);
-        client.session.keep(&film.what, begun.clone())?;
+        let key = named(client, &film.what, &mut begun)?;
+        begun.movie = Some(new_movie(client, title, &key, arguments).await?);
+        begun.key = None;
     }
     let mut announced = json!({
         "asset_type": "video_master", "filename": film.name, "content_type": content_type(&film.name),
@@ -127,13 +129,25 @@ async fn announce(client: &mut Client, arguments: &UploadArguments, film: &Film)
     if let Some(movie) = begun.movie.as_ref().or(arguments.movie.as_ref()) {
         announced["target"] = json!({ "content_type": "movie", "content_id": movie });
     }
-    let upload = client.post("/uploads", Some(&announced)).await?;
-    begun.upload = Some(text(&upload, "id")?);
+    let key = named(client, &film.what, &mut begun)?;
+    let upload = client.make("/uploads", &key, &announced).await?;
+    (begun.upload, begun.key) = (Some(text(&upload, "id")?), None);
     client.session.keep(&film.what, begun)?;
     Ok(upload)
 }
 
-async fn new_movie(client: &mut Client, title: &str, arguments: &UploadArguments) -> anyhow::Result<String> {
+/// What is asked for next goes by this name, in this process or the one after it.
+fn named(client: &mut Client, what: &str, begun: &mut Begun) -> anyhow::Result<String> {
+    let key = match &begun.key {
+        Some(key) => key.clone(),
+        None => new_token("")?.to_string(),
+    };
+    begun.key = Some(key.clone());
+    client.session.keep(what, begun.clone())?;
+    Ok(key)
+}
+
+async fn new_movie(client: &mut Client, title: &str, key: &str, arguments: &UploadArguments) -> anyhow::Result<String> {
     let mut movie = json!({ "title": title, "status": "draft", "drm_required": false });
     if let Some(minutes) = arguments.runtime {
         movie["runtime_minutes"] = json!(minutes);
@@ -141,7 +155,7 @@ async fn new_movie(client: &mut Client, title: &str, arguments: &UploadArguments
     if let Some(rating) = &arguments.rating {
         movie["content_rating"] = json!(rating);
     }
-    let made = text(&client.post("/admin/movies", Some(&movie)).await?, "id")?;
+    let made = text(&client.make("/admin/movies", key, &movie).await?, "id")?;
     println!("{:<9} {made}", "movie");
     Ok(made)
 }
