@@ -192,7 +192,7 @@ form() {
   title=$(basename "$static/$kind"/*)
   prefix=/vod/$title
   [[ $server == clear* ]] || prefix=$prefix/~$token
-  (cd "$static/$kind/$title" && find . -type f -path "$glob" | sort -V | sed 's#^\.##' | head -n "$count") >"$folder/$name.files"
+  (cd "$static/$kind/$title" && find . -type f -path "$glob" | sort -V | sed 's#^\.##' | awk -v count="$count" 'NR <= count') >"$folder/$name.files"
   [[ -s $folder/$name.files ]] || die "$name: no files"
   sed "s#^#$prefix#" "$folder/$name.files" >"$folder/$name.ours"
   sed "s#^#/$kind/$title#" "$folder/$name.files" >"$folder/$name.theirs"
