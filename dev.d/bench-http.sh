@@ -69,11 +69,15 @@ kept() {
     printf 'hot_viewer_count_min = %s\n' "$1"
   fi
 }
+# Hundreds of viewers who each want another segment of MPEG-TS have more of them built at once than are by default.
+memory='answer_memory_bytes_max = 4294967296'
 # config FILE VIEWERS: a configuration under keys.
 config() {
   cat >"$1" <<TOML
 [origin]
 $(kept "$2")
+[origin.limits]
+$memory
 [origin.protection]
 vault = "$vault"
 kek = "$vault.kek"
@@ -84,7 +88,7 @@ TOML
 }
 config "$folder/built.toml" 4000000000
 config "$folder/hot.toml" 6
-printf '[origin]\n%s\n' "$(kept 4000000000)" >"$folder/clear.toml"
+printf '[origin]\n%s\n[origin.limits]\n%s\n' "$(kept 4000000000)" "$memory" >"$folder/clear.toml"
 
 # The same over TLS 1.3 with AES-128-GCM, which is all that the client offers.
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=bench \
