@@ -135,7 +135,7 @@ if [[ $wanted == list ]]; then
   targets
   exit
 fi
-if [[ $wanted != all ]] && ! targets | grep -qxF -- "$wanted"; then
+if [[ $wanted != all ]] && ! targets | grep -xF -- "$wanted" >/dev/null; then
   echo "dev: no fuzz target $wanted; there are: $(targets | tr '\n' ' ')" >&2
   exit 2
 fi

@@ -33,7 +33,8 @@ wish() {
 
 # apt_offers PACKAGE, by the package lists there are.
 apt_offers() {
-  apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [0-9]'
+  # Read to its end: whoever writes into a closed pipe fails.
+  apt-cache policy "$1" 2>/dev/null | grep 'Candidate: [0-9]' >/dev/null
 }
 
 # Moves to what is missing those of the wished packages that apt-get offers.
