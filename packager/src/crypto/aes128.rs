@@ -1,6 +1,8 @@
 //! HLS `METHOD=AES-128`: a whole segment as one AES-128-CBC chain with PKCS #7 padding (RFC 8216 4.3.2.4, RFC 5652 6.3).
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::ops::Range;
+
 use aes::Aes128;
 use aes::cipher::KeyInit;
 use aes::cipher::array::Array;
@@ -79,6 +81,133 @@ impl SegmentCipher {
         });
         chains::encrypt_many(&self.0, Pattern::NONE, chains);
     }
+}
+
+/// Chains that one part of a segment is encrypted in, side by side.
+const PART_LANE_COUNT: usize = 8;
+
+/// What lets parts of a segment be encrypted without those before them: blocks of the chain that was once gone through.
+///
+/// Between known blocks the chain can be taken up in many places at once, so that a part costs a fraction of what the
+/// chain cost.
+#[derive(Clone, Debug)]
+pub struct SegmentParts {
+    parts: Vec<PartStart>,
+    /// Where the last part ends, padding and all.
+    end: u64,
+    clear_size: u64,
+}
+
+#[derive(Clone, Debug)]
+struct PartStart {
+    /// Where its clear bytes begin.
+    clear_start: u64,
+    /// The clear bytes of its first block that belong to the part before.
+    carry: [u8; BLOCK_SIZE],
+    ivs: [[u8; BLOCK_SIZE]; PART_LANE_COUNT],
+}
+
+impl PartStart {
+    fn carry_size(&self) -> usize {
+        (self.clear_start % BLOCK_SIZE as u64) as usize
+    }
+
+    /// Where its encrypted bytes begin.
+    fn start(&self) -> u64 {
+        self.clear_start - self.carry_size() as u64
+    }
+}
+
+impl SegmentParts {
+    /// The parts of a clear segment that begin at `starts`, in ascending order, the first at zero. Before they can be
+    /// encrypted, [`SegmentParts::learn`] must see the whole.
+    pub fn new(starts: &[u64], clear: &[u8]) -> SegmentParts {
+        let part = |clear_start: &u64| {
+            let mut part = PartStart {
+                clear_start: *clear_start,
+                carry: [0; BLOCK_SIZE],
+                ivs: [[0; BLOCK_SIZE]; PART_LANE_COUNT],
+            };
+            let carried = clear
+                .get(part.start() as usize..*clear_start as usize)
+                .unwrap_or_default();
+            part.carry.iter_mut().zip(carried).for_each(|(to, from)| *to = *from);
+            part
+        };
+        let clear_size = clear.len() as u64;
+        SegmentParts {
+            parts: starts.iter().map(part).collect(),
+            end: encrypted_size(clear_size).unwrap_or(clear_size),
+            clear_size,
+        }
+    }
+
+    /// Takes what must be known from the whole segment, encrypted and padded.
+    pub fn learn(&mut self, iv: [u8; 16], encrypted: &[u8]) {
+        let ranges: Vec<_> = (0..self.parts.len()).map(|part| self.range(part)).collect();
+        for (part, range) in self.parts.iter_mut().zip(ranges) {
+            let stride = lane_size((range.end - range.start) as usize);
+            for (lane, chain) in part.ivs.iter_mut().enumerate() {
+                let at = range.start as usize + lane * stride;
+                let block = at.checked_sub(BLOCK_SIZE).and_then(|before| encrypted.get(before..at));
+                *chain = block.and_then(|block| block.try_into().ok()).unwrap_or(iv);
+            }
+        }
+    }
+
+    /// The bytes of part `part` in the encrypted segment, whole blocks.
+    pub fn range(&self, part: usize) -> Range<u64> {
+        let start = self.parts.get(part).map_or(self.end, PartStart::start);
+        let next = self.parts.get(part.saturating_add(1));
+        start..next.map_or(self.end, PartStart::start)
+    }
+
+    /// Begins part `part` in `out`, which is empty; its clear bytes are to be appended.
+    pub fn begin(&self, part: usize, out: &mut Vec<u8>) {
+        if let Some(part) = self.parts.get(part) {
+            out.extend_from_slice(part.carry.get(..part.carry_size()).unwrap_or_default());
+        }
+    }
+
+    /// Encrypts part `part`, which [`SegmentParts::begin`] began and whose clear bytes follow in `out`. False when they are
+    /// not as many as they were.
+    pub fn encrypt(&self, cipher: &SegmentCipher, part: usize, out: &mut Vec<u8>) -> bool {
+        let Some(start) = self.parts.get(part) else {
+            return false;
+        };
+        let range = self.range(part);
+        let next = self.parts.get(part.saturating_add(1));
+        let clear_end = next.map_or(self.clear_size, |next| next.clear_start);
+        if out.len() as u64 != clear_end - start.start() {
+            return false;
+        }
+        match next {
+            // What is left of its last block goes with the next part.
+            Some(_) => out.truncate((range.end - range.start) as usize),
+            None => pad(out),
+        }
+        let stride = lane_size(out.len());
+        let mut lanes: Vec<SegmentPart<'_>> = Vec::with_capacity(PART_LANE_COUNT);
+        for (bytes, iv) in out.chunks_mut(stride).zip(start.ivs) {
+            lanes.push(SegmentPart {
+                iv,
+                encrypted_size: 0,
+                bytes,
+            });
+        }
+        cipher.advance(&mut lanes, usize::MAX);
+        true
+    }
+
+    /// Memory it takes, in bytes.
+    pub fn weight_bytes(&self) -> usize {
+        size_of_val(self.parts.as_slice())
+    }
+}
+
+/// Bytes of one chain of a part of `size` bytes, whole blocks.
+fn lane_size(size: usize) -> usize {
+    size.div_ceil(BLOCK_SIZE).div_ceil(PART_LANE_COUNT).max(1) * BLOCK_SIZE
 }
 
 /// Why a segment did not open.
@@ -190,6 +319,45 @@ mod tests {
             }
             for (at, bytes) in many.iter().enumerate() {
                 assert_eq!(*bytes, expected(&clear(at * 53)), "{step_size}, segment {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_are_the_whole() {
+        for size in [0, 1, 15, 16, 17, 188, 752, 5_003, 70_000] {
+            let clear = clear(size);
+            let whole = expected(&clear);
+            for cuts in [
+                vec![],
+                vec![188, 376],
+                vec![16, 17, 31, 32, 33, 752],
+                (1..70).map(|at| at * 1_000).collect(),
+            ] {
+                let inside = cuts.into_iter().filter(|cut| *cut < size as u64);
+                let starts: Vec<u64> = std::iter::once(0).chain(inside).collect();
+                let mut parts = SegmentParts::new(&starts, &clear);
+                parts.learn([9; 16], &whole);
+                let cipher = SegmentCipher::new(&key());
+                for part in (0..starts.len()).rev() {
+                    let end = starts.get(part + 1).map_or(size, |next| *next as usize);
+                    let clear = &clear[starts[part] as usize..end];
+                    let mut out = Vec::new();
+                    parts.begin(part, &mut out);
+                    out.extend_from_slice(clear);
+                    let mut more = out.clone();
+                    more.push(0);
+                    assert!(!parts.encrypt(&cipher, part, &mut more));
+                    assert!(parts.encrypt(&cipher, part, &mut out));
+                    let range = parts.range(part);
+                    assert_eq!(
+                        out,
+                        whole[range.start as usize..range.end as usize],
+                        "part {part} of {starts:?}, {size} bytes"
+                    );
+                }
+                assert_eq!(parts.range(starts.len()), whole.len() as u64..whole.len() as u64);
+                assert_eq!(parts.range(0).start, 0);
             }
         }
     }

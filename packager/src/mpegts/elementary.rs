@@ -3,6 +3,8 @@
 //! A sample is never copied here: [`Form::write`] hands out pieces of it, with what belongs between them.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use bytes::Bytes;
+
 use super::SampleFault;
 use super::adts::AdtsTemplate;
 use crate::codec::aac::adts::{FRAME_SIZE_BYTES_MAX, HEADER_SIZE_BYTES};
@@ -13,13 +15,13 @@ use crate::track::{AudioDescription, TrackDescription, VideoDescription};
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
 /// How the samples of a track become an elementary stream.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Form<'a> {
+#[derive(Clone, Debug)]
+pub(super) enum Form {
     /// Length-prefixed NAL units to a byte stream (ITU-T H.264 and H.265 annex B).
     NalUnits {
         kind: NalKind,
         length_size: u8,
-        parameter_sets: &'a [u8],
+        parameter_sets: Bytes,
     },
     /// Raw AAC frames behind ADTS headers (ISO/IEC 14496-3 1.A.3.2).
     Adts(AdtsTemplate),
@@ -47,9 +49,9 @@ pub(super) struct Layout {
     parameter_sets: bool,
 }
 
-impl<'a> Form<'a> {
+impl Form {
     /// The form of a track, or why it has none.
-    pub(super) fn of(description: &'a TrackDescription) -> Result<Form<'a>, &'static str> {
+    pub(super) fn of(description: &TrackDescription) -> Result<Form, &'static str> {
         match (description.codec, description.video(), description.audio()) {
             (Codec::Avc, Some(video), _) => Form::nal_units(NalKind::Avc, description, video),
             (Codec::Hevc, Some(video), _) => Form::nal_units(NalKind::Hevc, description, video),
@@ -70,8 +72,8 @@ impl<'a> Form<'a> {
     fn nal_units(
         kind: NalKind,
         description: &TrackDescription,
-        video: &'a VideoDescription,
-    ) -> Result<Form<'a>, &'static str> {
+        video: &VideoDescription,
+    ) -> Result<Form, &'static str> {
         if description.rfc6381.starts_with("dv") {
             return Err("Dolby Vision without a compatible base layer is carried in fMP4 only");
         }
@@ -79,17 +81,21 @@ impl<'a> Form<'a> {
             1 | 2 | 4 => Ok(Form::NalUnits {
                 kind,
                 length_size: video.nal_length_size,
-                parameter_sets: &video.parameter_sets,
+                parameter_sets: video.parameter_sets.clone(),
             }),
             _ => Err("NAL unit lengths are neither 1, 2 nor 4 bytes"),
         }
     }
 
-    fn frames(pcm_count: u32, audio: &AudioDescription) -> Form<'a> {
+    fn frames(pcm_count: u32, audio: &AudioDescription) -> Form {
         Form::Frames {
             pcm_count,
             sample_rate: audio.sample_rate,
         }
+    }
+
+    pub(super) fn is_video(&self) -> bool {
+        matches!(self, Form::NalUnits { .. })
     }
 
     /// MPEG-2 audio layer III: MP3 below 32 kHz.

@@ -2,6 +2,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::elementary::Form;
+use super::sample_aes::SampleCoding;
 use super::{SampleFault, sample_aes, wrapped};
 use crate::codec::{Codec, MediaKind};
 use crate::crypto::sample_aes::SampleAes;
@@ -87,7 +88,7 @@ pub fn segment_encrypted(
     let setup = sample_aes::audio_setup_information(description, first.unwrap_or_default());
     let mut encrypted = Vec::with_capacity(samples.len());
     for (sample, data) in samples.iter().enumerate() {
-        let bytes = sample_aes::encrypted(cipher, description, data)
+        let bytes = sample_aes::encrypted(cipher, SampleCoding::of(description), data)
             .map_err(|fault| PackedAudioError::Sample { sample, fault })?;
         encrypted.push(bytes);
     }
@@ -119,7 +120,7 @@ fn write(description: &TrackDescription, tag: &[u8], samples: &[&[u8]]) -> Resul
     Ok(out)
 }
 
-fn form(description: &TrackDescription) -> Result<Form<'_>, &'static str> {
+fn form(description: &TrackDescription) -> Result<Form, &'static str> {
     match description.kind() {
         MediaKind::Audio => Form::of(description),
         _ => Err("packed segments hold audio alone"),

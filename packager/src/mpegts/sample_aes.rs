@@ -28,17 +28,29 @@ pub(super) fn carries(description: &TrackDescription) -> Result<(), &'static str
     }
 }
 
+/// What must be known of a track to encrypt its samples.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SampleCoding {
+    codec: Codec,
+    nal_length_size: u8,
+}
+
+impl SampleCoding {
+    pub(super) fn of(description: &TrackDescription) -> SampleCoding {
+        SampleCoding {
+            codec: description.codec,
+            nal_length_size: description.video().map_or(0, |video| video.nal_length_size),
+        }
+    }
+}
+
 /// A sample as CMAF stores it, encrypted; NAL units have lengths of [`NAL_LENGTH_SIZE`].
-pub(super) fn encrypted(
-    cipher: &SampleAes,
-    description: &TrackDescription,
-    sample: &[u8],
-) -> Result<Vec<u8>, SampleFault> {
-    match (description.codec, description.video()) {
-        (Codec::Avc, Some(video)) => {
+pub(super) fn encrypted(cipher: &SampleAes, coding: SampleCoding, sample: &[u8]) -> Result<Vec<u8>, SampleFault> {
+    match coding.codec {
+        Codec::Avc => {
             let mut out = Vec::with_capacity(sample.len() + sample.len() / 32);
             let mut has_slice = sample.is_empty();
-            for unit in nal_units(sample, video.nal_length_size) {
+            for unit in nal_units(sample, coding.nal_length_size) {
                 let unit = unit.map_err(nal_fault)?;
                 has_slice |= is_slice(unit);
                 let start = out.len();
@@ -58,7 +70,7 @@ pub(super) fn encrypted(
                 false => Err(SampleFault::NoSlice),
             }
         }
-        (Codec::Ac3 | Codec::Eac3, _) => {
+        Codec::Ac3 | Codec::Eac3 => {
             let mut out = sample.to_vec();
             let mut rest = out.as_mut_slice();
             for frame in ac3::sync_frames(sample) {
@@ -248,7 +260,7 @@ mod tests {
     fn every_syncframe_starts_the_chain_again() {
         let frame = syncframe();
         let sample = [frame.clone(), frame].concat();
-        let encrypted = encrypted(&cipher(), &audio(Codec::Eac3, &[]), &sample).unwrap();
+        let encrypted = encrypted(&cipher(), SampleCoding::of(&audio(Codec::Eac3, &[])), &sample).unwrap();
         assert_eq!(encrypted[..16], sample[..16]);
         assert_ne!(encrypted[16..32], sample[16..32]);
         assert_eq!(encrypted[..64], encrypted[64..]);
@@ -260,7 +272,7 @@ mod tests {
         let sample = [syncframe(), syncframe()].concat();
         for size in (1..sample.len()).filter(|size| *size != 64) {
             let offset = size / 64 * 64;
-            let fault = encrypted(&cipher(), &description, &sample[..size]).unwrap_err();
+            let fault = encrypted(&cipher(), SampleCoding::of(&description), &sample[..size]).unwrap_err();
             assert_eq!(fault, SampleFault::Syncframe { offset });
         }
         let fault = packed_audio::segment_encrypted(&description, 0, &[&sample, &[0; 70]], &cipher());
@@ -271,17 +283,20 @@ mod tests {
 
         let unit = [[0, 60].as_slice(), &[0x65; 60]].concat();
         for size in 1..unit.len() {
-            let fault = encrypted(&cipher(), &video(Codec::Avc), &unit[..size]).unwrap_err();
+            let fault = encrypted(&cipher(), SampleCoding::of(&video(Codec::Avc)), &unit[..size]).unwrap_err();
             assert!(matches!(fault, SampleFault::NalLength { .. }), "{size}: {fault:?}");
         }
-        let whole = encrypted(&cipher(), &video(Codec::Avc), &unit).unwrap();
+        let whole = encrypted(&cipher(), SampleCoding::of(&video(Codec::Avc)), &unit).unwrap();
         assert_eq!((&whole[..4], &whole[4..36]), ([0, 0, 0, 60].as_slice(), &unit[2..34]));
         assert_ne!(whole[36..52], unit[34..50]);
         // A slice data partition, and the prefix of a slice alone.
         for header in [2, 14] {
-            let fault = encrypted(&cipher(), &video(Codec::Avc), &[0, 2, header, 7]).unwrap_err();
+            let fault = encrypted(&cipher(), SampleCoding::of(&video(Codec::Avc)), &[0, 2, header, 7]).unwrap_err();
             assert_eq!(fault, SampleFault::NoSlice);
         }
-        assert_eq!(encrypted(&cipher(), &video(Codec::Avc), &[]), Ok(Vec::new()));
+        assert_eq!(
+            encrypted(&cipher(), SampleCoding::of(&video(Codec::Avc)), &[]),
+            Ok(Vec::new())
+        );
     }
 }

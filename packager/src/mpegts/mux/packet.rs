@@ -98,6 +98,8 @@ pub(super) struct PesPackets<'o> {
     packets_left: usize,
     /// Payload bytes still free in the packet under way.
     room: usize,
+    /// More came than was planned for.
+    too_much: bool,
 }
 
 impl<'o> PesPackets<'o> {
@@ -117,6 +119,7 @@ impl<'o> PesPackets<'o> {
             left: pes_size,
             packets_left: packet_count,
             room: 0,
+            too_much: false,
         };
         packets.next(PAYLOAD_UNIT_START, marks);
         packets
@@ -155,7 +158,7 @@ impl<'o> PesPackets<'o> {
             }
             let (now, rest) = bytes.split_at(bytes.len().min(self.room));
             if now.is_empty() {
-                debug_assert!(false, "more bytes than the PES packet was planned for");
+                self.too_much = true;
                 return;
             }
             self.out.extend_from_slice(now);
@@ -163,14 +166,9 @@ impl<'o> PesPackets<'o> {
             bytes = rest;
         }
     }
-}
 
-impl Drop for PesPackets<'_> {
-    fn drop(&mut self) {
-        debug_assert_eq!(
-            (self.left, self.room),
-            (0, 0),
-            "fewer bytes than the PES packet was planned for"
-        );
+    /// True when all that was planned for was written, and nothing more.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.too_much && (self.left, self.room) == (0, 0)
     }
 }

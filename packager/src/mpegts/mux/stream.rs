@@ -1,6 +1,7 @@
 //! One track of a segment as an elementary stream: its entry in the program map, and its samples grouped into PES
 //! packets (ISO/IEC 13818-1 2.4.3.6).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::super::elementary::{Form, Layout};
@@ -34,25 +35,33 @@ pub(super) enum Protection {
     SampleAes,
 }
 
-/// A track of the program.
-pub(super) struct Stream<'a> {
+/// A track of the program. It holds nothing of the samples.
+#[derive(Clone)]
+pub(super) struct Stream {
     track: usize,
-    samples: &'a [MuxSample<'a>],
-    description: &'a TrackDescription,
-    form: Form<'a>,
+    form: Form,
+    stream_id: u8,
     pub(super) pid: u16,
     /// Carries the program clock.
     pub(super) clock: bool,
-    protection: Protection,
+}
+
+/// A sample that has bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    /// Bytes it has where it is stored.
+    pub(super) stored_size: usize,
+    layout: Layout,
 }
 
 /// One PES packet to be: a picture, or some audio frames.
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
     pub(super) track: usize,
-    samples: Range<usize>,
-    /// Of each of the samples.
-    layouts: Vec<Layout>,
+    /// 0-based among those of the track.
+    pub(super) samples: Range<usize>,
+    /// Those of the samples that have bytes, among those of the track.
+    pub(super) frames: Range<usize>,
     presentation_time_90k: i64,
     pub(super) decode_time_90k: i64,
     marks: Marks,
@@ -80,40 +89,43 @@ impl Unit {
     }
 }
 
-impl<'a> Stream<'a> {
+impl Stream {
     pub(super) fn new(
         track: usize,
-        of: &MuxTrack<'a>,
-        mut form: Form<'a>,
+        description: &TrackDescription,
+        mut form: Form,
         clock: bool,
         protection: Protection,
-    ) -> Stream<'a> {
+    ) -> Stream {
         if let (Form::NalUnits { length_size, .. }, Protection::SampleAes) = (&mut form, protection) {
             *length_size = sample_aes::NAL_LENGTH_SIZE;
         }
+        let stream_id = match description.codec {
+            Codec::Ac3 | Codec::Eac3 => STREAM_ID_PRIVATE,
+            _ if form.is_video() => STREAM_ID_VIDEO,
+            _ => STREAM_ID_AUDIO,
+        };
         Stream {
             track,
-            samples: of.samples,
-            description: of.description,
             form,
+            stream_id,
             // The program map has no room for so many tracks that this would leave the range of PIDs.
             pid: FIRST_ELEMENTARY_PID.saturating_add(track.min(0xfff) as u16),
             clock,
-            protection,
         }
     }
 
-    /// The program map's line for this stream.
-    pub(super) fn entry(&self) -> StreamEntry {
-        let (stream_type, mut descriptors) = match self.protection {
-            Protection::Clear => self.clear_signalling(),
+    /// The program map's line for this stream of `of`.
+    pub(super) fn entry(&self, of: &MuxTrack<'_>, protection: Protection) -> StreamEntry {
+        let (stream_type, mut descriptors) = match protection {
+            Protection::Clear => self.clear_signalling(of.description.codec),
             Protection::SampleAes => {
-                let first = self.samples.iter().find(|sample| !sample.data.is_empty());
-                sample_aes::signalling(self.description, first.map_or(&[], |sample| sample.data))
+                let first = of.samples.iter().find(|sample| !sample.data.is_empty());
+                sample_aes::signalling(of.description, first.map_or(&[], |sample| sample.data))
             }
         };
-        if self.description.kind() == MediaKind::Audio
-            && let Some(code) = psi::iso_639_2(&self.description.language)
+        if of.description.kind() == MediaKind::Audio
+            && let Some(code) = psi::iso_639_2(&of.description.language)
         {
             descriptors.extend(psi::iso_639_language(code));
         }
@@ -124,8 +136,8 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn clear_signalling(&self) -> (u8, Vec<u8>) {
-        let (stream_type, registration) = match self.description.codec {
+    fn clear_signalling(&self, codec: Codec) -> (u8, Vec<u8>) {
+        let (stream_type, registration) = match codec {
             Codec::Avc => (stream_type::AVC, None),
             Codec::Hevc => (stream_type::HEVC, Some(b"HEVC")),
             Codec::Ac3 => (stream_type::AC3, Some(b"AC-3")),
@@ -137,10 +149,16 @@ impl<'a> Stream<'a> {
         (stream_type, registration.map(psi::registration).unwrap_or_default())
     }
 
-    /// The stream's PES packets, in order; together a multiple of 16 transport packets.
-    pub(super) fn units(&self) -> Result<Vec<Unit>, MuxError> {
+    /// The stream's PES packets, in order, and their frames; together a multiple of 16 transport packets. `stored_sizes`
+    /// are those of the samples, where they are stored otherwise than they are given.
+    pub(super) fn units(
+        &self,
+        samples: &[MuxSample<'_>],
+        stored_sizes: impl Iterator<Item = usize>,
+    ) -> Result<(Vec<Unit>, Vec<Frame>), MuxError> {
         let mut units: Vec<Unit> = Vec::new();
-        for (index, sample) in self.samples.iter().enumerate() {
+        let mut frames: Vec<Frame> = Vec::with_capacity(samples.len());
+        for (index, (sample, stored_size)) in samples.iter().zip(stored_sizes).enumerate() {
             let fault = |fault| MuxError::Sample {
                 track: self.track,
                 sample: index,
@@ -153,27 +171,24 @@ impl<'a> Stream<'a> {
             match units.last_mut() {
                 Some(unit) if self.shares(unit, sample, layout) => {
                     unit.samples.end = index + 1;
-                    unit.layouts.push(layout);
+                    unit.frames.end += 1;
                     unit.data_size += layout.size;
                 }
-                _ => units.push(self.unit(index, sample, layout)),
+                _ => units.push(self.unit(index, frames.len(), sample, layout)),
             }
+            frames.push(Frame { stored_size, layout });
         }
         for unit in &mut units {
             unit.packet_count = packet_count_min(unit.size(), unit.marks);
         }
         fill_to_sixteen(&mut units);
-        Ok(units)
-    }
-
-    fn is_video(&self) -> bool {
-        self.form.frame_duration_90k(0).is_none()
+        Ok((units, frames))
     }
 
     fn layout(&self, sample: &MuxSample<'_>) -> Result<Layout, SampleFault> {
         let layout = self.form.layout(sample.data, sample.sync)?;
         let late_90k = sample.decode_time_90k.saturating_sub(sample.presentation_time_90k);
-        if self.is_video() {
+        if self.form.is_video() {
             if late_90k > 0 {
                 return Err(SampleFault::PresentedBeforeDecoded { ticks_90k: late_90k });
             }
@@ -186,9 +201,9 @@ impl<'a> Stream<'a> {
         Ok(layout)
     }
 
-    fn unit(&self, index: usize, sample: &MuxSample<'_>, layout: Layout) -> Unit {
+    fn unit(&self, index: usize, frame: usize, sample: &MuxSample<'_>, layout: Layout) -> Unit {
         // Audio frames are decoded when they are shown, whatever a source's decode times say of priming.
-        let decode_time_90k = if self.is_video() {
+        let decode_time_90k = if self.form.is_video() {
             sample.decode_time_90k
         } else {
             sample.presentation_time_90k
@@ -196,11 +211,11 @@ impl<'a> Stream<'a> {
         Unit {
             track: self.track,
             samples: index..index + 1,
-            layouts: vec![layout],
+            frames: frame..frame + 1,
             presentation_time_90k: sample.presentation_time_90k,
             decode_time_90k,
             marks: Marks {
-                random_access: sample.sync && (self.is_video() || self.clock),
+                random_access: sample.sync && (self.form.is_video() || self.clock),
                 pcr_90k: self.clock.then(|| decode_time_90k.saturating_sub(PCR_DELAY_90K)),
             },
             data_size: layout.size,
@@ -211,7 +226,7 @@ impl<'a> Stream<'a> {
     /// Whether a sample may join a unit: a reader that counts frames on from the unit's time stamp must arrive at the
     /// sample's own, within the tick that rounding costs.
     fn shares(&self, unit: &Unit, sample: &MuxSample<'_>, layout: Layout) -> bool {
-        let count = unit.layouts.len() as u32;
+        let count = unit.frames.len() as u32;
         let span_max_90k = if self.clock {
             CLOCK_SPAN_MAX_90K
         } else {
@@ -229,34 +244,33 @@ impl<'a> Stream<'a> {
             && unit.data_size + layout.size <= AUDIO_SIZE_MAX
     }
 
-    /// Appends the transport packets of a unit of this stream.
-    pub(super) fn write(&self, unit: &Unit, counter: &mut u8, out: &mut Vec<u8>) {
+    /// Appends the transport packets of a unit of this stream, whose samples `next` hands out in order. False where they
+    /// are not what the unit was planned for.
+    pub(super) fn write<'s, E>(
+        &self,
+        unit: &Unit,
+        frames: &[Frame],
+        mut next: impl FnMut(&Frame) -> Result<Cow<'s, [u8]>, E>,
+        counter: &mut u8,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, E> {
         let mut packets = PesPackets::start(self.pid, unit.marks, unit.size(), unit.packet_count, counter, out);
         self.write_header(unit, &mut packets);
-        let samples = self.samples.get(unit.samples.clone()).unwrap_or_default();
-        // Samples that hold nothing have no layout; none is inside the range of a unit that shares.
-        for (sample, layout) in samples
-            .iter()
-            .filter(|sample| !sample.data.is_empty())
-            .zip(&unit.layouts)
-        {
-            self.form.write(sample.data, *layout, |piece| packets.write(piece));
+        for frame in frames {
+            let sample = next(frame)?;
+            self.form.write(&sample, frame.layout, |piece| packets.write(piece));
         }
+        Ok(packets.is_whole())
     }
 
     fn write_header(&self, unit: &Unit, packets: &mut PesPackets<'_>) {
-        let stream_id = match self.description.codec {
-            Codec::Ac3 | Codec::Eac3 => STREAM_ID_PRIVATE,
-            _ if self.is_video() => STREAM_ID_VIDEO,
-            _ => STREAM_ID_AUDIO,
-        };
         // What follows the length field. Zero, for video alone, is "until the next one starts".
         let length = u16::try_from(unit.size() - 6).unwrap_or(0);
         let [high, low] = length.to_be_bytes();
         let header_data_size = (unit.header_size() - PES_FIXED_SIZE) as u8;
         let (flags, first_prefix) = if unit.has_decode_time() { (0xc0, 3) } else { (0x80, 2) };
         // 0x84: no scrambling; data alignment, as a frame starts right after the header.
-        packets.write(&[0, 0, 1, stream_id, high, low, 0x84, flags, header_data_size]);
+        packets.write(&[0, 0, 1, self.stream_id, high, low, 0x84, flags, header_data_size]);
         packets.write(&timestamp(first_prefix, unit.presentation_time_90k));
         if unit.has_decode_time() {
             packets.write(&timestamp(1, unit.decode_time_90k));

@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::layout::MAP_PID;
 use super::*;
 use crate::codec::{Codec, VideoRange};
+use crate::crypto::ContentKey;
+use crate::mpegts::PACKET_SIZE;
 use crate::mpegts::TIMESTAMP_WRAP;
 use crate::time::Timescale;
 use crate::track::{AudioDescription, MediaDescription, VideoDescription};
@@ -482,4 +485,109 @@ fn time_stamps_wrap_at_33_bits() {
             assert_eq!(read(14), (dts.rem_euclid(TIMESTAMP_WRAP), 1));
         }
     }
+}
+
+#[test]
+fn parts_are_the_whole() {
+    let picture = video(Codec::Avc, 4, b"\0\0\0\x01SETS");
+    let sound = audio(Codec::Aac, 48_000, &AAC_CONFIG);
+    // Slices of many sizes, some of which SAMPLE-AES encrypts; every seventh sample holds nothing.
+    let slice = |at: usize, size: usize| -> Vec<u8> {
+        if at % 7 == 3 {
+            return Vec::new();
+        }
+        let header = if at.is_multiple_of(12) { 0x65 } else { 0x41 };
+        let unit = std::iter::once(header).chain((0..size).map(|byte| (byte * 7 + at) as u8 | 1));
+        let unit: Vec<u8> = unit.collect();
+        [(unit.len() as u32).to_be_bytes().as_slice(), &unit].concat()
+    };
+    let pictures: Vec<Vec<u8>> = (0..50).map(|at| slice(at, (at * 937) % 4_001)).collect();
+    let frames: Vec<Vec<u8>> = (0..90).map(|at| vec![at as u8; (at * 53) % 400]).collect();
+    let pictures: Vec<MuxSample<'_>> = pictures
+        .iter()
+        .zip(0..)
+        .map(|(data, at)| sample(90_000 + at * 3_600, 90_000 + at * 3_600, at % 12 == 0, data))
+        .collect();
+    let frames: Vec<MuxSample<'_>> = frames
+        .iter()
+        .zip(0..)
+        .map(|(data, at)| sample(89_000 + at * 1_920, 89_000 + at * 1_920, true, data))
+        .collect();
+    let track = |description, samples| MuxTrack { description, samples };
+    let (picture, sound) = (track(&picture, &pictures), track(&sound, &frames));
+    let cipher = SampleAes::new(&ContentKey::new([7; 16]), [9; 16]);
+    for tracks in [
+        [picture, sound].as_slice(),
+        &[sound, picture],
+        &[picture],
+        &[sound],
+        &[],
+    ] {
+        let segment = Segment { number: 5, tracks };
+        for encrypted in [false, true] {
+            let whole = match encrypted {
+                true => segment.write_encrypted(&cipher).unwrap(),
+                false => segment.write().unwrap(),
+            };
+            for part_size in [0, 1, 500, 4_000, 30_000, usize::MAX] {
+                let layout = match encrypted {
+                    true => segment.lay_out_encrypted(&cipher, part_size).unwrap(),
+                    false => segment.lay_out(part_size).unwrap(),
+                };
+                assert_eq!(layout.size(), whole.len() as u64);
+                let starts: Vec<u64> = layout.starts().collect();
+                assert_eq!(starts.len(), layout.part_count() + 1);
+                assert!(layout.part_count() > 1 || part_size > 4_000 || tracks.is_empty());
+                // From the last to the first: none needs another.
+                for part in (0..layout.part_count()).rev() {
+                    let media: Vec<Vec<u8>> = tracks
+                        .iter()
+                        .enumerate()
+                        .map(|(at, track)| {
+                            let samples = &track.samples[layout.samples(part, at)];
+                            let media: Vec<u8> = samples.iter().flat_map(|sample| sample.data).copied().collect();
+                            assert_eq!(layout.media(part, at).count(), media.len());
+                            media
+                        })
+                        .collect();
+                    let slices: Vec<&[u8]> = media.iter().map(Vec::as_slice).collect();
+                    let mut got = b"before".to_vec();
+                    layout.write(part, &slices, &mut got).unwrap();
+                    let expected = &whole[starts[part] as usize..starts[part + 1] as usize];
+                    assert!(
+                        got[6..] == *expected,
+                        "part {part} of {part_size} bytes, {} tracks, {encrypted}",
+                        tracks.len()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn media_that_changed_is_refused() {
+    let picture = video(Codec::Avc, 4, b"");
+    let nal = [[0, 0, 1, 0].as_slice(), &[0x41; 256]].concat();
+    let samples = [sample(90_000, 90_000, false, &nal)];
+    let tracks = [MuxTrack {
+        description: &picture,
+        samples: &samples,
+    }];
+    let layout = Segment {
+        number: 0,
+        tracks: &tracks,
+    }
+    .lay_out(1_000)
+    .unwrap();
+    let write = |media: &[&[u8]]| layout.write(0, media, &mut Vec::new());
+    assert_eq!(write(&[&nal]), Ok(()));
+    // A delimiter that is dropped where a unit was, and a unit that is cut short.
+    let dropped = [[0, 0, 0, 126].as_slice(), &[0x41; 126], &[0, 0, 0, 126], &[0x09; 126]].concat();
+    let shorter = [[0, 0, 0, 9].as_slice(), &[0x41; 9], &[0; 247]].concat();
+    for bad in [&dropped, &shorter, &nal[1..].to_vec(), &[nal.as_slice(), &[0]].concat()] {
+        assert_eq!(write(&[bad]), Err(MuxError::Changed), "{} bytes", bad.len());
+    }
+    assert_eq!(write(&[]), Err(MuxError::Changed));
+    assert_eq!(layout.write(1, &[&[]], &mut Vec::new()), Err(MuxError::Changed));
 }
