@@ -221,34 +221,53 @@ impl Body {
 
     /// Reads what a part is made of, and makes it: in one pass, while it is in the core's cache.
     fn make(&mut self, delivery: Arc<Delivery>, made: Made) -> Step {
-        let file = made.maker.file().clone();
-        let extents = made.maker.extents(made.part);
-        let mut buffer = fetch::buffer(extents);
-        let filled = fetch::cached(&file, extents, &mut buffer);
+        let mut buffer = made.buffer();
+        let mut filled = 0;
+        for (file, extents) in made.sources() {
+            let end = filled + fetch::size(extents);
+            filled += fetch::cached(file, extents, buffer.get_mut(filled..end).unwrap_or_default());
+            if filled < end {
+                break;
+            }
+        }
         delivery.counters.read_bytes.add(filled as u64);
         let reach = self.remaining.min(WINDOW_SIZE_BYTES);
-        let window = fetch::span(extents, reach, &file);
-        let address = Arc::as_ptr(&file).addr();
-        let known = self.resident.as_ref();
-        let end = extents.iter().map(|extent| extent.offset + extent.size).max();
-        let known = known.is_some_and(|(file, range)| *file == address && end <= Some(range.end));
-        if !known {
-            self.resident = Some((address, window.clone()));
-        }
-        if filled == buffer.len() {
+        // Where the first file is known to be in memory, so are the others.
+        let known = made.sources().next().is_some_and(|(file, extents)| {
+            let end = extents.iter().map(|extent| extent.offset + extent.size).max();
+            let known = self.resident.as_ref();
+            let known =
+                known.is_some_and(|(address, range)| *address == Arc::as_ptr(file).addr() && end <= Some(range.end));
             if !known {
-                delivery.gate.advise_next(&file, &window);
+                self.resident = Some((Arc::as_ptr(file).addr(), fetch::span(extents, reach, file)));
+            }
+            known
+        });
+        if filled == buffer.len() {
+            for (file, extents) in made.sources().filter(|_| !known) {
+                delivery.gate.advise_next(file, &fetch::span(extents, reach, file));
             }
             return match made.make(buffer) {
                 Ok(bytes) => Step::Chunk(Chunk::Memory(bytes)),
                 Err(error) => Step::Failed(error),
             };
         }
-        let extents = extents.to_vec();
+        let wanted = made.sources().map(|(file, extents)| fetch::Wanted {
+            file: file.clone(),
+            extents: extents.to_vec(),
+            window: fetch::span(extents, reach, file),
+        });
+        let wanted: Vec<_> = wanted.collect();
         Step::Wait(Box::pin(async move {
             let gate = delivery.gate.clone();
-            let buffer = fetch::waiting(delivery, file.clone(), extents, window.clone(), filled, buffer).await?;
-            gate.advise_next(&file, &window);
+            let windows: Vec<_> = wanted
+                .iter()
+                .map(|one| (one.file.clone(), one.window.clone()))
+                .collect();
+            let buffer = fetch::waiting(delivery, wanted, filled, buffer).await?;
+            for (file, window) in windows {
+                gate.advise_next(&file, &window);
+            }
             made.make(buffer).map(Chunk::Memory)
         }))
     }
@@ -374,17 +393,17 @@ mod tests {
     }
 
     impl Maker for Broken {
-        fn file(&self) -> &Arc<SourceFile> {
-            &self.file
+        fn source_count(&self) -> usize {
+            1
         }
-        fn extents(&self, part: usize) -> &[packager::index::Extent] {
-            self.extents.get(part..part + 1).unwrap_or_default()
+        fn source(&self, part: usize, _source: usize) -> Option<(&Arc<SourceFile>, &[packager::index::Extent])> {
+            Some((&self.file, self.extents.get(part..part + 1)?))
         }
-        fn make(&self, part: usize, bytes: &mut [u8]) -> std::io::Result<()> {
-            bytes.fill(part as u8);
+        fn make(&self, part: usize, mut media: Buffer) -> std::io::Result<Buffer> {
+            media.fill(part as u8);
             match self.how == How::Making && part == 1 {
                 true => Err(std::io::Error::other("no such key")),
-                false => Ok(()),
+                false => Ok(media),
             }
         }
     }

@@ -2,139 +2,77 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use packager::index::Extent;
 
 use crate::Origin;
 use crate::body::Delivery;
 use crate::content::Content;
 use crate::error::ServeError;
-use crate::hot::Entry;
+use crate::hot::{Entry, Hot};
 use crate::read::SourceFile;
-use crate::vod::Answer;
-use crate::vod::sealed::{Sealed, Sealing};
-use crate::vod::ts::{Muxing, Pace};
+use crate::vod::parts::Parts;
+use crate::vod::sealed::Sealing;
+use crate::vod::ts::{Chain, Muxing, Pace};
+use crate::vod::{Answer, Building};
 use crate::{fetch, lanes, pool, server};
 
 impl Origin {
-    /// The answer that is an encrypted fragment.
-    pub(crate) async fn sealed(
+    /// The answer that is a segment which must be built.
+    pub(crate) async fn segment(
         self: &Arc<Origin>,
-        sealing: Sealing,
+        building: Building,
         delivery: &Arc<Delivery>,
     ) -> Result<Answer, ServeError> {
-        if sealing.has_encrypted_source()? {
+        if building.has_encrypted_source()? {
             self.admit_building(delivery)?;
-            return server::blocking(move || sealing.answer_blocking()).await;
+            return server::blocking(move || building.answer_blocking()).await;
         }
-        let key = sealing.key();
+        let key = building.key()?;
         let entry = self.built.entry(&key);
         let due = self.built.is_due(&key, &entry);
-        if let Some(sealed) = entry.sealed.get() {
-            return self.known(&key, &entry, sealed, due, delivery);
+        if let Some(parts) = entry.parts.get() {
+            return self.known(&key, &entry, parts, due, delivery);
         }
         let turn = entry.flight.lock().await;
-        if let Some(sealed) = entry.sealed.get() {
-            return self.known(&key, &entry, sealed, due, delivery);
+        if let Some(parts) = entry.parts.get() {
+            return self.known(&key, &entry, parts, due, delivery);
         }
         self.admit_building(delivery)?;
-        let mut discovery = sealing.start()?;
-        let whole = discovery.wanted().map(|(file, extents, follow)| {
-            let window = fetch::span(&extents, follow, file);
-            (file.clone(), window)
-        });
-        while let Some((file, extents, follow)) = discovery.wanted() {
-            let file = file.clone();
-            let buffer = fetch::read(delivery, &file, extents, follow).await.map_err(storage)?;
-            discovery.take(buffer)?;
-            tokio::task::yield_now().await;
-        }
-        if let Some((file, window)) = whole {
-            delivery.gate.advise_next(&file, &window);
-        }
-        let (sealed, made) = discovery.finish(entry.hot.clone())?;
-        let sealed = entry.sealed.get_or_init(|| Arc::new(sealed));
+        let (parts, made) = match building {
+            Building::Seal(sealing) => seal(sealing, delivery, entry.hot.clone()).await?,
+            Building::Mux(muxing) => mux(muxing, delivery, entry.hot.clone()).await?,
+        };
+        let parts = entry.parts.get_or_init(|| Arc::new(parts));
         drop(turn);
         self.built.weigh(key, &entry);
         // Where memory is short, this viewer too holds a part and not all of it.
         match pool::in_use_bytes() < self.config().limits.answer_memory_bytes_max / 2 {
-            true => Ok(sealed.answer_made(made)),
-            false => Ok(sealed.answer()),
+            true => {
+                entry.hot.count_viewer();
+                Ok(parts.answer_made(made))
+            }
+            false => Ok(parts.answer()),
         }
     }
 
-    /// The answer that makes a fragment of which all is known.
+    /// The answer that makes a segment of which all is known.
     fn known(
         self: &Arc<Origin>,
         key: &str,
         entry: &Arc<Entry>,
-        sealed: &Arc<Sealed>,
+        parts: &Arc<Parts>,
         due: bool,
         delivery: &Delivery,
     ) -> Result<Answer, ServeError> {
         if !entry.hot.is_kept() {
             self.admit_building(delivery)?;
         }
-        let answer = sealed.answer();
+        let answer = parts.answer();
         if due {
             self.keep(key, entry, answer.content.clone());
         }
         Ok(answer)
-    }
-
-    /// The answer that is a segment of MPEG-TS or packed audio.
-    pub(crate) async fn muxed(
-        self: &Arc<Origin>,
-        muxing: Muxing,
-        delivery: &Arc<Delivery>,
-    ) -> Result<Answer, ServeError> {
-        if muxing.has_encrypted_source()? {
-            self.admit_building(delivery)?;
-            return server::blocking(move || muxing.answer_blocking()).await;
-        }
-        let key = muxing.key()?;
-        let entry = self.built.entry(&key);
-        entry.hot.count_viewer();
-        let due = self.built.is_due(&key, &entry);
-        let mut content = entry.finished();
-        if content.is_none() {
-            let turn = entry.flight.lock().await;
-            content = entry.finished();
-            if content.is_none() {
-                self.admit_building(delivery)?;
-                content = Some(self.build(&muxing, delivery, &entry).await?);
-            }
-            drop(turn);
-        }
-        let content = content.ok_or(ServeError::NotFound)?;
-        if due {
-            self.keep(&key, &entry, content.clone());
-        }
-        muxing.answer(content)
-    }
-
-    async fn build(
-        self: &Arc<Origin>,
-        muxing: &Muxing,
-        delivery: &Arc<Delivery>,
-        entry: &Entry,
-    ) -> Result<Content, ServeError> {
-        if muxing.is_long() {
-            let muxing = muxing.clone();
-            let built = server::blocking(move || muxing.build_blocking()).await?;
-            return Ok(entry.built(built));
-        }
-        let mut sources = Vec::new();
-        for (file, extents) in muxing.sources()? {
-            let window = fetch::span(&extents, 0, &file);
-            sources.push(read_in_steps(delivery, &file, extents).await.map_err(storage)?);
-            delivery.gate.advise_next(&file, &window);
-        }
-        let mut built = muxing.build(&sources, Pace::Steps).await?;
-        drop(sources);
-        if let Some((key, iv)) = muxing.whole_key()? {
-            built = lanes::encrypt(key, iv, built).await?;
-        }
-        Ok(entry.built(built))
     }
 
     /// Has a segment that many want kept, while this answer goes its way.
@@ -160,6 +98,50 @@ impl Origin {
     }
 }
 
+/// Looks into an encrypted fragment, and makes it.
+async fn seal(sealing: Sealing, delivery: &Arc<Delivery>, hot: Hot) -> Result<(Parts, Vec<Bytes>), ServeError> {
+    let mut discovery = sealing.start()?;
+    let whole = discovery.wanted().map(|(file, extents, follow)| {
+        let window = fetch::span(&extents, follow, file);
+        (file.clone(), window)
+    });
+    while let Some((file, extents, follow)) = discovery.wanted() {
+        let file = file.clone();
+        let buffer = fetch::read(delivery, &file, extents, follow).await.map_err(storage)?;
+        discovery.take(buffer)?;
+        tokio::task::yield_now().await;
+    }
+    if let Some((file, window)) = whole {
+        delivery.gate.advise_next(&file, &window);
+    }
+    discovery.finish(hot)
+}
+
+/// Lays out a segment of MPEG-TS or packed audio, and makes it.
+async fn mux(muxing: Muxing, delivery: &Arc<Delivery>, hot: Hot) -> Result<(Parts, Vec<Bytes>), ServeError> {
+    if muxing.is_long() {
+        return server::blocking(move || muxing.build_blocking(hot)).await;
+    }
+    let mut sources = Vec::new();
+    for (file, extents) in muxing.sources()? {
+        let window = fetch::span(&extents, 0, &file);
+        sources.push(read_in_steps(delivery, &file, extents).await.map_err(storage)?);
+        delivery.gate.advise_next(&file, &window);
+    }
+    let mut build = muxing.build(&sources, Pace::Steps).await?;
+    drop(sources);
+    let mut chain = None;
+    if let Some((key, iv)) = muxing.whole_key()?
+        && let Some(clear) = build.made.pop()
+    {
+        let begun = Chain::begin(&key, &build.starts, &clear);
+        let encrypted = lanes::encrypt(key, iv, clear).await?;
+        chain = Some(begun.learn(iv, &encrypted));
+        build.made.push(encrypted);
+    }
+    muxing.finish(build, chain, hot)
+}
+
 fn storage(error: std::io::Error) -> ServeError {
     ServeError::Storage {
         what: error.to_string(),
@@ -183,7 +165,9 @@ async fn read_in_steps(
         filled += read;
         if read < size {
             let window = fetch::span(&extents, 0, file);
-            return fetch::waiting(delivery.clone(), file.clone(), extents, window, filled, buffer).await;
+            let file = file.clone();
+            let wanted = fetch::Wanted { file, extents, window };
+            return fetch::waiting(delivery.clone(), vec![wanted], filled, buffer).await;
         }
         if steps.len() > 0 {
             tokio::task::yield_now().await;

@@ -28,14 +28,15 @@ pub enum Piece {
     Made(Made),
 }
 
-/// Makes parts of an answer out of ranges of a source file.
+/// Makes parts of an answer out of ranges of source files.
 pub trait Maker: Send + Sync + 'static {
-    /// The file.
-    fn file(&self) -> &Arc<SourceFile>;
-    /// What of the file part `part` is made of, in order. As many bytes are made of it.
-    fn extents(&self, part: usize) -> &[Extent];
-    /// Turns what was read for part `part` into what is sent. None of it may be sent after an error.
-    fn make(&self, part: usize, bytes: &mut [u8]) -> std::io::Result<()>;
+    /// How many files it is made of.
+    fn source_count(&self) -> usize;
+    /// File `source`, and what of it part `part` is made of, in order.
+    fn source(&self, part: usize, source: usize) -> Option<(&Arc<SourceFile>, &[Extent])>;
+    /// Turns what was read for part `part`, one source after the other, into what is sent. None of it may be sent after an
+    /// error.
+    fn make(&self, part: usize, media: Buffer) -> std::io::Result<Buffer>;
 }
 
 /// Bytes of a part of an answer that is made on the way.
@@ -50,19 +51,32 @@ pub struct Made {
 }
 
 impl Made {
+    /// The files and their ranges that it is made of.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (&Arc<SourceFile>, &[Extent])> {
+        let sources = (0..self.maker.source_count()).filter_map(|source| self.maker.source(self.part, source));
+        sources.filter(|(_, extents)| !extents.is_empty())
+    }
+
+    /// A buffer for all that must be read.
+    pub(crate) fn buffer(&self) -> Buffer {
+        Buffer::filled(self.sources().map(|(_, extents)| fetch::size(extents)).sum())
+    }
+
     /// Makes it of what was read.
-    pub(crate) fn make(&self, mut buffer: Buffer) -> std::io::Result<Bytes> {
-        self.maker.make(self.part, &mut buffer)?;
-        let bytes = buffer.into_bytes();
+    pub(crate) fn make(&self, media: Buffer) -> std::io::Result<Bytes> {
+        let bytes = self.maker.make(self.part, media)?.into_bytes();
         let range = self.range.start as usize..(self.range.end as usize).min(bytes.len());
         Ok(bytes.slice(range))
     }
 
     /// Reads and makes it. Blocking.
     pub fn read(&self) -> std::io::Result<Bytes> {
-        let extents = self.maker.extents(self.part);
-        let mut buffer = fetch::buffer(extents);
-        fetch::rest(self.maker.file(), extents, 0, &mut buffer)?;
+        let mut buffer = self.buffer();
+        let mut rest: &mut [u8] = &mut buffer;
+        for (file, extents) in self.sources() {
+            let of_file = rest.split_off_mut(..fetch::size(extents)).unwrap_or_default();
+            fetch::rest(file, extents, 0, of_file)?;
+        }
         self.make(buffer)
     }
 }

@@ -41,28 +41,53 @@ pub fn rest(file: &SourceFile, extents: &[Extent], filled: usize, buffer: &mut [
     Ok(())
 }
 
-/// Fills `buffer` with `extents` after it was found that only `filled` bytes of them are cached. `window` is what is
-/// fetched with them.
+/// Ranges of a file that are to be read.
+pub struct Wanted {
+    /// The file.
+    pub file: Arc<SourceFile>,
+    /// The ranges, in order.
+    pub extents: Vec<Extent>,
+    /// What is fetched with them.
+    pub window: Range<u64>,
+}
+
+/// Fills `buffer` with what is wanted, one file after the other, after it was found that only `filled` bytes of it are
+/// cached.
 pub async fn waiting(
     delivery: Arc<Delivery>,
-    file: Arc<SourceFile>,
-    extents: Vec<Extent>,
-    window: Range<u64>,
+    wanted: Vec<Wanted>,
     filled: usize,
     mut buffer: Buffer,
 ) -> std::io::Result<Buffer> {
     delivery.counters.read_waiting_bytes.add((buffer.len() - filled) as u64);
-    delivery.gate.fill(file.clone(), window).await?;
+    let mut start = 0;
+    for one in &wanted {
+        start += size(&one.extents);
+        if start > filled {
+            delivery.gate.fill(one.file.clone(), one.window.clone()).await?;
+        }
+    }
     let work = move || {
-        rest(&file, &extents, filled, &mut buffer)?;
+        let (mut left, mut unread): (&mut [u8], usize) = (&mut buffer, filled);
+        for one in &wanted {
+            let of_file = left.split_off_mut(..size(&one.extents)).unwrap_or_default();
+            let done = unread.min(of_file.len());
+            unread -= done;
+            rest(&one.file, &one.extents, done, of_file)?;
+        }
         Ok(buffer)
     };
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
+/// Bytes in `extents`.
+pub fn size(extents: &[Extent]) -> usize {
+    extents.iter().map(|extent| extent.size as usize).sum()
+}
+
 /// A buffer for `extents`.
 pub fn buffer(extents: &[Extent]) -> Buffer {
-    Buffer::filled(extents.iter().map(|extent| extent.size as usize).sum())
+    Buffer::filled(size(extents))
 }
 
 /// Reads `extents` into a buffer, waiting where they are cold; then `follow` bytes are fetched at once.
@@ -79,7 +104,9 @@ pub async fn read(
         return Ok(buffer);
     }
     let window = span(&extents, follow.min(WINDOW_SIZE_BYTES), file);
-    waiting(delivery.clone(), file.clone(), extents, window, filled, buffer).await
+    let file = file.clone();
+    let wanted = Wanted { file, extents, window };
+    waiting(delivery.clone(), vec![wanted], filled, buffer).await
 }
 
 /// From the first byte of `extents` to their last, and at least `reach` bytes, within the file.

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,9 +15,8 @@ use moka::sync::Cache;
 use packager::source::ReadAt;
 
 use crate::content::{Content, Piece};
-use crate::pool::Buffer;
 use crate::read::SourceFile;
-use crate::vod::sealed::Sealed;
+use crate::vod::parts::Parts;
 
 /// Below this, `sendfile` out of a file of its own costs more than a copy, and a descriptor besides.
 const FILE_SIZE_BYTES_MIN: usize = 192 << 10;
@@ -64,15 +63,6 @@ impl Hot {
     }
 }
 
-/// Bytes of a finished segment that several answers share while one of them is under way.
-pub struct Shared(Arc<Buffer>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 /// Memory of one kept segment: counted until the last who is being sent it is done, which may be long after it was let go.
 #[derive(Debug)]
 pub struct Held {
@@ -114,32 +104,13 @@ impl AsRef<[u8]> for HeldBytes {
 /// What is known of one segment.
 #[derive(Default)]
 pub struct Entry {
-    /// An encrypted fragment's header and map.
-    pub sealed: OnceLock<Arc<Sealed>>,
+    /// What must be known to make it part by part.
+    pub parts: OnceLock<Arc<Parts>>,
     /// Where it is kept while it is hot, and its viewers are counted.
     pub hot: Hot,
     /// One builds, the others wait.
     pub flight: tokio::sync::Mutex<()>,
-    latest: RwLock<Weak<Buffer>>,
     promoting: AtomicBool,
-}
-
-impl Entry {
-    /// All of a segment, if it is kept or just being sent to somebody.
-    pub fn finished(&self) -> Option<Content> {
-        if let Some(whole) = self.hot.whole() {
-            return Some(Content::Pieces(vec![whole]));
-        }
-        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner).upgrade()?;
-        Some(Bytes::from_owner(Shared(latest)).into())
-    }
-
-    /// The content of a segment that was just built, shared with those who ask while it is being sent.
-    pub fn built(&self, buffer: Buffer) -> Content {
-        let shared = Arc::new(buffer);
-        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&shared);
-        Bytes::from_owner(Shared(shared)).into()
-    }
 }
 
 /// What is known of segments, and those that are kept.
@@ -156,7 +127,7 @@ impl Built {
     /// Keeps up to `kept_bytes_max` of segments that `viewer_count_min` have asked for; none for zero. As much again may
     /// be held by those who are still being sent what was let go.
     pub fn new(kept_bytes_max: u64, viewer_count_min: u32) -> Built {
-        let weight = |entry: &Arc<Entry>| entry.sealed.get().map_or(0, |sealed| sealed.weight_bytes()) + 512;
+        let weight = |entry: &Arc<Entry>| entry.parts.get().map_or(0, |parts| parts.weight_bytes()) + 512;
         Built {
             known: Cache::builder()
                 .max_capacity(KNOWN_BYTES_MAX)
@@ -193,7 +164,7 @@ impl Built {
         }
     }
 
-    /// Counts what was found of a fragment into the memory that is kept.
+    /// Counts what was found of a segment into the memory that is kept.
     pub fn weigh(&self, key: String, entry: &Arc<Entry>) {
         self.known.insert(key, entry.clone());
     }
@@ -278,6 +249,10 @@ mod tests {
         content.range(0..size).flat_map(|piece| piece.read().unwrap()).collect()
     }
 
+    fn kept(entry: &Entry) -> Option<Content> {
+        entry.hot.whole().map(|whole| Content::Pieces(vec![whole]))
+    }
+
     fn ask(built: &Built, key: &str, content: &Content) -> Arc<Entry> {
         let entry = built.entry(key);
         entry.hot.count_viewer();
@@ -301,7 +276,7 @@ mod tests {
                 assert_eq!(entry.hot.is_kept(), viewer >= 3, "{size} bytes, viewer {viewer}");
             }
             let entry = built.entry(&key);
-            assert!(read(entry.finished().unwrap()) == bytes, "{size} bytes");
+            assert!(read(kept(&entry).unwrap()) == bytes, "{size} bytes");
             for range in [0..size, size / 2..size, size / 3..size / 2] {
                 let pieces = entry.hot.pieces(range.start as u64..range.end as u64).unwrap();
                 let got: Vec<u8> = pieces.iter().flat_map(|piece| piece.read().unwrap()).collect();
@@ -318,7 +293,7 @@ mod tests {
         ask(&built, "a", &content);
         built.known.invalidate_all();
         let entry = built.entry("a");
-        assert!(read(entry.finished().unwrap()) == bytes);
+        assert!(read(kept(&entry).unwrap()) == bytes);
         assert!(!built.is_due("a", &entry));
     }
 
@@ -329,7 +304,7 @@ mod tests {
         for number in 0..40 {
             let (_, content) = content(number, 300_000);
             let entry = ask(&built, &format!("{number}"), &content);
-            being_sent.extend(entry.finished());
+            being_sent.extend(kept(&entry));
             built.kept.run_pending_tasks();
             assert!(built.held_bytes.load(Ordering::Relaxed) <= 2 << 20);
         }

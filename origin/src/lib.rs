@@ -277,8 +277,7 @@ impl Origin {
                 self.admit_building(delivery)?;
                 server::blocking(build).await
             }
-            Planned::Seal(sealing) => self.sealed(sealing, delivery).await,
-            Planned::Mux(muxing) => self.muxed(muxing, delivery).await,
+            Planned::Segment(building) => self.segment(building, delivery).await,
         }
     }
 
@@ -324,8 +323,7 @@ impl Origin {
                 .rendered
                 .answer(&asset.media_id, &asset.presentation.version, rendering),
             Planned::Build(build) => build(),
-            Planned::Seal(sealing) => sealing.answer_blocking(),
-            Planned::Mux(muxing) => muxing.answer_blocking(),
+            Planned::Segment(building) => building.answer_blocking(),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod choice;
 mod cmaf;
 mod images;
 pub mod listing;
+pub(crate) mod parts;
 pub(crate) mod sealed;
 pub(crate) mod ts;
 pub mod variant;
@@ -65,10 +66,42 @@ pub enum Planned {
     Render(Rendering),
     /// Must read a file: run it where blocking is allowed.
     Build(Box<dyn FnOnce() -> Result<Answer, ServeError> + Send>),
+    /// A segment of samples that must be looked into.
+    Segment(Building),
+}
+
+/// A segment that must be built.
+pub enum Building {
     /// A fragment to be encrypted.
     Seal(Sealing),
-    /// A segment of MPEG-TS or packed audio to be built.
+    /// MPEG-TS or packed audio.
     Mux(Muxing),
+}
+
+impl Building {
+    /// Names the segment among all there are.
+    pub fn key(&self) -> Result<String, ServeError> {
+        match self {
+            Building::Seal(sealing) => Ok(sealing.key()),
+            Building::Mux(muxing) => muxing.key(),
+        }
+    }
+
+    /// True when some of its samples lie encrypted in their source: their keys are asked for each time.
+    pub fn has_encrypted_source(&self) -> Result<bool, ServeError> {
+        match self {
+            Building::Seal(sealing) => sealing.has_encrypted_source(),
+            Building::Mux(muxing) => muxing.has_encrypted_source(),
+        }
+    }
+
+    /// All of it at once. Blocking.
+    pub fn answer_blocking(self) -> Result<Answer, ServeError> {
+        match self {
+            Building::Seal(sealing) => sealing.answer_blocking(),
+            Building::Mux(muxing) => muxing.answer_blocking(),
+        }
+    }
 }
 
 /// Text or a header that is rendered once and kept.

@@ -13,7 +13,7 @@ use packager::protection::SegmentList;
 use packager::segment::Segment;
 
 use super::sealed::Sealing;
-use super::{Answer, At, CachePolicy, Planned, RenderKey, rendering};
+use super::{Answer, At, Building, CachePolicy, Planned, RenderKey, rendering};
 use crate::content::{Content, Layout, Piece};
 use crate::error::ServeError;
 use crate::pool::Buffer;
@@ -108,7 +108,9 @@ fn segment(at: &At, number: u32, name: &str) -> Result<Planned, ServeError> {
     let segment = representation.segments.get(number).ok_or(ServeError::NotFound)?;
     if at.protection(SegmentList::Media, number)?.is_some() {
         let samples = segment.samples.clone();
-        return Ok(Planned::Seal(Sealing::segment(at, samples, number, name)));
+        return Ok(Planned::Segment(Building::Seal(Sealing::segment(
+            at, samples, number, name,
+        ))));
     }
     let pieces = match &representation.content {
         RepresentationContent::Samples(track) => {
@@ -168,7 +170,9 @@ fn trick_frame(at: &At, number: u32) -> Result<Planned, ServeError> {
         SegmentPosition::Inner
     };
     if at.protection(SegmentList::Trick, number)?.is_some() {
-        return Ok(Planned::Seal(Sealing::trick_frame(at, *frame, number, position)));
+        return Ok(Planned::Segment(Building::Seal(Sealing::trick_frame(
+            at, *frame, number, position,
+        ))));
     }
     let header = fragment::trick_play_header(&track.index, frame, number, position);
     if file.cipher().is_some() {

@@ -1,8 +1,8 @@
-//! Encrypted fragments: what must be known of their samples is found once; their bytes are made for each who asks.
+//! Encrypted fragments.
 //!
 //! A fragment's header tells which bytes of each sample are clear, so all samples are looked into before its first byte
 //! can be sent. The first time they are encrypted in the same pass. After that the header and the map of its samples
-//! are there, and the media is read, encrypted and sent part by part: a slow reader holds one part, not a segment.
+//! are there, and the media is read, encrypted and sent part by part.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use packager::limits::SEGMENT_SIZE_BYTES_MAX;
 use packager::protection::SegmentList;
 use packager::segment::TrickFrame;
 
-use super::{Answer, At, CachePolicy};
-use crate::content::{Content, Layout, Made, Maker, Piece};
+use super::parts::{Parts, Recipe, Source};
+use super::{Answer, At};
 use crate::error::ServeError;
 use crate::hot::Hot;
 use crate::pool::Buffer;
@@ -87,8 +87,8 @@ impl Sealing {
         while let Some(buffer) = discovery.read()? {
             discovery.take(buffer)?;
         }
-        let (sealed, made) = discovery.finish(Hot::default())?;
-        Ok(sealed.answer_made(made))
+        let (parts, made) = discovery.finish(Hot::default())?;
+        Ok(parts.answer_made(made))
     }
 
     /// Starts to look into its samples.
@@ -185,7 +185,7 @@ impl Discovery {
     }
 
     /// What is known of the fragment now, and its encrypted bytes. All of it may come to lie in `hot`.
-    pub fn finish(self, hot: Hot) -> Result<(Sealed, Vec<Bytes>), ServeError> {
+    pub fn finish(self, hot: Hot) -> Result<(Parts, Vec<Bytes>), ServeError> {
         let Sealing {
             at,
             samples,
@@ -195,7 +195,7 @@ impl Discovery {
         let auxiliary = self.fragment.into_auxiliary();
         let representation = at.representation()?;
         let track = representation.track().ok_or(ServeError::NotFound)?;
-        let header = match &kind {
+        let head = match &kind {
             Kind::Segment { number } => {
                 let position = on_demand::position(representation, *number);
                 fragment::protected_header(&track.index, samples.clone(), *number, position, &auxiliary)
@@ -206,39 +206,34 @@ impl Discovery {
                 position,
             } => fragment::protected_trick_play_header(&track.index, frame, *number, *position, &auxiliary),
         };
-        let mut parts = Vec::with_capacity(self.made.len() + 1);
-        let mut extents = Vec::new();
-        let mut start = header.len() as u64;
-        for (made, first) in self.made.iter().zip(&self.starts) {
-            parts.push(Part {
-                start,
-                position: first.saturating_sub(samples.start) as usize,
-                extent: extents.len(),
-            });
-            start += made.len() as u64;
-            let next = self.starts.get(parts.len()).copied().unwrap_or(samples.end);
-            extents.extend(track.index.extents(*first..next));
+        let mut starts = vec![head.len() as u64];
+        for made in &self.made {
+            starts.push(starts.last().copied().unwrap_or(0) + made.len() as u64);
         }
-        parts.push(Part {
-            start,
-            position: samples.len(),
-            extent: extents.len(),
-        });
-        let sealed = Sealed {
-            cipher: self.cipher,
-            auxiliary,
-            header,
+        let parts = self.starts.iter().zip(self.starts.iter().skip(1));
+        let extents = parts.map(|(first, next)| track.index.extents(*first..*next));
+        let recipe = Encryption {
+            positions: self
+                .starts
+                .iter()
+                .map(|first| first.saturating_sub(samples.start))
+                .collect(),
             source_sample: representation.first_source_sample.saturating_add(samples.start),
             sizes: track.index.sizes(samples).collect(),
-            parts,
-            extents,
+            cipher: self.cipher,
+            auxiliary,
+        };
+        let parts = Parts {
+            head,
+            starts,
+            sources: vec![Source::new(self.file, extents)],
+            recipe: Box::new(recipe),
             content_type: super::cmaf::content_type(representation.kind()),
             etag: at.etag(&name),
             what: format!("{} of {}", at.id, at.asset.media_id),
-            file: self.file,
             hot,
         };
-        Ok((sealed, self.made))
+        Ok((parts, self.made))
     }
 }
 
@@ -246,143 +241,35 @@ fn describe(at: &At, error: &EncryptError) -> String {
     format!("{} of {}: {error}", at.id, at.asset.media_id)
 }
 
-/// An encrypted fragment of which all is known but the media itself. It holds nothing of its title but the open file.
-pub struct Sealed {
-    file: Arc<SourceFile>,
+/// Encrypts samples of which it is known what of them stays clear.
+struct Encryption {
     cipher: FragmentCipher,
     auxiliary: SampleAuxiliary,
-    header: Bytes,
-    /// Number of its first sample in the source.
+    /// Number of the first sample in the source.
     source_sample: u32,
     /// Bytes of each sample.
     sizes: Vec<u32>,
-    /// The last one is the end.
-    parts: Vec<Part>,
-    /// Where the media is, part by part.
-    extents: Vec<Extent>,
-    content_type: &'static str,
-    etag: String,
-    /// For the log.
-    what: String,
-    /// All of it, while many want it.
-    hot: Hot,
+    /// First samples of the parts, 0-based in the fragment, and the end.
+    positions: Vec<u32>,
 }
 
-/// Samples that are made at once.
-struct Part {
-    /// First byte in the fragment.
-    start: u64,
-    /// First sample, 0-based in the fragment.
-    position: usize,
-    /// First of its extents.
-    extent: usize,
-}
-
-impl Sealed {
-    /// The answer that makes it.
-    pub fn answer(self: &Arc<Self>) -> Answer {
-        self.answer_of(Content::Virtual(self.clone()))
+impl Recipe for Encryption {
+    fn make(&self, part: usize, mut media: Buffer) -> Result<Buffer, String> {
+        let positions = self.positions.get(part).zip(self.positions.get(part + 1));
+        let found = positions.and_then(|(first, end)| Some((*first, self.sizes.get(*first as usize..*end as usize)?)));
+        let (first, sizes) = found.ok_or("no such part")?;
+        let number = self.source_sample.saturating_add(first);
+        let encrypted = self
+            .cipher
+            .encrypt_again(&self.auxiliary, first as usize, number, sizes, &mut media);
+        encrypted.map_err(|error| error.to_string())?;
+        Ok(media)
     }
 
-    /// The answer with its bytes, for the one for whom they were made first.
-    pub fn answer_made(&self, made: Vec<Bytes>) -> Answer {
-        let pieces = std::iter::once(self.header.clone()).chain(made);
-        self.answer_of(Content::Pieces(pieces.map(Piece::Memory).collect()))
-    }
-
-    fn answer_of(&self, content: Content) -> Answer {
-        Answer {
-            content,
-            content_type: self.content_type,
-            etag: self.etag.clone(),
-            cache: CachePolicy::Immutable,
-            gzip: None,
-        }
-    }
-
-    /// Memory that is taken by what is known, in bytes.
-    pub fn weight_bytes(&self) -> usize {
+    fn weight_bytes(&self) -> usize {
         // The cipher with its scanner has some hundred bytes, and the parameter sets.
         let cipher = 2_048;
-        let tables = size_of_val(self.parts.as_slice())
-            + size_of_val(self.extents.as_slice())
-            + size_of_val(self.sizes.as_slice());
-        self.header.len() + self.auxiliary.weight_bytes() + tables + cipher
-    }
-
-    fn part(&self, part: usize) -> Option<(&Part, &Part)> {
-        Some((self.parts.get(part)?, self.parts.get(part + 1)?))
-    }
-}
-
-/// Section 0 is the header; section `n` is part `n - 1`.
-impl Layout for Sealed {
-    fn size(&self) -> u64 {
-        self.parts.last().map_or(0, |end| end.start)
-    }
-
-    fn section_count(&self) -> usize {
-        self.parts.len()
-    }
-
-    fn section_at(&self, offset: u64) -> (usize, u64) {
-        match self.parts.partition_point(|part| part.start <= offset) {
-            0 => (0, 0),
-            section => (section, self.parts.get(section - 1).map_or(0, |part| part.start)),
-        }
-    }
-
-    fn section(self: Arc<Self>, section: usize) -> Vec<Piece> {
-        let part = section.checked_sub(1);
-        let start = part.and_then(|part| self.parts.get(part)).map_or(0, |part| part.start);
-        // Where all of it is at hand, what follows comes with it.
-        if let Some(pieces) = self.hot.pieces(start..self.size()) {
-            return pieces;
-        }
-        if section == 0 {
-            self.hot.count_viewer();
-        }
-        let Some(part) = part else {
-            return vec![Piece::Memory(self.header.clone())];
-        };
-        let end = self.parts.get(section).map_or(start, |part| part.start);
-        vec![Piece::Made(Made {
-            maker: self,
-            part,
-            range: 0..end - start,
-        })]
-    }
-
-    fn is_made(&self) -> bool {
-        !self.hot.is_kept()
-    }
-
-    fn memory_size(&self) -> usize {
-        self.weight_bytes()
-    }
-}
-
-impl Maker for Sealed {
-    fn file(&self) -> &Arc<SourceFile> {
-        &self.file
-    }
-
-    fn extents(&self, part: usize) -> &[Extent] {
-        let extents = self
-            .part(part)
-            .and_then(|(part, next)| self.extents.get(part.extent..next.extent));
-        extents.unwrap_or_default()
-    }
-
-    fn make(&self, part: usize, bytes: &mut [u8]) -> std::io::Result<()> {
-        let found = self.part(part).and_then(|(part, next)| {
-            let sizes = self.sizes.get(part.position..next.position)?;
-            Some((part.position, u32::try_from(part.position).ok()?, sizes))
-        });
-        let (position, number, sizes) = found.ok_or_else(|| std::io::Error::other("no such part"))?;
-        let number = self.source_sample.saturating_add(number);
-        self.cipher
-            .encrypt_again(&self.auxiliary, position, number, sizes, bytes)
-            .map_err(|error| std::io::Error::other(format!("{}: {error}", self.what)))
+        let tables = size_of_val(self.positions.as_slice()) + size_of_val(self.sizes.as_slice());
+        self.auxiliary.weight_bytes() + tables + cipher
     }
 }

@@ -1,27 +1,33 @@
-//! MPEG-TS and packed-audio segments, built from samples per request.
+//! MPEG-TS and packed-audio segments.
+//!
+//! How long each packet's payload is follows from all samples, so that all are looked into before the first byte can be
+//! sent, and the whole is built in the same pass. After that each part is made of its own samples. A segment that is
+//! encrypted as one chain (AES-128) is gone through once; blocks of it then let each part be encrypted alone.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use packager::codec::MediaKind;
 use packager::crypto::ContentKey;
-use packager::crypto::aes128;
+use packager::crypto::aes128::{self, SegmentCipher, SegmentParts};
 use packager::crypto::sample_aes::SampleAes;
 use packager::form::Form;
 use packager::hls::muxed_audio;
 use packager::index::{Extent, Sample, TrackIndex};
 use packager::limits::SEGMENT_SIZE_BYTES_MAX;
-use packager::mpegts::mux::{self, MuxSample, MuxTrack};
-use packager::mpegts::packed_audio;
+use packager::mpegts::mux::{self, MuxSample, MuxTrack, SegmentLayout};
+use packager::mpegts::packed_audio::{self, PackedAudioError};
 use packager::presentation::Representation;
 use packager::protection::SegmentList;
 use packager::time::{MediaTime, Rounding, Timescale, rescale};
-use packager::track::Track;
+use packager::track::{Track, TrackDescription};
 
-use super::{Answer, At, CachePolicy, Planned};
-use crate::content::Content;
+use super::parts::{Parts, Recipe, Source};
+use super::{Answer, At, Building, Planned};
 use crate::error::ServeError;
+use crate::hot::Hot;
 use crate::pool::Buffer;
 use crate::read::SourceFile;
 
@@ -43,24 +49,24 @@ pub(super) fn segment(at: At, number: u32) -> Result<Planned, ServeError> {
         MediaKind::Audio => List::PackedAudio,
         MediaKind::Text => return Err(ServeError::NotFound),
     };
-    Ok(Planned::Mux(Muxing {
+    Ok(Planned::Segment(Building::Mux(Muxing {
         at,
         number,
         list,
         tracks,
-    }))
+    })))
 }
 
 pub(super) fn trick_frame(at: At, number: u32) -> Result<Planned, ServeError> {
     let position = number.checked_sub(1).ok_or(ServeError::NotFound)? as usize;
     let frames = &at.representation()?.trick_frames;
     let first = frames.get(position).ok_or(ServeError::NotFound)?.sample_index;
-    Ok(Planned::Mux(Muxing {
+    Ok(Planned::Segment(Building::Mux(Muxing {
         tracks: vec![(at.id.clone(), first..first.saturating_add(1))],
         list: List::Trick,
         number,
         at,
-    }))
+    })))
 }
 
 fn damaged<E: std::error::Error>(at: &At) -> impl Fn(E) -> ServeError + '_ {
@@ -72,15 +78,15 @@ fn damaged<E: std::error::Error>(at: &At) -> impl Fn(E) -> ServeError + '_ {
     }
 }
 
+/// A file, and what must be read of it.
+type Media = (Arc<SourceFile>, Vec<Extent>);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum List {
     Media,
     Trick,
     PackedAudio,
 }
-
-/// A file, and what must be read of it.
-type Source = (Arc<SourceFile>, Vec<Extent>);
 
 /// A segment that somebody wants.
 #[derive(Clone)]
@@ -97,20 +103,11 @@ pub struct Muxing {
 pub enum Pace {
     /// To the end.
     Through,
-    /// A quarter of a megabyte at most: some 50 microseconds.
+    /// A part at most: some 50 microseconds.
     Steps,
 }
 
 impl Pace {
-    const STEP_SIZE_BYTES: usize = 256 << 10;
-
-    fn step_size_bytes(self) -> usize {
-        match self {
-            Pace::Through => usize::MAX,
-            Pace::Steps => Pace::STEP_SIZE_BYTES,
-        }
-    }
-
     async fn pause(self) {
         if self == Pace::Steps {
             tokio::task::yield_now().await;
@@ -149,17 +146,6 @@ impl Muxing {
         })
     }
 
-    /// The answer whose bytes are `content`.
-    pub fn answer(&self, content: Content) -> Result<Answer, ServeError> {
-        Ok(Answer {
-            content,
-            content_type: self.content_type()?,
-            etag: self.at.etag(&self.name()?),
-            cache: CachePolicy::Immutable,
-            gzip: None,
-        })
-    }
-
     fn representations(&self) -> impl Iterator<Item = Result<(&Representation, Range<u32>), ServeError>> {
         self.tracks.iter().map(|(id, samples)| {
             let found = self.at.asset.presentation.representation(id);
@@ -168,7 +154,7 @@ impl Muxing {
     }
 
     /// The files and ranges that each of its tracks must be read from.
-    pub fn sources(&self) -> Result<Vec<Source>, ServeError> {
+    pub fn sources(&self) -> Result<Vec<Media>, ServeError> {
         self.representations()
             .map(|found| {
                 let (representation, samples) = found?;
@@ -187,7 +173,7 @@ impl Muxing {
 
     /// Builds the segment of what was read of its sources, in their order. All but the encryption of a whole segment,
     /// which [`Muxing::whole_key`] tells of.
-    pub async fn build(&self, sources: &[Buffer], pace: Pace) -> Result<Buffer, ServeError> {
+    pub async fn build(&self, sources: &[Buffer], pace: Pace) -> Result<Build, ServeError> {
         let at = &self.at;
         let mut samples = Vec::with_capacity(self.tracks.len());
         for (found, bytes) in self.representations().zip(sources) {
@@ -195,19 +181,21 @@ impl Muxing {
             samples.push(Samples::new(representation, range, bytes)?);
         }
         let first = samples.first().ok_or(ServeError::NotFound)?;
-        let sample_cipher = self.sample_cipher()?;
+        let cipher = self.sample_cipher()?;
         if self.list == List::PackedAudio {
-            let time = first
-                .times
-                .first()
-                .map_or(TIME_BASE_90K, |times| times.presentation_90k);
-            let payloads: Vec<&[u8]> = first.payloads().collect();
-            let description = &first.track.description;
-            let bytes = match sample_cipher {
-                Some(cipher) => packed_audio::segment_encrypted(description, time, &payloads, &cipher),
-                None => packed_audio::segment(description, time, &payloads),
+            let time = first.times.first();
+            let packing = Packing {
+                description: first.track.description.clone(),
+                time_90k: time.map_or(TIME_BASE_90K, |times| times.presentation_90k),
+                sizes: first.samples.iter().map(|sample| sample.size as usize).collect(),
+                cipher,
             };
-            return Ok(Buffer::from(bytes.map_err(damaged(at))?));
+            let bytes = packing.write(first.bytes).map_err(damaged(at))?;
+            return Ok(Build {
+                starts: vec![0, bytes.len() as u64],
+                made: vec![Buffer::from(bytes)],
+                writing: Writing::Packed(packing),
+            });
         }
         let muxed: Vec<Vec<MuxSample<'_>>> = samples.iter().map(Samples::muxed).collect();
         let tracks: Vec<MuxTrack<'_>> = std::iter::zip(&samples, &muxed)
@@ -220,17 +208,80 @@ impl Muxing {
             number: u64::from(self.number),
             tracks: &tracks,
         };
-        if let Some(cipher) = sample_cipher {
-            let bytes = segment.write_encrypted(&cipher).map_err(damaged(at))?;
-            return Ok(Buffer::from(bytes));
-        }
-        let mut writer = segment.writer().map_err(damaged(at))?;
-        // A whole segment's padding needs some more.
-        let mut out = Buffer::empty(writer.size_bytes() + 16);
-        while writer.write(pace.step_size_bytes(), out.vec()) {
+        let layout = match &cipher {
+            Some(cipher) => segment.lay_out_encrypted(cipher, PART_SIZE_BYTES),
+            None => segment.lay_out(PART_SIZE_BYTES),
+        };
+        let layout = layout.map_err(damaged(at))?;
+        let starts: Vec<u64> = layout.starts().collect();
+        // What is encrypted as a whole is written in one piece.
+        let together = self.at.form == Form::TsAes128;
+        let mut made: Vec<Buffer> = Vec::new();
+        for part in 0..layout.part_count() {
+            let media = samples.iter().enumerate().map(|(track, samples)| {
+                let media = layout.media(part, track);
+                let bytes = samples.bytes.get(media.start as usize..media.end as usize);
+                bytes.unwrap_or_default()
+            });
+            let media: Vec<&[u8]> = media.collect();
+            if made.is_empty() || !together {
+                let size = match together {
+                    true => layout.size(),
+                    false => part_size(&starts, part),
+                };
+                made.push(Buffer::empty(size as usize + PADDING_SIZE_BYTES_MAX));
+            }
+            let out = made.last_mut().ok_or(ServeError::NotFound)?;
+            layout.write(part, &media, out.vec()).map_err(damaged(at))?;
             pace.pause().await;
         }
-        Ok(out)
+        Ok(Build {
+            writing: Writing::Muxed(layout),
+            starts,
+            made,
+        })
+    }
+
+    /// What is known of the segment once it was built, and its bytes. All of it may come to lie in `hot`.
+    pub fn finish(&self, build: Build, chain: Option<Chain>, hot: Hot) -> Result<(Parts, Vec<Bytes>), ServeError> {
+        let Build { writing, starts, made } = build;
+        let parts = 0..starts.len().saturating_sub(1);
+        let mut sources = Vec::with_capacity(self.tracks.len());
+        for (track, found) in self.representations().enumerate() {
+            let (representation, samples) = found?;
+            let index = &representation.track().ok_or(ServeError::NotFound)?.index;
+            let file = self.at.asset.file(representation).ok_or(ServeError::NotFound)?.clone();
+            let extents = |part| {
+                let range = match &writing {
+                    Writing::Packed(_) => samples.clone(),
+                    Writing::Muxed(layout) => {
+                        let of_part = layout.samples(part, track);
+                        samples.start + of_part.start as u32..samples.start + of_part.end as u32
+                    }
+                };
+                index.extents(range)
+            };
+            sources.push(Source::new(file, parts.clone().map(extents)));
+        }
+        let starts = match &chain {
+            None => starts,
+            Some(chain) => (0..starts.len()).map(|part| chain.parts.range(part).start).collect(),
+        };
+        let parts = Parts {
+            head: Bytes::new(),
+            recipe: Box::new(TsRecipe {
+                writing,
+                sizes: (0..starts.len()).map(|part| part_size(&starts, part)).collect(),
+                chain,
+            }),
+            starts,
+            sources,
+            content_type: self.content_type()?,
+            etag: self.at.etag(&self.name()?),
+            what: format!("{} of {}", self.at.id, self.at.asset.media_id),
+            hot,
+        };
+        Ok((parts, made.into_iter().map(Buffer::into_bytes).collect()))
     }
 
     /// True when building takes long where it can not be interrupted.
@@ -271,11 +322,12 @@ impl Muxing {
 
     /// The answer, built at once. Blocking.
     pub fn answer_blocking(&self) -> Result<Answer, ServeError> {
-        self.answer(self.build_blocking()?.into_bytes().into())
+        let (parts, made) = self.build_blocking(Hot::default())?;
+        Ok(parts.answer_made(made))
     }
 
     /// All of it. Blocking.
-    pub fn build_blocking(&self) -> Result<Buffer, ServeError> {
+    pub fn build_blocking(&self, hot: Hot) -> Result<(Parts, Vec<Bytes>), ServeError> {
         let mut sources = Vec::with_capacity(self.tracks.len());
         for found in self.representations() {
             let (representation, samples) = found?;
@@ -290,12 +342,140 @@ impl Muxing {
                 what: "building stopped on its way".into(),
             });
         };
-        let mut built = built?;
-        if let Some((key, iv)) = self.whole_key()? {
-            let bytes = built.vec();
-            aes128::encrypt_many(&key, &mut [aes128::WholeSegment { iv, bytes }]);
+        let mut build = built?;
+        let chain = match (self.whole_key()?, build.made.first_mut()) {
+            (Some((key, iv)), Some(whole)) => {
+                let chain = Chain::begin(&key, &build.starts, whole);
+                aes128::encrypt_many(&key, &mut [aes128::WholeSegment { iv, bytes: whole.vec() }]);
+                Some(chain.learn(iv, whole))
+            }
+            _ => None,
+        };
+        self.finish(build, chain, hot)
+    }
+}
+
+/// Bytes of media that are made at once, unless one picture has more: what is made of them fits half of a small core's own
+/// cache, and a buffer of that size.
+const PART_SIZE_BYTES: usize = 120_000;
+/// Of a whole segment (RFC 5652 6.3).
+const PADDING_SIZE_BYTES_MAX: usize = 16;
+
+fn part_size(starts: &[u64], part: usize) -> u64 {
+    let ends = starts.get(part).zip(starts.get(part + 1));
+    ends.map_or(0, |(start, end)| end - start)
+}
+
+/// A segment that was built for the first time.
+pub struct Build {
+    writing: Writing,
+    /// Where its clear parts begin, and the end.
+    pub starts: Vec<u64>,
+    /// Its bytes, part by part, or all of them in one where they are to be encrypted as a whole.
+    pub made: Vec<Buffer>,
+}
+
+/// What turns samples into clear parts.
+enum Writing {
+    Muxed(SegmentLayout),
+    Packed(Packing),
+}
+
+/// Packed audio, in one part.
+struct Packing {
+    description: TrackDescription,
+    time_90k: i64,
+    /// Of the samples.
+    sizes: Vec<usize>,
+    cipher: Option<SampleAes>,
+}
+
+impl Packing {
+    fn write(&self, mut media: &[u8]) -> Result<Vec<u8>, PackedAudioError> {
+        let payloads = self
+            .sizes
+            .iter()
+            .map(|size| media.split_off(..*size).unwrap_or_default());
+        let payloads: Vec<&[u8]> = payloads.collect();
+        match &self.cipher {
+            Some(cipher) => packed_audio::segment_encrypted(&self.description, self.time_90k, &payloads, cipher),
+            None => packed_audio::segment(&self.description, self.time_90k, &payloads),
         }
-        Ok(built)
+    }
+}
+
+/// What encrypts parts of a whole segment.
+pub struct Chain {
+    cipher: SegmentCipher,
+    parts: SegmentParts,
+}
+
+impl Chain {
+    /// For a segment whose parts begin at `starts`, while it is still clear.
+    pub fn begin(key: &ContentKey, starts: &[u64], clear: &[u8]) -> Chain {
+        let starts = starts.get(..starts.len().saturating_sub(1)).unwrap_or_default();
+        Chain {
+            cipher: SegmentCipher::new(key),
+            parts: SegmentParts::new(starts, clear),
+        }
+    }
+
+    /// Takes what must be known from the encrypted segment.
+    pub fn learn(mut self, iv: [u8; 16], encrypted: &[u8]) -> Chain {
+        self.parts.learn(iv, encrypted);
+        self
+    }
+}
+
+/// Builds parts of a segment of which all is known but the media.
+struct TsRecipe {
+    writing: Writing,
+    /// Bytes of the parts, as they are sent.
+    sizes: Vec<u64>,
+    chain: Option<Chain>,
+}
+
+impl Recipe for TsRecipe {
+    fn make(&self, part: usize, media: Buffer) -> Result<Buffer, String> {
+        let size = self.sizes.get(part).copied().unwrap_or(0) as usize;
+        let mut out = Buffer::empty(size + PADDING_SIZE_BYTES_MAX);
+        if let Some(chain) = &self.chain {
+            chain.parts.begin(part, out.vec());
+        }
+        match &self.writing {
+            Writing::Packed(packing) => {
+                out.vec()
+                    .extend(packing.write(&media).map_err(|error| error.to_string())?);
+            }
+            Writing::Muxed(layout) => {
+                let mut rest: &[u8] = &media;
+                let of_track = |track| {
+                    let size = layout.media(part, track).count();
+                    rest.split_off(..size).unwrap_or_default()
+                };
+                let media: Vec<&[u8]> = (0..layout.track_count()).map(of_track).collect();
+                layout
+                    .write(part, &media, out.vec())
+                    .map_err(|error| error.to_string())?;
+            }
+        }
+        let whole = match &self.chain {
+            Some(chain) => chain.parts.encrypt(&chain.cipher, part, out.vec()),
+            None => true,
+        };
+        match whole && out.len() == size {
+            true => Ok(out),
+            false => Err("the samples are not those that the segment was built of".into()),
+        }
+    }
+
+    fn weight_bytes(&self) -> usize {
+        let chain = self.chain.as_ref().map_or(0, |chain| chain.parts.weight_bytes() + 512);
+        let writing = match &self.writing {
+            Writing::Packed(packing) => size_of_val(packing.sizes.as_slice()) + 1_024,
+            Writing::Muxed(layout) => layout.weight_bytes(),
+        };
+        size_of_val(self.sizes.as_slice()) + chain + writing
     }
 }
 

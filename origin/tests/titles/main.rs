@@ -156,8 +156,7 @@ fn get(
         Planned::Ready(answer) => answer,
         Planned::Render(rendering) => return Ok(((rendering.render)()?.to_vec(), String::new())),
         Planned::Build(build) => build()?,
-        Planned::Seal(sealing) => sealing.answer_blocking()?,
-        Planned::Mux(muxing) => muxing.answer_blocking()?,
+        Planned::Segment(building) => building.answer_blocking()?,
     };
     let size = answer.content.size();
     let mut bytes = Vec::new();

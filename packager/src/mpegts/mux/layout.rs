@@ -131,6 +131,11 @@ impl SegmentLayout {
         self.parts.len().saturating_sub(1)
     }
 
+    /// How many tracks it has.
+    pub fn track_count(&self) -> usize {
+        self.streams.len()
+    }
+
     /// The samples of `track` that part `part` is written of, 0-based among those of the segment.
     pub fn samples(&self, part: usize, track: usize) -> Range<usize> {
         self.cursors(part, track)
