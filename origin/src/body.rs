@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
+use packager::index::Extent;
 use packager::source::ReadAt;
 
 use crate::arena::FileSlice;
@@ -164,7 +165,7 @@ impl Body {
             }
             let now = size.min(delivery.read_size_bytes);
             self.keep_rest(&file, offset, size, now);
-            return Some(self.gather(&delivery, file, offset, now));
+            return Some(self.gather(delivery, file, offset, now));
         }
     }
 
@@ -179,15 +180,17 @@ impl Body {
     }
 
     /// Reads a file range that is too short for `sendfile`, and as many like it as follow, into one buffer.
-    fn gather(&mut self, delivery: &Arc<Delivery>, file: Arc<SourceFile>, offset: u64, size: u64) -> Step {
-        let mut parts = vec![(file, offset, size)];
+    fn gather(&mut self, delivery: Arc<Delivery>, file: Arc<SourceFile>, offset: u64, size: u64) -> Step {
+        let mut extents = vec![Extent { offset, size }];
         let mut total = size;
         let least = delivery.sendfile_size_bytes_min.unwrap_or(u64::MAX);
         while let Some(piece) = self.next_piece() {
             match piece {
-                Piece::File { file, offset, size } if size < least && total + size <= delivery.read_size_bytes => {
+                Piece::File { file: of, offset, size }
+                    if Arc::ptr_eq(&of, &file) && size < least && total + size <= delivery.read_size_bytes =>
+                {
                     total += size;
-                    parts.push((file, offset, size));
+                    extents.push(Extent { offset, size });
                 }
                 piece => {
                     self.current = Some(piece);
@@ -195,35 +198,26 @@ impl Body {
                 }
             }
         }
-        let mut buffer = Buffer::filled(total as usize);
-        let mut filled = 0;
-        for (number, (file, offset, size)) in parts.iter().enumerate() {
-            let (_, rest) = buffer.split_at_mut(filled);
-            let (now, _) = rest.split_at_mut((*size as usize).min(rest.len()));
-            let read = file.read_cached(now, *offset).unwrap_or(0);
-            filled += read;
-            if read < *size as usize {
-                // From here on somebody must wait for the disk.
-                let cold = parts.split_off(number);
-                delivery.counters.read_waiting_bytes.add(total - filled as u64);
-                delivery.counters.read_bytes.add(filled as u64);
-                let work = move || read_parts(buffer, filled, &cold, read as u64);
-                return Step::Wait(Box::pin(async move {
-                    let read = tokio::task::spawn_blocking(work).await;
-                    read.map_err(std::io::Error::other)?
-                        .map(|buffer| Chunk::Memory(buffer.into_bytes()))
-                }));
-            }
-        }
-        delivery.counters.read_bytes.add(total);
-        Step::Chunk(Chunk::Memory(buffer.into_bytes()))
+        self.read(delivery, &[(&file, &extents)], |buffer| Ok(buffer.into_bytes()))
     }
 
     /// Reads what a part is made of, and makes it: in one pass, while it is in the core's cache.
     fn make(&mut self, delivery: Arc<Delivery>, made: Made) -> Step {
-        let mut buffer = made.buffer();
+        let sources: Vec<_> = made.sources().collect();
+        let maker = made.clone();
+        self.read(delivery, &sources, move |media| maker.make(media))
+    }
+
+    /// Reads ranges of files, waiting where they are cold, and has `finish` turn them into what is sent.
+    fn read(
+        &mut self,
+        delivery: Arc<Delivery>,
+        sources: &[(&Arc<SourceFile>, &[Extent])],
+        finish: impl FnOnce(Buffer) -> std::io::Result<Bytes> + Send + 'static,
+    ) -> Step {
+        let mut buffer = Buffer::filled(sources.iter().map(|(_, extents)| fetch::size(extents)).sum());
         let mut filled = 0;
-        for (file, extents) in made.sources() {
+        for (file, extents) in sources {
             let end = filled + fetch::size(extents);
             filled += fetch::cached(file, extents, buffer.get_mut(filled..end).unwrap_or_default());
             if filled < end {
@@ -233,27 +227,27 @@ impl Body {
         delivery.counters.read_bytes.add(filled as u64);
         let reach = self.remaining.min(WINDOW_SIZE_BYTES);
         // Where the first file is known to be in memory, so are the others.
-        let known = made.sources().next().is_some_and(|(file, extents)| {
+        let known = sources.first().is_some_and(|(file, extents)| {
             let end = extents.iter().map(|extent| extent.offset + extent.size).max();
+            let address = Arc::as_ptr(file).addr();
             let known = self.resident.as_ref();
-            let known =
-                known.is_some_and(|(address, range)| *address == Arc::as_ptr(file).addr() && end <= Some(range.end));
+            let known = known.is_some_and(|(file, range)| *file == address && end <= Some(range.end));
             if !known {
-                self.resident = Some((Arc::as_ptr(file).addr(), fetch::span(extents, reach, file)));
+                self.resident = Some((address, fetch::span(extents, reach, file)));
             }
             known
         });
         if filled == buffer.len() {
-            for (file, extents) in made.sources().filter(|_| !known) {
+            for (file, extents) in sources.iter().filter(|_| !known) {
                 delivery.gate.advise_next(file, &fetch::span(extents, reach, file));
             }
-            return match made.make(buffer) {
+            return match finish(buffer) {
                 Ok(bytes) => Step::Chunk(Chunk::Memory(bytes)),
                 Err(error) => Step::Failed(error),
             };
         }
-        let wanted = made.sources().map(|(file, extents)| fetch::Wanted {
-            file: file.clone(),
+        let wanted = sources.iter().map(|(file, extents)| fetch::Wanted {
+            file: (*file).clone(),
             extents: extents.to_vec(),
             window: fetch::span(extents, reach, file),
         });
@@ -268,7 +262,7 @@ impl Body {
             for (file, window) in windows {
                 gate.advise_next(&file, &window);
             }
-            made.make(buffer).map(Chunk::Memory)
+            finish(buffer).map(Chunk::Memory)
         }))
     }
 
@@ -304,27 +298,6 @@ enum Step {
     Chunk(Chunk),
     Wait(Waiting),
     Failed(std::io::Error),
-}
-
-/// Fills `buffer` from `filled` on with `parts`, of whose first `done` bytes are there already. Blocking.
-fn read_parts(
-    mut buffer: Buffer,
-    filled: usize,
-    parts: &[(Arc<SourceFile>, u64, u64)],
-    done: u64,
-) -> std::io::Result<Buffer> {
-    let mut rest = buffer.get_mut(filled..).unwrap_or_default();
-    let mut done = done;
-    for (file, offset, size) in parts {
-        let want = (size - done) as usize;
-        let (now, later) = rest
-            .split_at_mut_checked(want)
-            .ok_or(std::io::Error::from(ErrorKind::UnexpectedEof))?;
-        file.read_exact_at(now, offset + done)?;
-        rest = later;
-        done = 0;
-    }
-    Ok(buffer)
 }
 
 impl http_body::Body for Body {
@@ -380,7 +353,7 @@ mod tests {
     /// A segment of three parts, of which one can not be had.
     struct Broken {
         file: Arc<SourceFile>,
-        extents: Vec<packager::index::Extent>,
+        extents: Vec<Extent>,
         how: How,
     }
 
@@ -396,7 +369,7 @@ mod tests {
         fn source_count(&self) -> usize {
             1
         }
-        fn source(&self, part: usize, _source: usize) -> Option<(&Arc<SourceFile>, &[packager::index::Extent])> {
+        fn source(&self, part: usize, _source: usize) -> Option<(&Arc<SourceFile>, &[Extent])> {
             Some((&self.file, self.extents.get(part..part + 1)?))
         }
         fn make(&self, part: usize, mut media: Buffer) -> std::io::Result<Buffer> {
@@ -436,7 +409,7 @@ mod tests {
         std::fs::write(&path, [7; 3_000]).unwrap();
         for how in [How::Not, How::Making, How::Missing, How::Reading] {
             let file = Arc::new(SourceFile::open(&path).unwrap());
-            let extents = (0..3).map(|part| packager::index::Extent {
+            let extents = (0..3).map(|part| Extent {
                 // A file that is shorter than it was.
                 offset: if how == How::Reading {
                     part * 1_400

@@ -176,7 +176,7 @@ impl Default for Section {
             threads: 0,
             pin_cores: false,
             sendfile: true,
-            sendfile_size_bytes_min: 4 << 10,
+            sendfile_size_bytes_min: 64 << 10,
             residency: Probe::Cachestat,
             fill: Fill::Uring,
             cold_read_count_max: 32,

@@ -57,11 +57,6 @@ impl Made {
         sources.filter(|(_, extents)| !extents.is_empty())
     }
 
-    /// A buffer for all that must be read.
-    pub(crate) fn buffer(&self) -> Buffer {
-        Buffer::filled(self.sources().map(|(_, extents)| fetch::size(extents)).sum())
-    }
-
     /// Makes it of what was read.
     pub(crate) fn make(&self, media: Buffer) -> std::io::Result<Bytes> {
         let bytes = self.maker.make(self.part, media)?.into_bytes();
@@ -71,7 +66,7 @@ impl Made {
 
     /// Reads and makes it. Blocking.
     pub fn read(&self) -> std::io::Result<Bytes> {
-        let mut buffer = self.buffer();
+        let mut buffer = Buffer::filled(self.sources().map(|(_, extents)| fetch::size(extents)).sum());
         let mut rest: &mut [u8] = &mut buffer;
         for (file, extents) in self.sources() {
             let of_file = rest.split_off_mut(..fetch::size(extents)).unwrap_or_default();

@@ -239,7 +239,12 @@ fn pages(range: &Range<u64>) -> u64 {
 /// True when single bytes of `range`, evenly spread and the last one, come without waiting.
 fn probe_bytes(file: &SourceFile, range: &Range<u64>) -> bool {
     let mut byte = [0];
-    let mut resident = |offset: u64| matches!(file.read_cached(&mut byte, offset), Ok(1));
+    let mut resident = |offset: u64| {
+        matches!(
+            file.read_cached(&mut [std::io::IoSliceMut::new(&mut byte)], offset),
+            Ok(1)
+        )
+    };
     range.is_empty() || (range.clone().step_by(PROBE_STRIDE_BYTES).all(&mut resident) && resident(range.end - 1))
 }
 

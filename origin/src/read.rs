@@ -123,17 +123,11 @@ impl SourceFile {
         self.region.get_or_init(|| Region::new(&self.file, self.size)).as_ref()
     }
 
-    /// Fills the start of `buffer` with what the page cache holds from `offset`, without waiting for a disk. A short count
-    /// means that the rest must be read where blocking is allowed; so does an error.
-    pub(crate) fn read_cached(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        use rustix::io::ReadWriteFlags;
-        let mut parts = [std::io::IoSliceMut::new(buffer)];
-        Ok(rustix::io::preadv2(
-            &self.file,
-            &mut parts,
-            offset,
-            ReadWriteFlags::NOWAIT,
-        )?)
+    /// Fills the start of `parts`, one after the other, with what the page cache holds from `offset`, without waiting for a
+    /// disk. A short count means that the rest must be read where blocking is allowed; so does an error.
+    pub(crate) fn read_cached(&self, parts: &mut [std::io::IoSliceMut<'_>], offset: u64) -> std::io::Result<usize> {
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        Ok(rustix::io::preadv2(&self.file, parts, offset, flags)?)
     }
 
     /// Says that samples of it are encrypted. What was said first holds.
