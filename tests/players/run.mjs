@@ -8,6 +8,8 @@
 //   node run.mjs firefox --base http://127.0.0.1:8080 --media ID --grant TOKEN --refused TOKEN[,TOKEN]
 //                [--players LIST] [--json out.json]
 //   node run.mjs periods --base http://127.0.0.1:8080 --media ID --grant TOKEN [--players LIST] [--json out.json]
+//   node run.mjs ladders --base http://127.0.0.1:8080 --titles FILE|--media ID[,ID] [--players LIST] [--forms LIST]
+//                [--json out.json]; FILE is what `headwater library DIR --json` prints
 //   node run.mjs --self-test [--shots FOLDER]
 //
 // Leaves with 0 if everything passed, 1 if something failed, 2 if it was called wrongly.
@@ -17,6 +19,7 @@ import {join} from 'node:path';
 import {parseArgs} from 'node:util';
 import {atOnce, launch} from './browser.mjs';
 import * as firefox from './firefox.mjs';
+import * as ladders from './ladders.mjs';
 import {FORMS, LIBRARIES, play, plays} from './play.mjs';
 import {pages} from './pages.mjs';
 import {periods, protectedTitle} from './protected.mjs';
@@ -29,6 +32,7 @@ const AT_ONCE = 3;
 const OPTIONS = {
   base: {type: 'string'},
   media: {type: 'string'},
+  titles: {type: 'string'},
   players: {type: 'string', default: Object.keys(LIBRARIES).join(',')},
   forms: {type: 'string', default: Object.keys(FORMS).join(',')},
   grant: {type: 'string'},
@@ -43,9 +47,10 @@ const OPTIONS = {
 async function main() {
   const {values, positionals} = parseArgs({options: OPTIONS, allowPositionals: true});
   const mode = values['self-test'] ? 'self-test' : positionals[0] ?? 'matrix';
-  const run = {'self-test': selfTest, 'matrix': matrix, 'page': page, 'protected': guarded, 'firefox': guardedInFirefox, 'periods': rotated}[mode];
+  const run = {'self-test': selfTest, 'matrix': matrix, 'page': page, 'protected': guarded, 'firefox': guardedInFirefox, 'periods': rotated, 'ladders': climbed}[mode];
   if (!run || positionals.length > 1) usage(`no mode ${positionals.join(' ')}`);
-  if (mode !== 'self-test' && !(values.base && values.media)) usage('--base and --media are needed');
+  if (mode === 'ladders' && !(values.base && (values.titles || values.media))) usage('--base, and --titles or --media are needed');
+  if (!['self-test', 'ladders'].includes(mode) && !(values.base && values.media)) usage('--base and --media are needed');
   if (mode === 'periods' && !values.grant) usage('--grant is needed');
   if (['protected', 'firefox'].includes(mode) && !(values.grant && values.refused)) usage('--grant and --refused are needed');
   const options = {
@@ -74,7 +79,7 @@ function listed(name, text, known) {
 }
 
 function usage(reason) {
-  console.error(`${reason}\nusage: node run.mjs [page] --base URL --media ID [--players LIST] [--forms LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs protected|firefox --base URL --media ID --grant TOKEN --refused TOKEN[,TOKEN] [--players LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs periods --base URL --media ID --grant TOKEN [--players LIST] [--json FILE]\n       node run.mjs --self-test`);
+  console.error(`${reason}\nusage: node run.mjs [page] --base URL --media ID [--players LIST] [--forms LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs protected|firefox --base URL --media ID --grant TOKEN --refused TOKEN[,TOKEN] [--players LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs periods --base URL --media ID --grant TOKEN [--players LIST] [--json FILE]\n       node run.mjs ladders --base URL --titles FILE|--media ID[,ID] [--players LIST] [--forms LIST] [--json FILE]\n       node run.mjs --self-test`);
   process.exit(2);
 }
 
@@ -131,6 +136,16 @@ async function rotated({chromium, ...options}, origin) {
   } finally {
     await browser.close();
   }
+}
+
+/** Many titles, each rung of every one. */
+async function climbed({chromium, ...options}, origin) {
+  const began_ms = performance.now();
+  const titles = options.titles ? await ladders.listed(options.titles) :
+    options.media.split(',').filter(Boolean).map((id) => ({id, name: id, refused: null}));
+  const results = await ladders.ladders({...options, titles, executable: chromium, harness: origin, report: ladders.report});
+  ladders.conclude(results, (performance.now() - began_ms) / 1000);
+  return results;
 }
 
 /** Plays a presentation that other software made, whole and then broken: the harness must see the difference. */
