@@ -1,13 +1,14 @@
 // Ladders of many titles: each rung is forced in turn while the title plays, and has to be what is shown.
 import {readFile} from 'node:fs/promises';
 import {atOnce, launch, record} from './browser.mjs';
-import {firstLine, FORMS, plays, Viewer} from './play.mjs';
+import {firstLine, FORMS, Viewer} from './play.mjs';
+import {read} from './presentation.mjs';
 
 // Who plays which form.
 const CASES = [['hls.js', 'hls-cmaf'], ['shaka', 'dash'], ['shaka', 'hls-cmaf'], ['dash.js', 'dash']];
 
 // Small pictures are decoded quickly: most of a case is waiting for the clock.
-const AT_ONCE = 4;
+const AT_ONCE = 6;
 // Others may be at work on the machine; what fails here is hung.
 const DEADLINE_S = 60;
 // How long a rung is watched before the next is forced.
@@ -23,19 +24,29 @@ const RATE_RATIO_MIN = 0.25;
 const PICTURE_COUNT_MIN = 12;
 // What the clock says at the end of a title may be short of the manifest's rounded times.
 const END_S = 0.3;
-// A shorter gap at the start is played over.
+// Who begins later is noted.
 const GAP_S = 0.1;
+// Sound may be so far from where it belongs beside the pictures; ffprobe looks at frames more closely, in tests/oracle.
+const SYNC_S = 0.045;
+// How long what was fetched last may take into its buffer.
+const SYNC_DEADLINE_S = 15;
+// HTMLMediaElement.HAVE_CURRENT_DATA: the picture at the clock's time is there.
+const HAVE_CURRENT_DATA = 2;
 // Segments that touch a time by less were not needed for it.
 const ROUNDING_S = 0.005;
 
+const standing = ({seeking, ready}) => !seeking && ready >= HAVE_CURRENT_DATA;
 const sameSize = (one, other) => one.width === other.width && one.height === other.height;
 
 /** The titles of a file as `headwater library DIR --json` prints it: {id, name, refused}, `refused` if the origin serves none. */
 export async function listed(file) {
   const lines = (await readFile(file, 'utf8')).split('\n').filter(Boolean);
   // Each ladder lies in a folder named after its source; what is in there is named after the source's stem.
-  return lines.map((line) => JSON.parse(line)).map(({id, path, playable, ...rest}) =>
-    ({id, name: path.split('/').slice(0, -1).join('/') || path, refused: playable ? null : `not playable: ${JSON.stringify(rest)}`}));
+  return lines.map((line) => JSON.parse(line)).map(({id, path, playable, ...rest}) => ({
+    id,
+    name: path.split('/').slice(0, -1).join('/') || path,
+    refused: playable ? null : `not playable: ${JSON.stringify(rest)}`,
+  }));
 }
 
 /** Runs every case and never throws; results have the shape of `play`'s, with `name` of the title and `skipped`. */
@@ -48,8 +59,9 @@ export async function ladders({base, titles, players, forms, executable, harness
     if (browser === used) browser = launch({executable});
     return browser;
   };
-  const jobs = titles.flatMap((title) => CASES.filter(([player, form]) => players.includes(player) && forms.includes(form) && plays(player, form))
-    .map(([player, form]) => () => one({current, harness, base, title, player, form})));
+  const wanted = CASES.filter(([player, form]) => players.includes(player) && forms.includes(form));
+  const jobs = titles.flatMap((title) => wanted.map(([player, form]) => () =>
+    ladder({current, harness, base, title, player, form})));
   try {
     return await atOnce(AT_ONCE, jobs, report);
   } finally {
@@ -57,7 +69,8 @@ export async function ladders({base, titles, players, forms, executable, harness
   }
 }
 
-async function one({current, harness, base, title, player, form}) {
+/** Runs one case and never throws; `current` gives the browser. */
+export async function ladder({current, harness, base, title, player, form}) {
   const began_ms = performance.now();
   const result = {name: title.name, player, form, ok: false, skipped: null, steps: [], facts: {}};
   let context = null;
@@ -84,14 +97,18 @@ async function one({current, harness, base, title, player, form}) {
       await page.goto(`${harness}/`);
       result.skipped = await climber.unplayable();
       if (!result.skipped) {
-        if (await step('start', () => climber.beginWith(harness, player, url))) await step('rungs', () => climber.climb());
+        if (await step('start', () => climber.beginWith(harness, player, url, result.facts))) {
+          await step('sync', () => climber.sync(FORMS.dash(base, title.id)));
+          await step('rungs', () => climber.climb());
+        }
         await step('health', () => climber.well(result.facts));
       }
     }
   } catch (error) {
     result.steps.push({name: 'harness', ok: false, detail: firstLine(error), took_s: 0});
   } finally {
-    await context?.close().catch((error) => result.steps.push({name: 'harness', ok: false, detail: firstLine(error), took_s: 0}));
+    await context?.close().catch((error) =>
+      result.steps.push({name: 'harness', ok: false, detail: firstLine(error), took_s: 0}));
   }
   result.ok = result.steps.every(({ok}) => ok);
   result.took_s = (performance.now() - began_ms) / 1000;
@@ -114,18 +131,50 @@ class Climber extends Viewer {
   }
 
   decodes({kind, codecs}) {
-    return this.page.evaluate(([type, names]) => names.every((name) => MediaSource.isTypeSupported(`${type}/mp4; codecs="${name}"`)), [kind, codecs]);
+    const types = codecs.map((codec) => `${kind}/mp4; codecs="${codec}"`);
+    return this.page.evaluate((all) => all.every((type) => MediaSource.isTypeSupported(type)), types);
   }
 
-  async beginWith(harness, player, url) {
+  async beginWith(harness, player, url, facts) {
     const pictures = this.videos.length > 0;
     // A title of a moment may have ended before it is looked at.
-    const begun = (state) => (state.time_s > 0 && !state.paused || state.ended) && (state.width > 0 || !pictures) && state.buffered.length > 0;
+    const begun = (state) => (state.time_s > 0 && !state.paused || state.ended) && (state.width > 0 || !pictures) &&
+      state.buffered.length > 0;
     const detail = await this.start(harness, player, url, null, DEADLINE_S, begun);
     // Where sound begins late or pictures do, players begin where there is both.
     const [[first_s]] = (await this.state()).buffered;
-    this.begin_s = first_s > GAP_S ? first_s : 0;
-    return this.begin_s > 0 ? `${detail}; begins at ${first_s.toFixed(2)} s` : detail;
+    // Within the first picture: rounded down, it would be a time that no segment has.
+    this.begin_s = first_s > 0 ? first_s + ROUNDING_S : 0;
+    if (first_s > GAP_S) facts.note = `the player begins at ${first_s.toFixed(2)} s, where there are sound and pictures`;
+    return [detail, facts.note].filter(Boolean).join('; ');
+  }
+
+  /**
+   * The player has put sound and pictures as far apart as they are. HLS says of that nothing outside the media, so DASH is asked.
+   * Ends of what is in the buffers are compared: what a player puts before zero is cut off at the other end.
+   */
+  async sync(dash_url) {
+    if (this.videos.length === 0 || this.audios.length === 0) return 'one kind alone';
+    const told = await read(dash_url);
+    let detail = '';
+    const fits = ({tracks}) => {
+      const [video, audio] = ['video', 'audio'].map((kind) => ({
+        end_s: tracks.find(({type, buffered}) => type.startsWith(`${kind}/`) && buffered.length > 0)?.buffered.at(-1)[1],
+        last: Math.max(-1, ...this.fetched(kind).map(({rendition, segment}) => rendition.segments.indexOf(segment))),
+      }));
+      if ([video, audio].some(({end_s, last}) => end_s === undefined || last < 0)) return false;
+      const apart = told.audio.map(({segments}) => segments[audio.last]?.end_s - told.video[0].segments[video.last]?.end_s);
+      const off_s = Math.min(...apart.map((apart_s) => Math.abs(audio.end_s - video.end_s - apart_s)));
+      detail = `sound to ${audio.end_s.toFixed(3)} s, pictures to ${video.end_s.toFixed(3)} s; told ` +
+        `${[...new Set(apart.map((apart_s) => apart_s.toFixed(3)))].join(', ')} s apart`;
+      return off_s <= SYNC_S;
+    };
+    try {
+      await this.until('sound and pictures are as far apart as they are', SYNC_DEADLINE_S, fits);
+    } catch (error) {
+      throw new Error(`${detail}: ${firstLine(error)}`, {cause: error});
+    }
+    return detail;
   }
 
   climb() {
@@ -144,8 +193,10 @@ class Climber extends Viewer {
   /** Forces each rung once, and at last the one that played first. */
   async rungs() {
     const known = this.tracks.video.filter(({height}) => height > 0).sort((a, b) => a.bandwidth_bps - b.bandwidth_bps);
-    const missing = this.videos.filter(({width, height}) => !known.some((track) => sameSize(track, {width, height})));
-    if (missing.length > 0) throw new Error(`the player does not see ${missing.map(({width, height}) => `${width}×${height}`).join(', ')}`);
+    const missing = this.videos.filter((rendition) => !known.some((track) => sameSize(track, rendition)));
+    if (missing.length > 0) {
+      throw new Error(`the player does not see ${missing.map(({width, height}) => `${width}×${height}`).join(', ')}`);
+    }
     const {active} = await this.state();
     const first = Math.max(0, known.findIndex(({id}) => id === active.video));
     const order = [...known.slice(first + 1), ...known.slice(0, first + 1)];
@@ -184,9 +235,9 @@ class Climber extends Viewer {
       }
       return false;
     });
-    const seen_s = whole ? [this.begin_s, duration_s] : [from.time_s, last.time_s];
-    await this.until(`${name}: its segments from ${seen_s[0].toFixed(2)} to ${seen_s[1].toFixed(2)} s are fetched`, DEADLINE_S,
-      () => this.has(rung, ...seen_s));
+    const [from_s, to_s] = whole ? [this.begin_s, duration_s] : [from.time_s, last.time_s];
+    await this.until(`${name}: its segments from ${from_s.toFixed(2)} to ${to_s.toFixed(2)} s are fetched`, DEADLINE_S,
+      () => this.has(rung, from_s, to_s));
     const rate = whole ? null : (last.frame_count - from.frame_count) / (last.time_s - from.time_s);
     return {height, shown_count: shown(last), rate};
   }
@@ -196,7 +247,8 @@ class Climber extends Viewer {
     const {time_s, ended} = await this.state();
     if (ended || time_s + STAY_S + ROOM_S > this.presentation.duration_s) {
       await this.rewind();
-      await this.until('plays on from the start', DEADLINE_S, (state) => !state.seeking && state.time_s > this.begin_s && state.time_s < time_s);
+      await this.until('plays on from the start', DEADLINE_S, (state) =>
+        !state.seeking && state.time_s > this.begin_s && state.time_s < time_s);
     }
     await this.pick(rung);
   }
@@ -204,11 +256,11 @@ class Climber extends Viewer {
   /** Forces a rung at the start of a title that stands still, and lets go when it is there: the clock would be over before. */
   async forceHeld(rung, name) {
     await this.page.evaluate((time_s) => window.harness.hold(time_s), this.begin_s);
-    const {active} = await this.until('stands still at the start', DEADLINE_S, (state) => !state.seeking && state.ready >= 2);
+    const {active} = await this.until('stands still at the start', DEADLINE_S, standing);
     const since = this.log.done.length;
     await this.pick(rung);
     if (active.video !== rung.id) {
-      await this.until(`${name}: is fetched`, DEADLINE_S, (state) => state.active.video === rung.id && !state.seeking && state.ready >= 2 &&
+      await this.until(`${name}: is fetched`, DEADLINE_S, (state) => state.active.video === rung.id && standing(state) &&
         this.fetched('video', since).some(({rendition}) => sameSize(rendition, rung)));
     }
     await this.rewind();
@@ -249,7 +301,9 @@ export function report({name, player, form, ok, skipped, took_s, steps}) {
   const done = steps.find((step) => step.name === 'rungs')?.detail ?? '';
   console.log(`${word.padEnd(7)}  ${name}  ${player} ${form}  ${took_s.toFixed(1)} s  ${skipped ?? (ok ? done : '')}`.trimEnd());
   if (ok) return;
-  for (const step of steps) console.log(`  ${step.ok ? ' ok ' : 'FAIL'}  ${step.name.padEnd(8)} ${step.took_s.toFixed(1).padStart(5)} s  ${step.detail}`);
+  for (const step of steps) {
+    console.log(`  ${step.ok ? ' ok ' : 'FAIL'}  ${step.name.padEnd(8)} ${step.took_s.toFixed(1).padStart(5)} s  ${step.detail}`);
+  }
 }
 
 /** The table of all titles, then what was skipped and what failed, and the counts. */
@@ -268,7 +322,9 @@ export function conclude(results, took_s) {
   });
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length)));
   console.log('');
-  for (const row of [head, ...rows]) console.log(row.map((cell, column) => cell.padEnd(widths[column])).join('  ').trimEnd());
+  for (const row of [head, ...rows]) {
+    console.log(row.map((cell, column) => cell.padEnd(widths[column])).join('  ').trimEnd());
+  }
   const skipped = results.filter((result) => result.skipped);
   const failed = results.filter(({ok}) => !ok);
   console.log('');
@@ -277,6 +333,8 @@ export function conclude(results, took_s) {
     const first = steps.find(({ok}) => !ok);
     console.log(`FAILED   ${name}  ${player} ${form}: ${first.name}: ${first.detail}`);
   }
+  const noted = results.filter(({facts}) => facts.note);
+  for (const {name, player, form, facts} of noted) console.log(`NOTE     ${name}  ${player} ${form}: ${facts.note}`);
   console.log(`${titles.size} titles, ${results.length} cases: ${results.length - failed.length - skipped.length} passed, ` +
     `${failed.length} failed, ${skipped.length} skipped, in ${(took_s / 60).toFixed(1)} min`);
 }

@@ -67,6 +67,8 @@ export function firstLine(error) {
   return String(error?.message ?? error).split('\n')[0].replace(/^page\.evaluate: (Error: )?/, '');
 }
 
+const moves = ({time_s, paused, width}) => time_s > 0.1 && !paused && width > 0;
+
 /** One who watches: what is on the screen is asked of the page, what was fetched of the wire. */
 export class Viewer {
   constructor(page, log) {
@@ -112,12 +114,13 @@ export class Viewer {
   }
 
   /** Opens the title; `begun` says of a state whether it plays. */
-  async start(harness, player, url, license, deadline_s = 20, begun = (state) => state.time_s > 0.1 && !state.paused && state.width > 0) {
+  async start(harness, player, url, license, deadline_s = 20, begun = moves) {
     await this.page.goto(`${harness}/`);
     const began_ms = performance.now();
     this.tracks = await this.page.evaluate(([limit_s, name, library, ...addresses]) => {
       const opened = window.harness.open(name, library, ...addresses);
-      const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`not open within ${limit_s} s: ${window.harness.state().failures.join('; ')}`)), limit_s * 1000));
+      const late = new Promise((_, reject) => setTimeout(() =>
+        reject(new Error(`not open within ${limit_s} s: ${window.harness.state().failures.join('; ')}`)), limit_s * 1000));
       return Promise.race([opened, late]);
     }, [deadline_s, player, LIBRARIES[player], url, license]);
     const first = await this.until('first frame moves', deadline_s, begun);

@@ -114,6 +114,8 @@ export const FAULTS = {
   'no CORS header': (path) => /\.(m4s|ts)$/.test(path) ? 'closed' : null,
   'other language has no segments': (path) => /\/a-de\/\d+\.|chunk-stream3-/.test(path) ? 'missing' : null,
   'small rendition is the large one': (path) => path.includes('/v180/') ? 'larger' : null,
+  'small rendition missing': (path) => /\/v180\/\d+\.|chunk-stream1-/.test(path) ? 'missing' : null,
+  'sound elsewhere': (path) => path.endsWith('.mpd') ? 'late' : null,
   'subtitles empty': (path) => path.endsWith('.vtt') ? 'empty' : null,
 };
 
@@ -154,6 +156,8 @@ async function answer(request, response, named, broken) {
   let body = await readFile(file);
   if (broken === 'short') body = body.subarray(0, body.length >> 1);
   if (broken === 'empty') body = Buffer.from('WEBVTT\n\n');
+  // One second later than it is.
+  if (broken === 'late') body = Buffer.from(body.toString().replace(/(contentType="audio"[^]*?<S t=)"0"/g, '$1"48000"'));
   headers['content-type'] = MEDIA_TYPES[extname(file)] ?? 'application/octet-stream';
   const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
   if (range) {

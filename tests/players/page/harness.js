@@ -12,6 +12,15 @@ window.harness = (() => {
   const shown_by_height = {};
   let held = false;
 
+  // What each track has in its buffer, in the order in which the player made them: [type, source, buffer].
+  const buffers = [];
+  const {addSourceBuffer} = MediaSource.prototype;
+  MediaSource.prototype.addSourceBuffer = function (type) {
+    const buffer = addSourceBuffer.call(this, type);
+    buffers.push([type, this, buffer]);
+    return buffer;
+  };
+
   const video = () => document.getElementById('video');
   const fail = (text) => { if (failures.length < 50) failures.push(text); };
   const warn = (text) => { if (warnings.length < 50) warnings.push(text); };
@@ -56,10 +65,7 @@ window.harness = (() => {
   function state() {
     const element = video();
     const frames = element.getVideoPlaybackQuality();
-    const buffered = [];
-    for (let i = 0; i < element.buffered.length; i += 1) {
-      buffered.push([element.buffered.start(i), element.buffered.end(i)]);
-    }
+    const buffered = ranges(element.buffered);
     return {
       time_s: element.currentTime,
       duration_s: element.duration,
@@ -77,12 +83,19 @@ window.harness = (() => {
       heard_byte_count: element.webkitAudioDecodedByteCount ?? null,
       waiting_count,
       buffered,
+      // A buffer that was taken out of its source has no ranges any more.
+      tracks: buffers.filter(([, source, buffer]) => [...source.sourceBuffers].includes(buffer))
+        .map(([type, , buffer]) => ({type, buffered: ranges(buffer.buffered)})),
       active: adapter ? adapter.active() : {},
       cues: adapter ? adapter.cues().slice(0, 500) : [],
       shown: adapter ? adapter.shown() : '',
       failures,
       warnings,
     };
+  }
+
+  function ranges(list) {
+    return Array.from({length: list.length}, (_, index) => [list.start(index), list.end(index)]);
   }
 
   function seek(time_s) {
