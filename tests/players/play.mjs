@@ -89,7 +89,7 @@ export class Viewer {
       const reason = this.reasons(last)[0];
       if (reason) throw new Error(`${what}: ${reason}`);
       return await accept(last) ? last : null;
-    }, () => last && `at ${last.time_s.toFixed(2)} s, ready state ${last.ready}, buffered ${last.buffered.map(([from, to]) => `${from.toFixed(2)}–${to.toFixed(2)}`).join(' ')}${last.paused ? ', paused' : ''}${last.seeking ? ', seeking' : ''}, ${last.width}×${last.height}, active ${JSON.stringify(last.active)}`);
+    }, () => last && `at ${last.time_s.toFixed(2)} s, ready state ${last.ready}, buffered ${last.buffered.map(([from, to]) => `${from.toFixed(2)}–${to.toFixed(2)}`).join(' ')}${last.paused ? ', paused' : ''}${last.ended ? ', ended' : ''}${last.seeking ? ', seeking' : ''}, ${last.width}×${last.height}, active ${JSON.stringify(last.active)}`);
   }
 
   reasons(state) {

@@ -8,6 +8,7 @@
  * A rendition; `segments` is null if its bytes travel inside another rendition.
  * @typedef {{kind: 'video'|'audio'|'text', id: string, language: string, label: string, width: number, height: number,
  *   bandwidth_bps: number, codecs: string[], segments: Segment[]|null}} Rendition
+ * DASH also tells the `sample_rate` of sound, 0 where it does not.
  */
 
 // Every other codec is one of pictures.
@@ -146,7 +147,8 @@ async function readDash(url) {
         const rendition = renditions.get(id) ?? {kind, id, language: attribute('lang'),
           label: children(set, 'Label')[0]?.text ?? '', width: Number(attribute('width')) || 0,
           height: Number(attribute('height')) || 0, bandwidth_bps: Number(attribute('bandwidth')) || 0,
-          codecs: attribute('codecs').split(',').filter(Boolean), segments: []};
+          codecs: attribute('codecs').split(',').filter(Boolean), sample_rate: Number(attribute('audioSamplingRate')) || 0,
+          segments: []};
         rendition.segments.push(...dashSegments({base: resolve(set_base, representation), period, set, representation,
           period_start_s, period_duration_s}));
         renditions.set(id, rendition);
