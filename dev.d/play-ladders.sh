@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # dev.d/play-ladders.sh [MEDIA]: makes a ladder of every file below MEDIA (../shared/media) that is playable, and plays each in
 # hls.js, shaka-player and dash.js, with a forced switch from rung to rung. HEADWATER names a built binary; ladders are kept in
-# LADDERS where it names a folder, and what lies there is not made again. Leaves with 1 if anything failed.
+# LADDERS where it names a folder, and what lies there is not made again; JSON names a file for the results. Leaves with 1 if
+# anything failed.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=setup.sh

@@ -106,8 +106,8 @@ export async function ladder({current, harness, base, title, player, form}) {
           await step('rungs', () => climber.climb());
         }
         await step('health', () => climber.well(result.facts));
-        const failed = result.steps.find(({ok}) => !ok);
-        result.skipped = failed ? climber.excuse(player, failed) : null;
+        const failed = result.steps.filter(({ok}) => !ok);
+        result.skipped = failed.length === 1 ? climber.excuse(player, failed[0]) : null;
         if (result.skipped) result.steps = result.steps.filter(({ok}) => ok);
       }
     }

@@ -134,7 +134,8 @@ export async function serve(folder) {
       response.writeHead(200, {'content-type': TYPES['.html'], 'content-security-policy': policy,
         'x-content-type-options': 'nosniff', 'referrer-policy': 'same-origin', 'cache-control': 'no-cache'});
       response.end(fill(template, {title: 'Test pattern & <tone>', id: page[2], hls: `/vod/${page[2]}/master.m3u8`,
-        ts: `/vod/${page[2]}/ts/master.m3u8`, dash: `/vod/${page[2]}/manifest.mpd`, asset_base: `/player/${version}`}));
+        ts: `/vod/${page[2]}/ts/master.m3u8`, dash: `/vod/${page[2]}/manifest.mpd`, license: '', poster: '',
+        asset_base: `/player/${version}`}));
       return;
     }
     const asset = /^\/player\/[0-9a-f]+\/([\w.-]+)$/.exec(path);
