@@ -67,7 +67,10 @@ export function firstLine(error) {
   return String(error?.message ?? error).split('\n')[0].replace(/^page\.evaluate: (Error: )?/, '');
 }
 
-class Viewer {
+const moves = ({time_s, paused, width}) => time_s > 0.1 && !paused && width > 0;
+
+/** One who watches: what is on the screen is asked of the page, what was fetched of the wire. */
+export class Viewer {
   constructor(page, log) {
     this.page = page;
     this.log = log;
@@ -85,8 +88,8 @@ class Viewer {
       last = await this.state();
       const reason = this.reasons(last)[0];
       if (reason) throw new Error(`${what}: ${reason}`);
-      return accept(last) ? last : null;
-    }, () => last && `at ${last.time_s.toFixed(2)} s, ready state ${last.ready}, buffered ${last.buffered.map(([from, to]) => `${from.toFixed(2)}–${to.toFixed(2)}`).join(' ')}${last.paused ? ', paused' : ''}${last.seeking ? ', seeking' : ''}, ${last.width}×${last.height}, active ${JSON.stringify(last.active)}`);
+      return await accept(last) ? last : null;
+    }, () => last && `at ${last.time_s.toFixed(2)} s, ready state ${last.ready}, buffered ${last.buffered.map(([from, to]) => `${from.toFixed(2)}–${to.toFixed(2)}`).join(' ')}${last.paused ? ', paused' : ''}${last.ended ? ', ended' : ''}${last.seeking ? ', seeking' : ''}, ${last.width}×${last.height}, active ${JSON.stringify(last.active)}`);
   }
 
   reasons(state) {
@@ -110,15 +113,17 @@ class Viewer {
     return `${video.length} video, ${audio.length} audio, ${text.length} text, ${duration_s.toFixed(1)} s`;
   }
 
-  async start(harness, player, url, license) {
+  /** Opens the title; `begun` says of a state whether it plays. */
+  async start(harness, player, url, license, deadline_s = 20, begun = moves) {
     await this.page.goto(`${harness}/`);
     const began_ms = performance.now();
-    this.tracks = await this.page.evaluate(([name, library, ...addresses]) => {
+    this.tracks = await this.page.evaluate(([limit_s, name, library, ...addresses]) => {
       const opened = window.harness.open(name, library, ...addresses);
-      const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`not open within 20 s: ${window.harness.state().failures.join('; ')}`)), 20_000));
+      const late = new Promise((_, reject) => setTimeout(() =>
+        reject(new Error(`not open within ${limit_s} s: ${window.harness.state().failures.join('; ')}`)), limit_s * 1000));
       return Promise.race([opened, late]);
-    }, [player, LIBRARIES[player], url, license]);
-    const first = await this.until('first frame moves', 20, (state) => state.time_s > 0.1 && !state.paused && state.width > 0);
+    }, [deadline_s, player, LIBRARIES[player], url, license]);
+    const first = await this.until('first frame moves', deadline_s, begun);
     this.begin = {frame_count: first.frame_count, shown_count: first.shown_count, dropped_count: first.dropped_count, waiting_count: first.waiting_count};
     const {video, audio, text} = this.tracks;
     return `first frame after ${((performance.now() - began_ms) / 1000).toFixed(1)} s; sees ${video.length} video, ${audio.length} audio, ${text.length} text`;

@@ -7,8 +7,14 @@
  * @typedef {{key: string, start_s: number, end_s: number}} Segment
  * A rendition; `segments` is null if its bytes travel inside another rendition.
  * @typedef {{kind: 'video'|'audio'|'text', id: string, language: string, label: string, width: number, height: number,
- *   bandwidth_bps: number, segments: Segment[]|null}} Rendition
+ *   bandwidth_bps: number, codecs: string[], segments: Segment[]|null}} Rendition
+ * DASH also tells the `sample_rate` of sound, 0 where it does not.
  */
+
+// Every other codec is one of pictures.
+const SOUND = /^(mp4a|ac-[34]|ec-3|opus|flac|alac|dts|mp3)/i;
+const TEXT = /^(wvtt|stpp)/;
+const TRICK_MODE = 'http://dashif.org/guidelines/trickmode';
 
 /** Reads the presentation at `url`: `.mpd` is DASH, everything else HLS. */
 export async function read(url) {
@@ -18,14 +24,16 @@ export async function read(url) {
     for (const segment of rendition.segments ?? []) byKey.set(segment.key, {rendition, segment});
   }
   const video = renditions.filter((rendition) => rendition.kind === 'video');
-  if (video.length === 0) throw new Error(`${url}: no video rendition`);
-  if (!video.some((rendition) => rendition.segments?.length > 0)) throw new Error(`${url}: no video segment`);
+  const audio = renditions.filter((rendition) => rendition.kind === 'audio');
+  const main = video.length > 0 ? video : audio;
+  if (main.length === 0) throw new Error(`${url}: no video rendition, and no audio rendition`);
+  if (!main.some((rendition) => rendition.segments?.length > 0)) throw new Error(`${url}: no ${main[0].kind} segment`);
   return {
     url,
     video,
-    audio: renditions.filter((rendition) => rendition.kind === 'audio'),
+    audio,
     text: renditions.filter((rendition) => rendition.kind === 'text'),
-    duration_s: Math.max(...video.flatMap((rendition) => rendition.segments.map((segment) => segment.end_s))),
+    duration_s: Math.max(...main.flatMap((rendition) => (rendition.segments ?? []).map((segment) => segment.end_s))),
     /** The segment that a finished request was for, or undefined. */
     find: (request_url, range) => byKey.get(keyOf(request_url, range)) ?? byKey.get(keyOf(request_url, null)),
   };
@@ -48,27 +56,35 @@ async function readHls(url) {
   const lines = (await text(url)).split(/\r?\n/);
   if (lines[0].trim() !== '#EXTM3U') throw new Error(`${url}: does not start with #EXTM3U`);
   const found = [];
+  const codecs_of_group = {};
   for (const [index, line] of lines.entries()) {
     if (line.startsWith('#EXT-X-STREAM-INF:')) {
       const attributes = attributeList(line);
       const next = lines.slice(index + 1).find((candidate) => candidate && !candidate.startsWith('#'));
       if (!next) throw new Error(`${url}: EXT-X-STREAM-INF without an address`);
       const [width, height] = (attributes.RESOLUTION ?? '0x0').split('x').map(Number);
+      const codecs = (attributes.CODECS ?? '').split(',').filter(Boolean);
+      for (const codec of codecs) {
+        if (attributes.AUDIO && SOUND.test(codec)) (codecs_of_group[attributes.AUDIO] ??= new Set()).add(codec);
+      }
+      // A variant of sound alone, whose rendition is in a group as well.
+      if (codecs.length > 0 && codecs.every((codec) => SOUND.test(codec)) && attributes.AUDIO) continue;
       found.push({kind: 'video', uri: next.trim(), language: '', label: '', width, height,
-        bandwidth_bps: Number(attributes.BANDWIDTH)});
+        bandwidth_bps: Number(attributes.BANDWIDTH), codecs: codecs.filter((codec) => !SOUND.test(codec) && !TEXT.test(codec))});
     } else if (line.startsWith('#EXT-X-MEDIA:')) {
       const attributes = attributeList(line);
       const kind = {AUDIO: 'audio', SUBTITLES: 'text'}[attributes.TYPE];
       if (!kind) continue;
       found.push({kind, uri: attributes.URI, language: attributes.LANGUAGE ?? '', label: attributes.NAME ?? '',
-        width: 0, height: 0, bandwidth_bps: 0});
+        width: 0, height: 0, bandwidth_bps: 0, codecs: [], group: attributes['GROUP-ID']});
     }
   }
   // Variants may differ by audio group alone and then share their video playlist.
   const seen = new Set();
   const once = found.filter(({kind, uri}) => !uri || !seen.has(kind + uri) && seen.add(kind + uri));
-  return Promise.all(once.map(async ({uri, ...rendition}) => ({
+  return Promise.all(once.map(async ({uri, group, ...rendition}) => ({
     ...rendition,
+    codecs: rendition.kind === 'audio' ? [...codecs_of_group[group] ?? []] : rendition.codecs,
     id: uri ?? `${rendition.kind}-${rendition.language}`,
     segments: uri ? await mediaPlaylist(new URL(uri, url).href) : null,
   })));
@@ -120,6 +136,8 @@ async function readDash(url) {
     const period_duration_s = stated ? seconds(stated) : Infinity;
     const period_base = resolve(mpd_base, period);
     for (const set of children(period, 'AdaptationSet')) {
+      // Key frames alone, for who winds to and fro.
+      if (children(set, 'EssentialProperty').some(({attributes}) => attributes.schemeIdUri === TRICK_MODE)) continue;
       const set_base = resolve(period_base, set);
       for (const representation of children(set, 'Representation')) {
         const attribute = (name) => representation.attributes[name] ?? set.attributes[name] ?? '';
@@ -128,7 +146,9 @@ async function readDash(url) {
         const id = representation.attributes.id;
         const rendition = renditions.get(id) ?? {kind, id, language: attribute('lang'),
           label: children(set, 'Label')[0]?.text ?? '', width: Number(attribute('width')) || 0,
-          height: Number(attribute('height')) || 0, bandwidth_bps: Number(attribute('bandwidth')) || 0, segments: []};
+          height: Number(attribute('height')) || 0, bandwidth_bps: Number(attribute('bandwidth')) || 0,
+          codecs: attribute('codecs').split(',').filter(Boolean), sample_rate: Number(attribute('audioSamplingRate')) || 0,
+          segments: []};
         rendition.segments.push(...dashSegments({base: resolve(set_base, representation), period, set, representation,
           period_start_s, period_duration_s}));
         renditions.set(id, rendition);

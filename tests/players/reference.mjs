@@ -114,6 +114,8 @@ export const FAULTS = {
   'no CORS header': (path) => /\.(m4s|ts)$/.test(path) ? 'closed' : null,
   'other language has no segments': (path) => /\/a-de\/\d+\.|chunk-stream3-/.test(path) ? 'missing' : null,
   'small rendition is the large one': (path) => path.includes('/v180/') ? 'larger' : null,
+  'small rendition missing': (path) => /\/v180\/\d+\.|chunk-stream1-/.test(path) ? 'missing' : null,
+  'sound elsewhere': (path) => path.endsWith('.mpd') ? 'late' : null,
   'subtitles empty': (path) => path.endsWith('.vtt') ? 'empty' : null,
 };
 
@@ -132,7 +134,8 @@ export async function serve(folder) {
       response.writeHead(200, {'content-type': TYPES['.html'], 'content-security-policy': policy,
         'x-content-type-options': 'nosniff', 'referrer-policy': 'same-origin', 'cache-control': 'no-cache'});
       response.end(fill(template, {title: 'Test pattern & <tone>', id: page[2], hls: `/vod/${page[2]}/master.m3u8`,
-        ts: `/vod/${page[2]}/ts/master.m3u8`, dash: `/vod/${page[2]}/manifest.mpd`, asset_base: `/player/${version}`}));
+        ts: `/vod/${page[2]}/ts/master.m3u8`, dash: `/vod/${page[2]}/manifest.mpd`, license: '', poster: '',
+        asset_base: `/player/${version}`}));
       return;
     }
     const asset = /^\/player\/[0-9a-f]+\/([\w.-]+)$/.exec(path);
@@ -154,6 +157,8 @@ async function answer(request, response, named, broken) {
   let body = await readFile(file);
   if (broken === 'short') body = body.subarray(0, body.length >> 1);
   if (broken === 'empty') body = Buffer.from('WEBVTT\n\n');
+  // One second later than it is.
+  if (broken === 'late') body = Buffer.from(body.toString().replace(/(contentType="audio"[^]*?<S t=)"0"/g, '$1"48000"'));
   headers['content-type'] = MEDIA_TYPES[extname(file)] ?? 'application/octet-stream';
   const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
   if (range) {

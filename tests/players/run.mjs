@@ -8,6 +8,9 @@
 //   node run.mjs firefox --base http://127.0.0.1:8080 --media ID --grant TOKEN --refused TOKEN[,TOKEN]
 //                [--players LIST] [--json out.json]
 //   node run.mjs periods --base http://127.0.0.1:8080 --media ID --grant TOKEN [--players LIST] [--json out.json]
+//   node run.mjs ladders --base http://127.0.0.1:8080 --titles FILE|--media ID[,ID] [--players LIST] [--forms LIST]
+//                [--json out.json]
+//                FILE is what `headwater library DIR --json` prints
 //   node run.mjs --self-test [--shots FOLDER]
 //
 // Leaves with 0 if everything passed, 1 if something failed, 2 if it was called wrongly.
@@ -17,6 +20,7 @@ import {join} from 'node:path';
 import {parseArgs} from 'node:util';
 import {atOnce, launch} from './browser.mjs';
 import * as firefox from './firefox.mjs';
+import * as ladders from './ladders.mjs';
 import {FORMS, LIBRARIES, play, plays} from './play.mjs';
 import {pages} from './pages.mjs';
 import {periods, protectedTitle} from './protected.mjs';
@@ -29,6 +33,7 @@ const AT_ONCE = 3;
 const OPTIONS = {
   base: {type: 'string'},
   media: {type: 'string'},
+  titles: {type: 'string'},
   players: {type: 'string', default: Object.keys(LIBRARIES).join(',')},
   forms: {type: 'string', default: Object.keys(FORMS).join(',')},
   grant: {type: 'string'},
@@ -43,9 +48,11 @@ const OPTIONS = {
 async function main() {
   const {values, positionals} = parseArgs({options: OPTIONS, allowPositionals: true});
   const mode = values['self-test'] ? 'self-test' : positionals[0] ?? 'matrix';
-  const run = {'self-test': selfTest, 'matrix': matrix, 'page': page, 'protected': guarded, 'firefox': guardedInFirefox, 'periods': rotated}[mode];
+  const run = {'self-test': selfTest, 'matrix': matrix, 'page': page, 'protected': guarded, 'firefox': guardedInFirefox,
+    'periods': rotated, 'ladders': climbed}[mode];
   if (!run || positionals.length > 1) usage(`no mode ${positionals.join(' ')}`);
-  if (mode !== 'self-test' && !(values.base && values.media)) usage('--base and --media are needed');
+  const named = values.base && (values.media || mode === 'ladders' && values.titles);
+  if (mode !== 'self-test' && !named) usage(`--base and --media${mode === 'ladders' ? ', or --titles,' : ''} are needed`);
   if (mode === 'periods' && !values.grant) usage('--grant is needed');
   if (['protected', 'firefox'].includes(mode) && !(values.grant && values.refused)) usage('--grant and --refused are needed');
   const options = {
@@ -74,7 +81,7 @@ function listed(name, text, known) {
 }
 
 function usage(reason) {
-  console.error(`${reason}\nusage: node run.mjs [page] --base URL --media ID [--players LIST] [--forms LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs protected|firefox --base URL --media ID --grant TOKEN --refused TOKEN[,TOKEN] [--players LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs periods --base URL --media ID --grant TOKEN [--players LIST] [--json FILE]\n       node run.mjs --self-test`);
+  console.error(`${reason}\nusage: node run.mjs [page] --base URL --media ID [--players LIST] [--forms LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs protected|firefox --base URL --media ID --grant TOKEN --refused TOKEN[,TOKEN] [--players LIST] [--json FILE] [--shots FOLDER]\n       node run.mjs periods --base URL --media ID --grant TOKEN [--players LIST] [--json FILE]\n       node run.mjs ladders --base URL --titles FILE|--media ID[,ID] [--players LIST] [--forms LIST] [--json FILE]\n       node run.mjs --self-test`);
   process.exit(2);
 }
 
@@ -133,6 +140,21 @@ async function rotated({chromium, ...options}, origin) {
   }
 }
 
+/** Many titles, each rung of every one. */
+async function climbed({chromium, ...options}, origin) {
+  // The browser driver's own answer to this signal is to end the browser, and a new one would be started.
+  process.once('SIGTERM', () => process.exit(143));
+  const began_ms = performance.now();
+  const titles = options.titles ? await ladders.listed(options.titles) :
+    options.media.split(',').filter(Boolean).map(titled);
+  const results = await ladders.ladders({...options, titles, executable: chromium, harness: origin, report: ladders.report});
+  ladders.conclude(results, (performance.now() - began_ms) / 1000);
+  return results;
+}
+
+/** A title of which the id alone is known. */
+const titled = (id) => ({id, name: id, refused: null});
+
 /** Plays a presentation that other software made, whole and then broken: the harness must see the difference. */
 async function selfTest({shots, chromium}, origin) {
   const folder = await mkdtemp(join(tmpdir(), 'players-'));
@@ -145,6 +167,7 @@ async function selfTest({shots, chromium}, origin) {
       const common = {base, media: 'ref', chromium};
       const results = await matrix({...common, players: Object.keys(LIBRARIES), forms: Object.keys(FORMS)}, origin);
       results.push(...await page({...common, shots}, origin));
+      results.push(...await climbed({...common, players: Object.keys(LIBRARIES), forms: Object.keys(FORMS)}, origin));
       const seen = await broken({server, ...common}, origin);
       conclude(seen);
       return [...results, ...seen];
@@ -165,17 +188,23 @@ async function broken({server, base, media, chromium}, origin) {
     {fault: 'small rendition is the large one', player: 'hls.js', form: 'hls-cmaf', only: ['quality'], reason: /^quality: switch to 320×180/},
     {fault: 'other language has no segments', player: 'hls.js', form: 'hls-ts', only: ['audio'], reason: /^audio: .*a-de.*404/},
     {fault: 'subtitles empty', player: 'shaka', form: 'hls-cmaf', only: ['subtitles'], reason: /^subtitles: .*not one cue/},
+    {fault: 'small rendition is the large one', player: 'shaka', form: 'hls-cmaf', ladder: true, reason: /^rungs: rung 320×180: not within/},
+    {fault: 'small rendition missing', player: 'hls.js', form: 'hls-cmaf', ladder: true, reason: /^(start|rungs): .*404/},
+    {fault: 'small rendition missing', player: 'dash.js', form: 'dash', ladder: true, reason: /^(start|rungs): .*404/},
+    {fault: 'sound elsewhere', player: 'hls.js', form: 'hls-cmaf', ladder: true, reason: /^sync: .* 1\.0\d\d s apart/},
   ];
   const browser = await launch({executable: chromium});
   const results = [];
   try {
-    for (const {fault, player, form, only, reason} of expected) {
+    for (const {fault, player, form, only, ladder, reason} of expected) {
       server.set(fault);
-      const {steps, took_s} = await play({browser, harness: origin, base, media, player, form, only});
+      const {steps, took_s} = ladder ?
+        await ladders.ladder({current: () => browser, harness: origin, base, title: titled(media), player, form}) :
+        await play({browser, harness: origin, base, media, player, form, only});
       const first = steps.find(({ok}) => !ok);
       const detail = first ? `${first.name}: ${first.detail}` : 'nothing failed';
       const ok = reason.test(detail);
-      results.push({player: `${player}, ${fault}`, form, ok, took_s, facts: {}, steps: [{name: 'is seen', ok, took_s, detail}]});
+      results.push({player: `${player}, ${fault}`, form: ladder ? `${form} ladder` : form, ok, took_s, facts: {}, steps: [{name: 'is seen', ok, took_s, detail}]});
       report(results.at(-1));
     }
   } finally {

@@ -9,6 +9,17 @@ window.harness = (() => {
   let adapter = null;
   let waiting_count = 0;
   let shown_count = 0;
+  const shown_by_height = {};
+  let held = false;
+
+  // What each track has in its buffer, in the order in which the player made them: [type, source, buffer].
+  const buffers = [];
+  const {addSourceBuffer} = MediaSource.prototype;
+  MediaSource.prototype.addSourceBuffer = function (type) {
+    const buffer = addSourceBuffer.call(this, type);
+    buffers.push([type, this, buffer]);
+    return buffer;
+  };
 
   const video = () => document.getElementById('video');
   const fail = (text) => { if (failures.length < 50) failures.push(text); };
@@ -28,14 +39,15 @@ window.harness = (() => {
     adapter = {'hls.js': hlsJs, 'shaka': shakaPlayer, 'dash.js': dashJs}[name](element, license);
     await adapter.open(url);
     // A player may pause the element while it sets up; playing is part of what is tested, its outcome is awaited outside.
-    element.play().catch((error) => fail(`play() was refused: ${error.name}: ${error.message}`));
+    start(element);
     return {video: adapter.videos(), audio: adapter.audios(), text: adapter.texts()};
   }
 
   /** Counts what reaches the screen: a frame that could not be deciphered never does. */
   function countShown(element) {
-    element.requestVideoFrameCallback(() => {
+    element.requestVideoFrameCallback((_, {height}) => {
       shown_count += 1;
+      shown_by_height[height] = (shown_by_height[height] ?? 0) + 1;
       countShown(element);
     });
   }
@@ -53,10 +65,7 @@ window.harness = (() => {
   function state() {
     const element = video();
     const frames = element.getVideoPlaybackQuality();
-    const buffered = [];
-    for (let i = 0; i < element.buffered.length; i += 1) {
-      buffered.push([element.buffered.start(i), element.buffered.end(i)]);
-    }
+    const buffered = ranges(element.buffered);
     return {
       time_s: element.currentTime,
       duration_s: element.duration,
@@ -69,8 +78,14 @@ window.harness = (() => {
       frame_count: frames.totalVideoFrames,
       dropped_count: frames.droppedVideoFrames,
       shown_count,
+      shown_by_height,
+      // Only Chromium says how much sound went through its decoder.
+      heard_byte_count: element.webkitAudioDecodedByteCount ?? null,
       waiting_count,
       buffered,
+      // A buffer that was taken out of its source has no ranges any more.
+      tracks: buffers.filter(([, source, buffer]) => [...source.sourceBuffers].includes(buffer))
+        .map(([type, , buffer]) => ({type, buffered: ranges(buffer.buffered)})),
       active: adapter ? adapter.active() : {},
       cues: adapter ? adapter.cues().slice(0, 500) : [],
       shown: adapter ? adapter.shown() : '',
@@ -79,10 +94,30 @@ window.harness = (() => {
     };
   }
 
+  function ranges(list) {
+    return Array.from({length: list.length}, (_, index) => [list.start(index), list.end(index)]);
+  }
+
   function seek(time_s) {
     const element = video();
     element.currentTime = time_s;
-    if (element.paused) element.play().catch((error) => fail(`play() was refused: ${error.name}: ${error.message}`));
+    if (element.paused) start(element);
+  }
+
+  function start(element) {
+    held = false;
+    element.play().catch((error) => {
+      // What `hold` interrupts had not begun yet.
+      if (!held || error.name !== 'AbortError') fail(`play() was refused: ${error.name}: ${error.message}`);
+    });
+  }
+
+  /** Stops at a time; `seek` goes on from there or elsewhere. */
+  function hold(time_s) {
+    const element = video();
+    held = true;
+    element.pause();
+    element.currentTime = time_s;
   }
 
   // ---- text that the browser itself renders ----
@@ -298,7 +333,7 @@ window.harness = (() => {
   }
 
   return {
-    open, state, seek, thumbnail, still, brightness,
+    open, state, seek, hold, thumbnail, still, brightness,
     pick: (kind, id) => adapter[{video: 'pickVideo', audio: 'pickAudio', text: 'pickText'}[kind]](id),
   };
 })();
