@@ -59,10 +59,10 @@ async fn run_parts(
     };
     let warm = run(load(all / 6), targets.clone()).await;
     println!("warm-up: {}", warm.line());
-    let mut parts = vec![(warm, Held::by(arguments.pid)?)];
+    let mut parts = vec![(warm, settled(arguments.pid).await?)];
     for part in 1..=PARTS {
         let outcome = run(load(all * 5 / 6 / PARTS), targets.clone()).await;
-        let held = Held::by(arguments.pid)?;
+        let held = settled(arguments.pid).await?;
         println!(
             "part {part}: {:.2} MB, {} descriptors; {}",
             held.memory_bytes as f64 / 1e6,
@@ -72,6 +72,30 @@ async fn run_parts(
         parts.push((outcome, held));
     }
     Ok(parts)
+}
+
+/// How often a process is looked at until its descriptors are as many as the last time, and the time before.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+const LOOK_COUNT_MAX: u32 = 50;
+
+/// What the process holds once it has let go of the connections that ended with the load.
+async fn settled(pid: u32) -> anyhow::Result<Held> {
+    let mut held = Held::by(pid)?;
+    let mut equal = 0;
+    for _ in 0..LOOK_COUNT_MAX {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let now = Held::by(pid)?;
+        equal = if now.descriptors == held.descriptors {
+            equal + 1
+        } else {
+            0
+        };
+        held = now;
+        if equal == 2 {
+            break;
+        }
+    }
+    Ok(held)
 }
 
 /// Finds the peak, runs at a share of it; which targets were missed.

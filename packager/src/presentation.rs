@@ -75,6 +75,8 @@ pub struct Representation {
     pub first_source_sample: u32,
     /// Frames of the trick-play track; empty unless video.
     pub trick_frames: Vec<TrickFrame>,
+    /// Its HLS playlists tell at which instant it begins, for the tracks of its presentation do not begin together.
+    pub(crate) dated: bool,
     /// Measured once: every playlist and MPD asks.
     bandwidths: Bandwidths,
 }
@@ -544,6 +546,9 @@ fn version_of(title: &str, representations: &[Representation], target: SegmentTa
     feed(title.as_bytes());
     feed(&target.millis().to_le_bytes());
     feed(format!("{hls:?}").as_bytes());
+    if representations.iter().any(|rep| rep.dated) {
+        feed(b"dated");
+    }
     for rep in representations {
         feed(rep.id.as_bytes());
         feed(rep.language.as_bytes());

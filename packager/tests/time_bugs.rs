@@ -651,3 +651,50 @@ fn b13_tfdt_is_the_sum_of_durations_in_the_smallest_field() {
     assert_eq!((first.decode_time, first.tfdt_version), (0, 0));
     assert_eq!(first.samples, [(1_024, 10, 0); 10]);
 }
+
+/// Sound that begins after the pictures: shaka-player takes the first segments of undated HLS playlists for simultaneous.
+#[test]
+fn tracks_that_do_not_begin_together_are_dated() {
+    let dates = |sound_offset: i64| -> Vec<Vec<String>> {
+        let film = presentation(
+            vec![
+                (avc(1_000), gops(1_000, 40, &[50, 50, 50], 0)),
+                (aac(), audio(280, sound_offset)),
+            ],
+            vec![],
+            2_000,
+        );
+        let lists = film.representations.iter().flat_map(|rep| {
+            let trick = String::from_utf8(hls::media::render_trick(rep, Form::Cmaf)).unwrap();
+            [playlist(rep, Form::Cmaf), playlist(rep, Form::Ts), trick]
+        });
+        let lists = lists.filter(|list| list.contains("#EXTINF"));
+        let dates = lists.map(|list| {
+            let mut lines = list.lines();
+            let dates = lines
+                .clone()
+                .filter(|line| line.starts_with("#EXT-X-PROGRAM-DATE-TIME"));
+            let dates: Vec<String> = dates.map(str::to_owned).collect();
+            // In front of the first segment.
+            let before = lines.by_ref().take_while(|line| !line.starts_with("#EXTINF"));
+            assert_eq!(before.filter(|line| line.contains("DATE-TIME")).count(), dates.len());
+            dates
+        });
+        dates.collect()
+    };
+    let date = |time: &str| vec![format!("#EXT-X-PROGRAM-DATE-TIME:1970-01-01T00:{time}Z")];
+    // 1.1 s late, and 61.0205 s.
+    for (offset, time) in [(-52_800, "00:01.100"), (-2_928_984, "01:01.021")] {
+        let zero = date("00:00.000");
+        let sound = date(time);
+        assert_eq!(
+            dates(offset),
+            [zero.clone(), zero.clone(), zero, sound.clone(), sound],
+            "{offset}"
+        );
+    }
+    // Within what is taken for together.
+    for offset in [0, -200, 1_024] {
+        assert_eq!(dates(offset), vec![Vec::<String>::new(); 5], "{offset}");
+    }
+}

@@ -159,6 +159,9 @@ fn push_segments(
 ) {
     for ((start, end), number) in rows.zip(1u64..) {
         changes.push(out, number);
+        if number == 1 && changes.representation.dated {
+            push_date(out, micros(start, scale));
+        }
         out.extend_from_slice(b"#EXTINF:");
         push_seconds(out, micros(end, scale) - micros(start, scale));
         out.extend_from_slice(b",\n");
@@ -169,6 +172,21 @@ fn push_segments(
         out.push(b'\n');
     }
     out.extend_from_slice(b"#EXT-X-ENDLIST\n");
+}
+
+/// The instant of the next segment, as one of the first of January 1970, which is what the presentation's time zero is
+/// taken for (RFC 8216bis 4.4.4.6).
+///
+/// Players that look into segments find times there. shaka-player takes the first segments of all playlists for
+/// simultaneous unless they are dated, and plays sound that begins a second late a second early.
+fn push_date(out: &mut Vec<u8>, micros: u64) {
+    const DAY_MILLIS: u64 = 86_400_000;
+    // Nothing that plays begins later than a day after its presentation.
+    let millis = ((micros + 500) / 1_000).min(DAY_MILLIS - 1);
+    let (seconds, millis) = (millis / 1_000, millis % 1_000);
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    let date = format!("#EXT-X-PROGRAM-DATE-TIME:1970-01-01T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z\n");
+    out.extend_from_slice(date.as_bytes());
 }
 
 /// Longest EXTINF as written, rounded to the nearest second, at least 1 (RFC 8216bis 4.4.3.1).

@@ -5,7 +5,7 @@ use super::{Content, NewRepresentation, Representation, default_role, language_n
 use crate::codec::MediaKind;
 use crate::segment::{Alignment, Cut, SegmentTable, SegmentTarget, TrickFrame, choose_boundaries, trick_frames};
 use crate::source::Refusal;
-use crate::time::{MediaTime, Timescale};
+use crate::time::{MediaTime, Rounding, Timescale};
 
 /// A track with its name in URLs.
 pub(super) struct Named {
@@ -82,7 +82,26 @@ pub(super) fn cut(tracks: Vec<Named>, target: SegmentTarget) -> (Vec<Representat
         };
         representations.push(representation(named, cut, Vec::new()));
     }
+    let dated = begin_apart(&representations);
+    representations.iter_mut().for_each(|rep| rep.dated = dated);
     (representations, refusal, duration)
+}
+
+/// What ear and eye take for together, and less than a frame.
+const TOGETHER_MILLIS: i64 = 5;
+
+/// Whether sound and pictures begin at different instants.
+fn begin_apart(representations: &[Representation]) -> bool {
+    let starts = representations.iter().filter(|rep| rep.kind() != MediaKind::Text);
+    let starts = starts.filter_map(|rep| {
+        let first = rep.segments.segments().first()?;
+        let start = MediaTime::new(i64::try_from(first.start).ok()?, rep.segments.timescale());
+        Some(start.to_millis(Rounding::Nearest))
+    });
+    let (least, most) = starts.fold((i64::MAX, i64::MIN), |(least, most), start| {
+        (least.min(start), most.max(start))
+    });
+    most.saturating_sub(least) > TOGETHER_MILLIS
 }
 
 fn representation(named: Named, cut: Cut, trick_frames: Vec<TrickFrame>) -> Representation {
@@ -109,6 +128,7 @@ fn representation(named: Named, cut: Cut, trick_frames: Vec<TrickFrame>) -> Repr
         segments: cut.table,
         first_source_sample,
         trick_frames,
+        dated: false,
         bandwidths,
     }
 }
