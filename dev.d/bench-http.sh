@@ -256,8 +256,11 @@ Written by \`dev.d/bench-http.sh\` (part of \`./dev bench\`).
 A ten-minute ladder, and nginx with \`sendfile\` and \`open_file_cache\` that serves the very bytes that headwater answers
 with as static files. headwater cuts, encrypts or multiplexes at each request from MP4 files: \`stored\` has one track a file,
 \`in place\` picture and sound in turn, \`hot\` 24 segments that many ask for; protected forms verify a grant at each request.
+What was found out when a segment was first asked for (headers, where packets lie) is kept, its media is not.
+
 Server on CPU 0, client on CPU 1 (wrk, over TLS load-tests), loopback with $(cat /proc/sys/net/ipv4/tcp_congestion_control), page cache
-warm, the two in turn, $rounds runs of $seconds s each: median (least–most). CPU is the server process's own time; lower is better. The goal is the ratio of requests, then of CPU.
+warm, the two in turn, $rounds runs of $seconds s each: median (least–most). CPU is the server process's own time; lower is
+better. The goal is the ratio of requests, then of CPU.
 
 $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1), Linux $(uname -r), $(/usr/sbin/nginx -v 2>&1 | sed 's/nginx version: //').
 
