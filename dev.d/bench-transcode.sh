@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # dev.d/bench-transcode.sh [FILE]: the default ladder by headwater, whole and in chunks, and by one ffmpeg command with the
-# same sizes, presets, caps and key frames; then each rendition's PSNR against the source. HEADWATER names a built binary.
+# same sizes, presets, caps and key frames; then each rendition's PSNR against the source, and what the bar says at half of the
+# time. HEADWATER names a built binary.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=setup.sh
@@ -61,6 +62,40 @@ by_ffmpeg() {
     -map '0:a?' -c:a aac -b:a 160k -f mp4 "$work/ffmpeg-audio.mp4"
 }
 
+# said_at_half COMMAND…: what its bar says on a terminal when half of its time is over.
+said_at_half() {
+  python3 - "$@" <<'PY'
+import os
+import pty
+import re
+import sys
+import time
+
+# What is read goes to standard output, too, where it is not wanted.
+result = os.fdopen(os.dup(1), "w")
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+begun, said, rest = time.monotonic(), [(0.0, 0.0)], b""
+
+
+def read(descriptor):
+    global rest
+    data = os.read(descriptor, 65536)
+    *lines, rest = (rest + data).split(b"\n")
+    for line in lines:
+        found = re.search(rb"([0-9.]+) %", line)
+        if found:
+            said.append((time.monotonic() - begun, float(found[1])))
+    return data
+
+
+status = os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:], read))
+took = time.monotonic() - begun
+if status != 0 or len(said) < 3:
+    sys.exit(f"no bar: {sys.argv[1:]} left with {status}")
+print(f"{[percent for at, percent in said if at <= took / 2][-1]:.0f} % after half of {took:.1f} s", file=result)
+PY
+}
+
 # Against the source in its own size: how a picture is made small belongs to its quality, and programs differ in it.
 psnr() {
   ffmpeg -v info -nostdin -i "$1" -i "$film" -lavfi "[0:v][1:v]scale2ref=flags=bicubic[a][b];[a][b]psnr" -f null - 2>&1 |
@@ -80,6 +115,8 @@ row() { say "$(printf '%-22s %8s s, %8s s of processors' "$1" "$(seconds "$2")" 
   say "speed against ffmpeg   $((ffmpeg * 100 / whole)) % whole, $((ffmpeg * 100 / chunks)) % in chunks"
   say "by processor time      $((ffmpeg_cpu * 100 / whole_cpu)) % whole, $((ffmpeg_cpu * 100 / chunks_cpu)) % in chunks"
 }
+say "the bar, whole        $(said_at_half "$headwater" transcode "$film" --output "$work/bar-whole" --device cpu --no-thumbnails --workers 1 --chunk 3600)"
+say "the bar, in chunks    $(said_at_half "$headwater" transcode "$film" --output "$work/bar-chunks" --device cpu --no-thumbnails --chunk 10)"
 while read -r file width height _ _ _; do
   for made in "$work"/whole/*/"$file" "$work"/chunks/*/"$file" "$work/ffmpeg-$file"; do
     printf '%-10s %5dx%-5d %9d bytes  PSNR %s dB\n' "$(basename "$(dirname "$(dirname "$made")")")" "$width" "$height" \
