@@ -35,6 +35,8 @@ pub struct ZcIo {
     /// Bytes sent since the thread's other connections last had a turn.
     turn: usize,
     corked: Cell<bool>,
+    /// Bytes sent in all.
+    sent: u64,
     /// Unsent bytes the kernel takes.
     unsent_size_max: Cell<u32>,
 }
@@ -70,6 +72,7 @@ impl ZcIo {
             counters,
             turn: 0,
             corked: Cell::new(false),
+            sent: 0,
             unsent_size_max: Cell::new(UNSENT_SIZE_BYTES_MAX),
         }
     }
@@ -155,7 +158,9 @@ impl ZcIo {
 
     fn send_file(&self, arena: &Arena, place: Place<'_>, slice: &[u8]) -> Result<usize> {
         let want = slice.len().min(TURN_SIZE_BYTES);
-        if want > SMALL_SIZE_BYTES && !place.refused {
+        // Who never reads never gets there: hundreds of them at once would keep all others waiting.
+        let reads = self.sent >= u64::from(UNSENT_FILE_SIZE_BYTES_MAX);
+        if want > SMALL_SIZE_BYTES && !place.refused && reads {
             self.set_unsent_size_max(UNSENT_FILE_SIZE_BYTES_MAX);
         }
         if !place.refused {
@@ -215,6 +220,7 @@ impl Write for ZcIo {
                 Ok(sent) => {
                     pulse.wrote(sent);
                     this.turn += sent;
+                    this.sent += sent as u64;
                     return Poll::Ready(Ok(sent));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::Interrupted => {}
@@ -347,11 +353,21 @@ mod tests {
 
     #[tokio::test]
     async fn the_kernel_takes_more_of_a_file_than_of_memory() {
-        let (mut io, client, _) = pair().await;
+        let (mut io, mut client, _) = pair().await;
         let bytes = vec![7; 2_000_000];
         let source = file("unsent", &bytes);
-        let taken = |size: usize| client.try_read(&mut vec![0; size]);
         let unsent = |io: &ZcIo| socket2::SockRef::from(io.stream()).tcp_notsent_lowat().unwrap();
+        // Not before its client has taken as much; a turn is as long, so that reading makes the next one go.
+        let mut sent = 0;
+        while sent < u64::from(UNSENT_FILE_SIZE_BYTES_MAX) {
+            assert_ne!(unsent(&io), UNSENT_FILE_SIZE_BYTES_MAX, "after {sent} bytes");
+            let slice = FileSlice::new(&source, 0, 200_000).unwrap();
+            let mut buffer = vec![0; 200_000];
+            let writing = std::future::poll_fn(|cx| Pin::new(&mut io).poll_write(cx, slice.chunk()));
+            let (written, read) = tokio::join!(writing, client.read(&mut buffer));
+            assert!(read.unwrap() > 0);
+            sent += written.unwrap() as u64;
+        }
         // What is small leaves it as it is.
         for (of_file, size, expected) in [
             (true, 100_000, UNSENT_FILE_SIZE_BYTES_MAX),
@@ -365,12 +381,11 @@ mod tests {
                 true => slice.chunk(),
                 false => bytes.get(..size as usize).unwrap(),
             };
-            let sent = std::future::poll_fn(|cx| Pin::new(&mut io).poll_write(cx, vector))
-                .await
-                .unwrap();
-            assert!(sent > 0);
+            let mut buffer = vec![0; 2_000_000];
+            let writing = std::future::poll_fn(|cx| Pin::new(&mut io).poll_write(cx, vector));
+            let (written, read) = tokio::join!(writing, client.read(&mut buffer));
+            assert!(written.unwrap() > 0 && read.unwrap() > 0);
             assert_eq!(unsent(&io), expected, "{size} bytes, of a file: {of_file}");
-            let _read = taken(sent);
         }
     }
 
