@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # dev.d/bench-transcode.sh [FILE]: the default ladder by headwater, whole and in chunks, and by one ffmpeg command with the
-# same sizes, presets, caps and key frames; then each rendition's PSNR against the source, and what the bar says at half of the
-# time. HEADWATER names a built binary.
+# same sizes, presets, caps and key frames, in turn, ROUNDS times (3), of which the quickest counts; then each rendition's PSNR
+# against the source, and what the bar says at half of the time. HEADWATER names a built binary.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=setup.sh
@@ -26,16 +26,23 @@ if [[ -z $film ]]; then
     "$film"
 fi
 
-# timed NAME COMMAND…: seconds in hundredths, in a variable of that name; seconds of processor time in NAME_cpu, which say more
-# where others are at work too.
+# timed NAME COMMAND…: the fewest seconds so far in hundredths, in a variable of that name; of processor time in NAME_cpu, which
+# say more where others are at work too.
 timed() {
   local name=$1 wall user system
   shift
   TIMEFORMAT='%2R %2U %2S'
   { time "$@" >"$work/$name.log" 2>&1; } 2>"$work/$name.time" || { cat "$work/$name.log" >&2; die "$name failed"; }
   read -r wall user system <"$work/$name.time"
-  printf -v "$name" '%d' "$((10#${wall/./}))"
-  printf -v "${name}_cpu" '%d' "$((10#${user/./} + 10#${system/./}))"
+  local cpu="${name}_cpu"
+  least "$name" "$((10#${wall/./}))"
+  least "$cpu" "$((10#${user/./} + 10#${system/./}))"
+}
+
+# least NAME VALUE: keeps the smaller of a variable's value, if it has one, and another.
+least() {
+  local known=${!1:-$2}
+  printf -v "$1" '%d' "$((known < $2 ? known : $2))"
 }
 
 by_headwater() {
@@ -102,9 +109,12 @@ psnr() {
     sed -n 's/.*average:\([0-9.]*\).*/\1/p'
 }
 
-timed whole by_headwater "$work/whole" --workers 1 --chunk 3600
-timed chunks by_headwater "$work/chunks" --chunk 10
-timed ffmpeg by_ffmpeg
+for ((round = 0; round < ${ROUNDS:-3}; round++)); do
+  rm -rf "$work/whole" "$work/chunks"
+  timed whole by_headwater "$work/whole" --workers 1 --chunk 3600
+  timed ffmpeg by_ffmpeg
+  timed chunks by_headwater "$work/chunks" --chunk 10
+done
 seconds() { printf '%d.%02d' $(($1 / 100)) $(($1 % 100)); }
 row() { say "$(printf '%-22s %8s s, %8s s of processors' "$1" "$(seconds "$2")" "$(seconds "$3")")"; }
 # shellcheck disable=SC2154 # timed sets them

@@ -146,9 +146,9 @@ def samples_per_second(path):
     return probe(path, "stream=sample_rate,channels", "-select_streams", "a:0")[0]
 
 
-def filtered(path, graph):
-    """What a filter of ffmpeg writes to its log."""
-    command = ["ffmpeg", "-nostdin", "-v", "info", "-i", path, "-vf", graph, "-an", "-f", "null", "-"]
+def filtered(path, graph, kind="v"):
+    """What a filter of ffmpeg writes to its log, of pictures (v) or of sound (a)."""
+    command = ["ffmpeg", "-nostdin", "-v", "info", "-i", path, "-map", f"0:{kind}:0", "-filter", graph, "-f", "null", "-"]
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False).stderr
 
 
@@ -388,6 +388,27 @@ def dolby(run):
             found = [probe(made / entry["file"], "stream=codec_name,channels")[0] for entry in said["audio"]]
             run.equal(f"{name} is kept", found, ["aac,2", "aac,6", f"{codec},6"])
             run.equal(f"{name} is bit by bit the same", hashes(made / said["audio"][-1]["file"]), hashes(source))
+
+
+@film
+def sound_first(run):
+    """Sound that ends before pictures begin is followed by silence, so that there is sound beside every picture."""
+    sound = "-f lavfi -i sine=d=1:r=48000:f=440,aformat=channel_layouts=stereo"
+    for name, codec in run.some((("sound-first.ts", "eac3"), ("sound-first.mkv", "flac"))):
+        source = run.make(name, f"{sound} -itsoffset 2 {PICTURES} -map 0 -map 1 {AVC} -c:a {codec}")
+        made, said = run.good(source)
+        run.equal(f"{name} is coded, not taken over", [entry["passed_through"] for entry in said["audio"]], [False])
+        sound_end, pictures_end = (float(made_end(made / f"{track}1.mp4")) for track in "av")
+        run.check(f"{name} has sound to the end", abs(sound_end - pictures_end) < 0.03, (sound_end, pictures_end))
+        quiet = filtered(made / "a1.mp4", "silencedetect=n=-50dB:d=0.5", "a")
+        starts = [float(line.split("silence_start:")[1]) for line in quiet.splitlines() if "silence_start" in line]
+        run.check(f"{name} is silent after its sound", len(starts) == 1 and abs(starts[0] - 1) < 0.05, starts)
+
+
+def made_end(path):
+    """When the last packet ends, in seconds."""
+    packets = [row.split(",") for row in probe(path, "packet=pts_time,duration_time")]
+    return max(float(row[0]) + float(row[1]) for row in packets)
 
 
 def hashes(path):

@@ -11,7 +11,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use crate::graph::Element;
-use crate::input::IndexedTrack;
+use crate::input::{IndexedTrack, silence_end_ns};
 use crate::loudness::Meter;
 use crate::order::{AudioRendition, AudioWork, Coded, Progress};
 use crate::pipeline::{Decoding, PipelineError, Running, Take, Watched, append, lock, stream_time, take};
@@ -54,6 +54,11 @@ pub fn rendition_chain(rendition: &AudioRendition) -> Vec<Element> {
 /// Samples of a frame: the encoder is given whole ones, for it swallows the end of what is less.
 const FRAME_SAMPLES: u64 = 1_024;
 
+/// Silence after a sound, at most: a day of 48 kHz.
+const SILENT_SAMPLE_COUNT_MAX: u64 = 24 * 3_600 * 48_000;
+/// Silence is given to the encoder in parts of this many samples, some ten seconds.
+const SILENT_PART_SAMPLES: u64 = 512 * FRAME_SAMPLES;
+
 /// What of a stream is heard.
 #[derive(Clone, Copy, Default)]
 struct Shown {
@@ -61,15 +66,18 @@ struct Shown {
     shift_ns: i64,
     /// Where it ends.
     end_ns: Option<i64>,
+    /// Silence follows up to here, on the source's timeline.
+    silence_end_ns: Option<i64>,
 }
 
 impl Shown {
-    fn of(track: &IndexedTrack) -> Shown {
+    fn of(track: &IndexedTrack, tracks: &[IndexedTrack]) -> Shown {
         // Some containers do not say how long the last sample is.
         let last = track.index.sample(track.index.sample_count().saturating_sub(1));
         Shown {
             shift_ns: track.shift_ns(),
             end_ns: last.filter(|last| last.duration > 1).map(|_| track.end_ns()),
+            silence_end_ns: silence_end_ns(track, tracks),
         }
     }
 }
@@ -84,8 +92,25 @@ struct Input {
     /// When the last buffer ended.
     end: Option<gst::ClockTime>,
     meter: Option<Meter>,
-    /// What comes now fills up the last frame and does not count.
+    /// What comes now is silence that is put after the source's own sound; it is counted already.
     filling: bool,
+}
+
+impl Input {
+    /// Silence that the encoder is given at the end, in samples: what follows the sound, which counts, and what fills up the
+    /// last frame, which does not.
+    fn silence_at_end(&mut self, sample_rate: u64) -> u64 {
+        let wanted = self
+            .start_ns
+            .zip(self.shown.silence_end_ns)
+            .map_or(0, |(start_ns, end_ns)| {
+                let duration_ns = u128::try_from(end_ns.saturating_sub(start_ns)).unwrap_or(0);
+                u64::try_from(duration_ns * u128::from(sample_rate) / 1_000_000_000).unwrap_or(u64::MAX)
+            });
+        let heard = self.sample_count;
+        self.sample_count = heard.max(wanted.min(SILENT_SAMPLE_COUNT_MAX));
+        self.sample_count.next_multiple_of(FRAME_SAMPLES) - heard
+    }
 }
 
 /// Encodes what `work` says into `folder`; renditions are numbered stream by stream.
@@ -98,7 +123,11 @@ pub(crate) fn run(
     let mut branches: Vec<(String, AudioRendition, TrackSink, Arc<Mutex<Input>>)> = Vec::new();
     for (stream, renditions) in &work.streams {
         for rendition in renditions {
-            let shown = source.track(&stream.stream_id).map(Shown::of).unwrap_or_default();
+            let shown = match source {
+                Source::File(_) => None,
+                Source::Tracks(tracks) => source.track(&stream.stream_id).map(|track| Shown::of(track, tracks)),
+            };
+            let shown = shown.unwrap_or_default();
             let sink = TrackSink::create(folder, branches.len(), None, shown.shift_ns)?;
             let input = Input {
                 shown,
@@ -154,8 +183,10 @@ pub(crate) fn run(
             let time_ns = watched.iter().map(|sink| sink.progress().1).min().unwrap_or(0);
             if said.elapsed() > Duration::from_millis(200) {
                 said = Instant::now();
+                let time_ms = u64::try_from(time_ns / 1_000_000).unwrap_or(0);
                 say(Progress {
-                    time_ms: u64::try_from(time_ns / 1_000_000).unwrap_or(0),
+                    time_ms,
+                    taken_ms: time_ms,
                     frame_count: count,
                 });
             }
@@ -269,8 +300,7 @@ fn count_input(
                         }
                     }
                     Some(gst::EventView::Eos(_)) => {
-                        let missing = input.sample_count.next_multiple_of(FRAME_SAMPLES) - input.sample_count;
-                        rest = input.end.filter(|_| missing > 0).map(|end| (end, missing));
+                        rest = input.end.map(|end| (end, input.silence_at_end(sample_rate)));
                         input.filling = rest.is_some();
                     }
                     _ => {}
@@ -291,8 +321,14 @@ fn count_input(
                 }
             }
             if let Some((end, count)) = rest {
-                // What is refused here was refused before: the end of the stream says so.
-                let _ = pad.chain(silence(end, count, frame_size_bytes, sample_rate));
+                for part in (0..count).step_by(SILENT_PART_SAMPLES as usize) {
+                    let start = end + gst::ClockTime::from_nseconds(part * 1_000_000_000 / sample_rate);
+                    let count = (count - part).min(SILENT_PART_SAMPLES);
+                    // What is refused here was refused before: the end of the stream says so.
+                    if pad.chain(silence(start, count, frame_size_bytes, sample_rate)).is_err() {
+                        break;
+                    }
+                }
             }
             gst::PadProbeReturn::Ok
         },

@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn whatever_becomes_of_a_worker_is_said() {
         let (done, heard) = play(
-            r#"cat >/dev/null; echo '{"Progress":{"time_ms":5,"frame_count":1}}'; echo '{"Tested":[30,7]}'"#,
+            r#"cat >/dev/null; echo '{"Progress":{"time_ms":5,"taken_ms":9,"frame_count":1}}'; echo '{"Tested":[30,7]}'"#,
             false,
         );
         assert!(matches!(done, Ok(Said::Tested(30, 7))), "{done:?}");

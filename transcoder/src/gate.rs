@@ -36,6 +36,8 @@ pub(crate) struct Gate {
     pub(crate) seen: u64,
     /// Pictures kept.
     pub(crate) kept: u64,
+    /// When the latest of them is shown, in nanoseconds on the source's timeline.
+    pub(crate) kept_ns: i64,
     /// Records of the captions that came with them.
     pub(crate) captions: Vec<u8>,
     /// All of the chunk has passed.
@@ -61,6 +63,7 @@ impl Gate {
             next_key_ns: None,
             seen: 0,
             kept: 0,
+            kept_ns: 0,
             captions: Vec::new(),
             ended: false,
             told: false,
@@ -179,6 +182,7 @@ impl Gate {
             return Verdict::Drop;
         }
         self.kept += 1;
+        self.kept_ns = self.kept_ns.max(time);
         // Counted from zero, so that all chunks of a film have one grid.
         let due = self.next_key_ns.is_none_or(|next| time >= next);
         if !due {

@@ -123,6 +123,17 @@ impl IndexedTrack {
     }
 }
 
+/// Until when silence follows `sound`, in nanoseconds on the source's timeline: to the end of the pictures among `tracks` where
+/// it ends before they begin, as in a cut out of a broadcast of which no earlier picture can be decoded. Players that want
+/// sound and pictures side by side begin nothing else.
+pub(crate) fn silence_end_ns(sound: &IndexedTrack, tracks: &[IndexedTrack]) -> Option<i64> {
+    let pictures = tracks.iter().find(|track| track.kind() == MediaKind::Video)?;
+    let times = pictures.index.iter();
+    let shown = times.map(|sample| pictures.index.presentation_time(&sample));
+    let first = shown.filter(|time| *time >= 0).min()?;
+    (sound.end_ns() <= nanoseconds(first, pictures.index.timescale())).then(|| pictures.end_ns())
+}
+
 /// Ticks in nanoseconds, to the nearest.
 pub(crate) fn nanoseconds(ticks: i64, timescale: Timescale) -> i64 {
     let scale = i128::from(timescale.get());

@@ -101,6 +101,8 @@ pub enum Said {
 pub struct Progress {
     /// Time on the source's timeline up to which everything is coded.
     pub time_ms: u64,
+    /// Time up to which everything is decoded and with the encoders, which look ahead; sound: as above.
+    pub taken_ms: u64,
     /// Pictures of each rendition coded so far.
     pub frame_count: u64,
 }

@@ -219,6 +219,7 @@ pub(crate) fn run(
                 said = Instant::now();
                 say(Progress {
                     time_ms: u64::try_from(time_ns / 1_000_000).unwrap_or(0),
+                    taken_ms: u64::try_from(lock(&gate_watched).kept_ns / 1_000_000).unwrap_or(0),
                     frame_count: count,
                 });
             }

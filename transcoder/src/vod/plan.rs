@@ -6,7 +6,7 @@ use super::pieces::PASS_NAME;
 use super::{Context, JobError, TranscodeJob, probe, reasons};
 use crate::child::ChildError;
 use crate::encoder;
-use crate::input::Input;
+use crate::input::{IndexedTrack, Input, silence_end_ns};
 use crate::ladder::Rendition;
 use crate::machine::Found;
 use crate::order::AudioRendition;
@@ -152,7 +152,11 @@ pub(super) fn plan(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Plan
     }
     for stream in &source.audio {
         let track = track_of(&stream.stream_id);
-        if job.ladder.pass_through && track.is_some_and(|track| sound::is_kept(track.input.description.codec)) {
+        // What has to be followed by silence is coded.
+        let kept = |track: &IndexedTrack| {
+            sound::is_kept(track.input.description.codec) && silence_end_ns(track, &job.known.tracks).is_none()
+        };
+        if job.ladder.pass_through && track.is_some_and(kept) {
             passed.push(Pass {
                 stream_id: stream.stream_id.clone(),
                 rendition: None,
