@@ -47,6 +47,14 @@ def cpu_ns(pid):
     return total
 
 
+def busy_s():
+    """Seconds that the server's core and the client's were at work, since the machine started."""
+    with open("/proc/stat", encoding="ascii") as stat:
+        rows = [line.split() for line in stat if re.match(r"cpu[01] ", line)]
+    # user, nice, system, then idle and waiting for disks, then interrupts of both kinds.
+    return sum(int(row[field]) for row in rows for field in (1, 2, 3, 6, 7)) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_kb(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as status:
         return int(re.search(r"^VmRSS:\s*(\d+)", status.read(), re.M).group(1))
@@ -55,12 +63,12 @@ def resident_kb(pid):
 def run(server, paths, connections, seconds):
     """One run against one server: of wrk, or over TLS of our own client, for wrk's opens what it gets more slowly than either
     server seals it."""
-    before = cpu_ns(server["pid"])
+    before, busy = cpu_ns(server["pid"]), busy_s()
     if "ca" in server:
-        return run_sealed(server, paths, connections, seconds, before)
+        return run_sealed(server, paths, connections, seconds, before, busy)
     command = ["taskset", "--cpu-list", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"]
     out = subprocess.run(command + ["-s", SCRIPT, server["base"], "--", paths], capture_output=True, text=True, check=True)
-    after = cpu_ns(server["pid"])
+    after, busy = cpu_ns(server["pid"]), busy_s() - busy
     found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", out.stdout)
     requests, size, duration_us, p50_us, p99_us, failed = map(int, found.groups())
     if failed or not requests:
@@ -69,17 +77,18 @@ def run(server, paths, connections, seconds):
         "rate": requests / duration_us * 1e6,
         "cpu_us": (after - before) / 1e3 / requests,
         "cpu_s_gb": (after - before) / size,
+        "both_s_gb": busy * 1e9 / size,
         "p50_ms": p50_us / 1e3,
         "p99_ms": p99_us / 1e3,
         "rss_mb": resident_kb(server["pid"]) / 1e3,
     }
 
 
-def run_sealed(server, paths, connections, seconds, before):
+def run_sealed(server, paths, connections, seconds, before, busy):
     command = ["taskset", "--cpu-list", "1", plan["load_tests"], "run", "--address", server["base"], "--ca", server["ca"]]
     command += ["--paths", paths, "--connections", str(connections), "--seconds", str(seconds), "--json"]
     out = subprocess.run(command, capture_output=True, text=True, check=False)
-    after = cpu_ns(server["pid"])
+    after, busy = cpu_ns(server["pid"]), busy_s() - busy
     if out.returncode != 0:
         sys.exit(f"{server['base']} {paths}: {out.stdout}{out.stderr}")
     said = json.loads(out.stdout.splitlines()[0])
@@ -87,6 +96,7 @@ def run_sealed(server, paths, connections, seconds, before):
         "rate": said["requests"] / said["seconds"],
         "cpu_us": (after - before) / 1e3 / said["requests"],
         "cpu_s_gb": (after - before) / said["bytes"],
+        "both_s_gb": busy * 1e9 / said["bytes"],
         "p50_ms": said["p50_ms"],
         "p99_ms": said["p99_ms"],
         "rss_mb": resident_kb(server["pid"]) / 1e3,
@@ -102,17 +112,26 @@ def median(runs, key):
     return statistics.median(run[key] for run in runs)
 
 
+# So small an answer costs what a request costs: a server that only receives and sends shows the machine's limit.
+BARE_SIZE_BYTES_MAX = 100_000
+
 results = []
 for form in plan["forms"]:
     ours, theirs = plan["servers"][form["ours"]], plan["servers"][form["theirs"]]
+    bare = plan["servers"]["bare"] if form["size"] < BARE_SIZE_BYTES_MAX else None
+    bare_paths = os.path.join(plan["folder"], "bare.paths")
+    with open(bare_paths, "w", encoding="utf-8") as file:
+        file.write(f"/{form['size']}\n")
     for _ in range(form.get("warm", 1)):
         run(ours, form["our_paths"], 4, form.get("warm_seconds", 1))
         run(theirs, form["their_paths"], 4, 1)
     for connections in plan["connections"]:
-        runs = {"ours": [], "theirs": []}
+        runs = {"ours": [], "theirs": [], "bare": []}
         for _ in range(plan["rounds"]):
             runs["ours"].append(run(ours, form["our_paths"], connections, plan["seconds"]))
             runs["theirs"].append(run(theirs, form["their_paths"], connections, plan["seconds"]))
+            if bare:
+                runs["bare"].append(run(bare, bare_paths, connections, plan["seconds"]))
         results.append({"form": form["name"], "connections": connections, "size": form["size"], "goal": form["goal"], **runs})
         rate = median(runs["ours"], "rate") / median(runs["theirs"], "rate")
         cpu = median(runs["ours"], "cpu_us") / median(runs["theirs"], "cpu_us")
@@ -124,8 +143,8 @@ with open(os.path.join(output, "results.json"), "w", encoding="utf-8") as file:
 
 lines = [
     "| form | size | connections | headwater req/s | nginx req/s | ratio | headwater CPU s/GB | nginx CPU s/GB | ratio | goal "
-    "| p50, p99 ms | nginx p50, p99 ms | RSS MB |",
-    "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    "| both cores s/GB | nginx both | ratio | p50, p99 ms | nginx p50, p99 ms | RSS MB |",
+    "|---" * 16 + "|",
 ]
 for result in results:
     ours, theirs = result["ours"], result["theirs"]
@@ -136,8 +155,23 @@ for result in results:
     lines.append(
         f"| {result['form']} | {result['size'] / 1e3:.0f} KB | {result['connections']} | {spread(ours, 'rate', 0)} "
         f"| {spread(theirs, 'rate', 0)} | **{rate:.2f}** | {spread(ours, 'cpu_s_gb', 3)} | {spread(theirs, 'cpu_s_gb', 3)} "
-        f"| **{cpu:.2f}** | {result['goal']} | {latency[0]} | {latency[1]} | {median(ours, 'rss_mb'):.0f} |"
+        f"| **{cpu:.2f}** | {result['goal']} | {median(ours, 'both_s_gb'):.3f} | {median(theirs, 'both_s_gb'):.3f} "
+        f"| {median(ours, 'both_s_gb') / median(theirs, 'both_s_gb'):.2f} | {latency[0]} | {latency[1]} | {median(ours, 'rss_mb'):.0f} |"
     )
+lines += [
+    "",
+    "What a request costs at least here: a server that receives and sends as many bytes and does nothing else (`load-tests bare`).",
+    "",
+    "| form | size | connections | bare req/s | headwater's part | nginx's part |",
+    "|---|---|---|---|---|---|",
+]
+for result in results:
+    if result["bare"]:
+        parts = [f"{median(result[who], 'rate') / median(result['bare'], 'rate'):.2f}" for who in ("ours", "theirs")]
+        lines.append(
+            f"| {result['form']} | {result['size'] / 1e3:.0f} KB | {result['connections']} | {spread(result['bare'], 'rate', 0)} "
+            f"| **{parts[0]}** | {parts[1]} |"
+        )
 with open(os.path.join(output, "table.md"), "w", encoding="utf-8") as file:
     file.write("\n".join(lines) + "\n")
 

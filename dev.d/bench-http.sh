@@ -137,13 +137,13 @@ CONF
 origins=()
 finish() {
   stop_origin
-  for pid in "${origins[@]}" ${nginx_pid:-}; do
+  for pid in "${origins[@]}" ${nginx_pid:-} ${bare_pid:-}; do
     kill "$pid" 2>/dev/null || true
     wait "$pid" 2>/dev/null || true
   done
 }
 trap finish EXIT
-for port in 8181 8182 8183 8184; do
+for port in 8181 8182 8183 8184 8185; do
   port_is_taken "$port" && die "port $port is taken"
 done
 taskset --cpu-list 0 /usr/sbin/nginx -p "$folder/nginx" -c "$folder/nginx/nginx.conf" &
@@ -169,6 +169,12 @@ for ((tries = 0; tries < 50; tries++)); do
   sleep 0.1
 done
 nginx_base=http://127.0.0.1:8181
+taskset --cpu-list 0 "$load_tests" bare --listen 127.0.0.1:8185 >"$folder/bare.log" 2>&1 &
+bare_pid=$!
+for ((tries = 0; tries < 50; tries++)); do
+  grep -q '^bare: ' "$folder/bare.log" && break
+  sleep 0.1
+done
 
 # Pages come into the cache alike for both: what a writer left there lies in smaller pieces than what a reader finds.
 python3 - "$folder/library" "$static" <<'PY'
@@ -240,6 +246,7 @@ json.dump({
         "hot": {"base": "${base[hot]}", "pid": ${pid[hot]}},
         "clear-tls": {"base": "127.0.0.1:8183", "pid": ${pid[clear-tls]}, "ca": "$folder/tls.pem"},
         "built-tls": {"base": "127.0.0.1:8184", "pid": ${pid[built-tls]}, "ca": "$folder/tls.pem"},
+        "bare": {"base": "http://127.0.0.1:8185", "pid": $bare_pid},
         "nginx": {"base": "$nginx_base", "pid": $nginx_worker},
         "nginx-tls": {"base": "127.0.0.1:8182", "pid": $nginx_worker, "ca": "$folder/tls.pem"},
     },
@@ -260,7 +267,9 @@ What was found out when a segment was first asked for (headers, where packets li
 
 Server on CPU 0, client on CPU 1 (wrk, over TLS load-tests), loopback with $(cat /proc/sys/net/ipv4/tcp_congestion_control), page cache
 warm, the two in turn, $rounds runs of $seconds s each: median (least–most). CPU is the server process's own time; lower is
-better. The goal is the ratio of requests, then of CPU.
+better. The goal is the ratio of requests, then of CPU. On loopback, whoever acknowledges or is paced sends on the sender's
+behalf, so that a server that waits for its client is charged for a part of its sending alone: what both cores were busy
+for each GB stands beside it.
 
 $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1), Linux $(uname -r), $(/usr/sbin/nginx -v 2>&1 | sed 's/nginx version: //').
 

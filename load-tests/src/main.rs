@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod abuse;
+mod bare;
 mod client;
 mod control;
 mod frames;
@@ -41,6 +42,8 @@ enum Command {
     Abuse(AbuseArguments),
     /// A running control API: starts, heartbeats, licences, the catalogue.
     Control(control::ControlArguments),
+    /// A server that does nothing but receive and send, to be asked for /N.
+    Bare(BareArguments),
     /// A long run at a share of what the origin can do: nothing may grow.
     Soak(soak::SoakArguments),
 }
@@ -54,6 +57,13 @@ struct Whom {
     /// Titles, by media id.
     #[arg(long, required = true, value_delimiter = ',')]
     media: Vec<String>,
+}
+
+#[derive(Args)]
+struct BareArguments {
+    /// Address and port to listen on.
+    #[arg(long)]
+    listen: SocketAddr,
 }
 
 #[derive(Args)]
@@ -142,6 +152,7 @@ fn main() -> anyhow::Result<ExitCode> {
         match cli.command {
             Command::Run(arguments) => run(arguments).await,
             Command::Abuse(arguments) => abuse(arguments).await,
+            Command::Bare(arguments) => bare::serve(arguments.listen).await.map(|()| Vec::new()),
             Command::Control(arguments) => control::control(arguments).await,
             Command::Soak(arguments) => soak::soak(arguments).await,
         }
