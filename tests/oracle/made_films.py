@@ -42,11 +42,13 @@ step = [{ height = 96, bitrate_kbps = 150, preset = "ultrafast", codec = "av1" }
 PICTURES = "-f lavfi -i testsrc2=s=256x144:r=25:d=4"
 SOUND = "-f lavfi -i sine=f=440:r=48000:d=4"
 AVC = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
+# Pictures stay as late as they are.
+KEPT = "-fps_mode passthrough"
 SRT = "1\n00:00:00,500 --> 00:00:01,500\nfirst <i>line</i>\n\n2\n00:00:02,000 --> 00:00:03,000\nsecond & last\nof two\n"
 SHOWN = [("00:00.500", "00:01.500"), ("00:02.000", "00:03.000")]
 # What differs little from another film: looked at with --all alone.
 MORE = {
-    *("mpeg2.mpg", "prores4444.mov", "timecode.mp4", "avc.avi", "tall.ts", "vfr.mp4", "hdr10.mkv", "mono", "7.1"),
+    *("mpeg2.mpg", "prores4444.mov", "late-sound.mkv", "late-pictures.ts", "timecode.mp4", "avc.avi", "tall.ts", "vfr.mp4", "hdr10.mkv", "mono", "7.1"),
     *("languages.mp4", "eac3.mp4", "deep.wav", "sound.m4a", "sound.ogg", "mov_text.mov", "webvtt.mkv", "chapters.mov", "fits.mkv"),
 }
 FILMS = {}
@@ -388,6 +390,36 @@ def dolby(run):
             found = [probe(made / entry["file"], "stream=codec_name,channels")[0] for entry in said["audio"]]
             run.equal(f"{name} is kept", found, ["aac,2", "aac,6", f"{codec},6"])
             run.equal(f"{name} is bit by bit the same", hashes(made / said["audio"][-1]["file"]), hashes(source))
+
+
+@film
+def begin_apart(run):
+    """Silence comes before late sound, and a late first picture is shown from where sound begins; a very late one is not."""
+    late = "-itsoffset 1.5"
+    for name, before, between, codec in run.some((
+        ("late-sound.mkv", "", late, "flac"),
+        ("late-sound.ts", "", late, "aac"),
+        ("late-pictures.mp4", late, "", "aac"),
+        ("late-pictures.ts", late, "", "eac3"),
+    )):
+        source = run.make(name, f"{before} {PICTURES} {between} {SOUND} {AVC} {KEPT} -bf 2 -c:a {codec}")
+        made, said = run.good(source)
+        picture_times, sound = times(made / "v1.mp4"), said["audio"][0]
+        quiet = filtered(made / sound["file"], "silencedetect=n=-50dB:d=0.5", "a")
+        heard = [float(line.split("silence_end:")[1].split()[0]) for line in quiet.splitlines() if "silence_end" in line]
+        starts = (float(min(picture_times)), float(probe(made / sound["file"], "stream=start_time")[0]))
+        run.check(f"{name} begins together", all(abs(start) < 0.03 for start in starts), starts)
+        run.equal(f"{name} has all pictures", len(picture_times), 100)
+        if between:
+            run.check(f"{name} is heard when it was", len(heard) == 1 and abs(heard[0] - 1.5) < 0.03, heard)
+            run.check(f"{name} says so", abs(sound["silence_before_ms"] - 1500) < 30, sound)
+            run.check(f"{name} shows what it showed", abs(picture_times[1] - 0.04) < 0.003, picture_times[:3])
+        else:
+            run.equal(f"{name} has no silence", (heard, sound["silence_before_ms"]), ([], 0))
+            run.check(f"{name} shows the second picture when it was", abs(picture_times[1] - 1.54) < 0.03, picture_times[:3])
+            run.check(f"{name} says so, too", abs(said["video"][0]["first_picture_earlier_ms"] - 1500) < 30, said["video"])
+    made, said = run.good(run.make("radio.mp4", f"-itsoffset 9 {PICTURES} {SOUND} {AVC} {KEPT} -c:a aac"))
+    run.check("pictures that come much later do so", abs(min(times(made / "v1.mp4")) - 9) < 0.03, times(made / "v1.mp4")[:3])
 
 
 @film

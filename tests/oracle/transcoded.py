@@ -59,6 +59,8 @@ UNLIKE = {
 TOLERANCE = Fraction(2, 1000)
 # Seconds from one key frame to the next.
 GOP_S = 2
+# Seconds of a segment.
+SEGMENT_S = 4
 # Samples of a frame of AAC.
 AUDIO_FRAME = 1024
 
@@ -138,8 +140,10 @@ class Run:
         kept = [entry for entry in said["audio"] if entry["passed_through"]]
         more_keys = any(entry["passed_through"] for entry in said["video"])
         sounds = [(entry, ffmpeg.shown(folder / entry["file"]).of("audio")[0]) for entry in coded]
-        zero = self.shift(video, made, audio, sounds)
-        self.pictures(name, source, video, made, zero, more_keys)
+        earlier = [Fraction(entry["first_picture_earlier_ms"], 1000) for entry in said["video"]]
+        zero = self.shift(video, made, audio, sounds, earlier)
+        self.pictures(name, source, video, made, zero, more_keys, earlier)
+        self.together(name, made, sounds)
         if name in UNLIKE:
             self.report.apply_rule(UNLIKE[name])
         else:
@@ -149,10 +153,10 @@ class Run:
         counts = f"{len(video.frames) if video else 0}={'/'.join(str(len(stream.frames)) for stream in made)}"
         self.report.row(name, counts, f"{len(audio)} as {len(sounds)}", f"{seconds:.1f} s", said_rate(said))
 
-    def shift(self, video, made, audio, sounds):
+    def shift(self, video, made, audio, sounds, earlier):
         """What is taken from the source's times: where a container begins at any time, its earliest is zero here."""
         if video and made:
-            return first_time(video) - first_time(made[0])
+            return first_time(video) - first_time(made[0]) - earlier[0]
         if audio and sounds:
             return first_time(audio[0]) - first_time(sounds[0][1])
         return Fraction(0)
@@ -166,7 +170,14 @@ class Run:
                 off = min(abs(source.frames[0].time - zero - stream.frames[0].time) for source in same)
                 self.report.check(name, "is heard when the source is", off <= TOLERANCE, f"{entry['file']}: {float(off):.4f} s off")
 
-    def pictures(self, name, path, source, made, zero, more_keys):
+    def together(self, name, made, sounds):
+        """Sound and pictures begin at one instant, unless they are a segment apart."""
+        # ffmpeg does not say of a frame how much of it is priming.
+        firsts = [first_time(stream) for stream in made] + [max(first_time(stream), Fraction(0)) for _, stream in sounds]
+        apart = max(firsts) - min(firsts) if firsts else 0
+        self.report.check(name, "begins together", apart <= Fraction(AUDIO_FRAME, 44100) or apart >= SEGMENT_S, f"{float(apart):.4f} s apart")
+
+    def pictures(self, name, path, source, made, zero, more_keys, earlier):
         if not self.report.check(name, "has pictures where the source has them", bool(source) == bool(made)):
             return
         if not made:
@@ -174,6 +185,9 @@ class Run:
         wanted = sorted(frame.time - zero for frame in source.frames if frame.time is not None)
         for number, stream in enumerate(made):
             times = [frame.time for frame in stream.frames]
+            if earlier[number]:
+                self.report.apply_rule("the first picture is shown from where sound begins")
+                times = [times[0] + earlier[number], *times[1:]]
             rung = f"rung {number + 1}"
             more = len(times) - len(source.frames)
             if more in (1, 2) and len(times) <= ffmpeg.stored_picture_count(path, source.index):

@@ -11,7 +11,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use crate::graph::Element;
-use crate::input::{IndexedTrack, silence_end_ns};
+use crate::input::{IndexedTrack, TOGETHER_NS, beginning_ns, silence_end_ns};
 use crate::loudness::Meter;
 use crate::order::{AudioRendition, AudioWork, Coded, Progress};
 use crate::pipeline::{Decoding, PipelineError, Running, Take, Watched, append, lock, stream_time, take};
@@ -66,7 +66,8 @@ struct Shown {
     shift_ns: i64,
     /// Where it ends.
     end_ns: Option<i64>,
-    /// Silence follows up to here, on the source's timeline.
+    /// Where silence begins before it, on the source's timeline, and to where it follows.
+    silence_begin_ns: Option<i64>,
     silence_end_ns: Option<i64>,
 }
 
@@ -77,6 +78,7 @@ impl Shown {
         Shown {
             shift_ns: track.shift_ns(),
             end_ns: last.filter(|last| last.duration > 1).map(|_| track.end_ns()),
+            silence_begin_ns: beginning_ns(tracks),
             silence_end_ns: silence_end_ns(track, tracks),
         }
     }
@@ -92,25 +94,69 @@ struct Input {
     /// When the last buffer ended.
     end: Option<gst::ClockTime>,
     meter: Option<Meter>,
-    /// What comes now is silence that is put after the source's own sound; it is counted already.
+    /// What comes now is silence that is put before or after the source's own sound; it is counted already.
     filling: bool,
+    /// Samples of silence before and after it.
+    silent: (u64, u64),
 }
 
 impl Input {
+    /// Notes that the sound begins at `start_ns`; silence that the encoder is given before it, in samples.
+    fn begin(&mut self, start_ns: i64, sample_rate: u64) -> u64 {
+        let late_ns = start_ns.saturating_sub(self.shown.silence_begin_ns.unwrap_or(start_ns));
+        let count = match late_ns > TOGETHER_NS {
+            true => silent_sample_count(late_ns, sample_rate),
+            false => 0,
+        };
+        let silence_ns = i64::try_from(u128::from(count) * 1_000_000_000 / u128::from(sample_rate)).unwrap_or(0);
+        self.start_ns = Some(start_ns - silence_ns);
+        self.sample_count = count;
+        self.silent.0 = count;
+        count
+    }
+
+    /// Counts a buffer of the sound; where silence begins that comes before it, if some does, and how much in samples.
+    fn take(
+        &mut self,
+        buffer: &gst::BufferRef,
+        sample_rate: u64,
+        frame_size_bytes: u64,
+    ) -> Option<(gst::ClockTime, u64)> {
+        let time = buffer.pts();
+        let mut silent = None;
+        if self.start_ns.is_none()
+            && let Some(time) = time
+            && let Some(start_ns) = stream_time(&self.segment, time)
+        {
+            let count = self.begin(start_ns.saturating_sub(self.shown.shift_ns), sample_rate);
+            silent = Some((time.saturating_sub(duration_of(count, sample_rate)), count));
+        }
+        let count = buffer.size() as u64 / frame_size_bytes;
+        self.sample_count += count;
+        self.end = time.map(|time| time + duration_of(count, sample_rate));
+        if let (Some(meter), Ok(map)) = (&mut self.meter, buffer.map_readable()) {
+            meter.push(&map);
+        }
+        silent
+    }
+
     /// Silence that the encoder is given at the end, in samples: what follows the sound, which counts, and what fills up the
     /// last frame, which does not.
-    fn silence_at_end(&mut self, sample_rate: u64) -> u64 {
-        let wanted = self
-            .start_ns
-            .zip(self.shown.silence_end_ns)
-            .map_or(0, |(start_ns, end_ns)| {
-                let duration_ns = u128::try_from(end_ns.saturating_sub(start_ns)).unwrap_or(0);
-                u64::try_from(duration_ns * u128::from(sample_rate) / 1_000_000_000).unwrap_or(u64::MAX)
-            });
+    fn end(&mut self, sample_rate: u64) -> u64 {
+        let ends = self.start_ns.zip(self.shown.silence_end_ns);
+        let wanted = ends.map_or(0, |(start_ns, end_ns)| silent_sample_count(end_ns - start_ns, sample_rate));
         let heard = self.sample_count;
-        self.sample_count = heard.max(wanted.min(SILENT_SAMPLE_COUNT_MAX));
+        self.sample_count = heard.max(wanted);
+        self.silent.1 = self.sample_count - heard;
         self.sample_count.next_multiple_of(FRAME_SAMPLES) - heard
     }
+}
+
+/// Samples of so long a silence.
+fn silent_sample_count(duration_ns: i64, sample_rate: u64) -> u64 {
+    let duration_ns = u128::try_from(duration_ns).unwrap_or(0);
+    let count = duration_ns * u128::from(sample_rate) / 1_000_000_000;
+    u64::try_from(count).unwrap_or(u64::MAX).min(SILENT_SAMPLE_COUNT_MAX)
 }
 
 /// Encodes what `work` says into `folder`; renditions are numbered stream by stream.
@@ -208,6 +254,7 @@ pub(crate) fn run(
             codec_data: hexadecimal(&codec_data),
             start_ns: input.start_ns,
             input_sample_count: input.sample_count,
+            silent_sample_counts: input.silent,
             loudness: input.meter.as_ref().map(Meter::finish),
             sample_count,
         });
@@ -290,50 +337,44 @@ fn count_input(
     pad.add_probe(
         gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM,
         move |pad, info| {
-            let mut rest = None;
-            {
+            let silent = {
                 let mut input = lock(&input);
                 match info.event().map(|event| event.view()) {
                     Some(gst::EventView::Segment(event)) => {
                         if let Some(segment) = event.segment().downcast_ref::<gst::ClockTime>() {
                             input.segment = segment.clone();
                         }
+                        None
                     }
-                    Some(gst::EventView::Eos(_)) => {
-                        rest = input.end.map(|end| (end, input.silence_at_end(sample_rate)));
-                        input.filling = rest.is_some();
-                    }
-                    _ => {}
+                    Some(gst::EventView::Eos(_)) => input.end.map(|end| (end, input.end(sample_rate))),
+                    Some(_) => None,
+                    None => info
+                        .buffer()
+                        .filter(|_| !input.filling)
+                        .and_then(|buffer| input.take(buffer, sample_rate, frame_size_bytes)),
                 }
-                if let Some(buffer) = info.buffer().filter(|_| !input.filling) {
-                    if input.start_ns.is_none() {
-                        let start_ns = buffer.pts().and_then(|time| stream_time(&input.segment, time));
-                        input.start_ns = start_ns.map(|time| time.saturating_sub(input.shown.shift_ns));
-                    }
-                    let count = buffer.size() as u64 / frame_size_bytes;
-                    input.sample_count += count;
-                    input.end = buffer
-                        .pts()
-                        .map(|time| time + gst::ClockTime::from_nseconds(count * 1_000_000_000 / sample_rate));
-                    if let (Some(meter), Ok(map)) = (&mut input.meter, buffer.map_readable()) {
-                        meter.push(&map);
-                    }
-                }
-            }
-            if let Some((end, count)) = rest {
+            };
+            if let Some((start, count)) = silent.filter(|(_, count)| *count > 0) {
+                lock(&input).filling = true;
                 for part in (0..count).step_by(SILENT_PART_SAMPLES as usize) {
-                    let start = end + gst::ClockTime::from_nseconds(part * 1_000_000_000 / sample_rate);
+                    let start = start + duration_of(part, sample_rate);
                     let count = (count - part).min(SILENT_PART_SAMPLES);
-                    // What is refused here was refused before: the end of the stream says so.
+                    // What is refused here is refused again: what follows, or the end of the stream, says so.
                     if pad.chain(silence(start, count, frame_size_bytes, sample_rate)).is_err() {
                         break;
                     }
                 }
+                lock(&input).filling = false;
             }
             gst::PadProbeReturn::Ok
         },
     );
     Ok(())
+}
+
+/// How long `count` samples are.
+fn duration_of(count: u64, sample_rate: u64) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(count * 1_000_000_000 / sample_rate)
 }
 
 /// `count` samples of silence from `start` on.
@@ -342,7 +383,7 @@ fn silence(start: gst::ClockTime, count: u64, frame_size_bytes: u64, sample_rate
     let mut buffer = gst::Buffer::from_mut_slice(vec![0; size]);
     if let Some(buffer) = buffer.get_mut() {
         buffer.set_pts(start);
-        buffer.set_duration(gst::ClockTime::from_nseconds(count * 1_000_000_000 / sample_rate));
+        buffer.set_duration(duration_of(count, sample_rate));
     }
     buffer
 }

@@ -97,6 +97,12 @@ impl IndexedTrack {
         ticks(decode_time).saturating_sub(ticks(self.index.decode_delay()))
     }
 
+    /// When the first sample is shown or heard, in nanoseconds; what an edit cuts begins at zero.
+    pub fn begin_ns(&self) -> i64 {
+        let shown = self.index.iter().map(|sample| self.index.presentation_time(&sample));
+        nanoseconds(shown.min().unwrap_or(0).max(0), self.index.timescale())
+    }
+
     /// When the last sample ends, in nanoseconds.
     pub fn end_ns(&self) -> i64 {
         nanoseconds(self.index.presentation_end(), self.index.timescale())
@@ -128,10 +134,17 @@ impl IndexedTrack {
 /// sound and pictures side by side begin nothing else.
 pub(crate) fn silence_end_ns(sound: &IndexedTrack, tracks: &[IndexedTrack]) -> Option<i64> {
     let pictures = tracks.iter().find(|track| track.kind() == MediaKind::Video)?;
-    let times = pictures.index.iter();
-    let shown = times.map(|sample| pictures.index.presentation_time(&sample));
-    let first = shown.filter(|time| *time >= 0).min()?;
-    (sound.end_ns() <= nanoseconds(first, pictures.index.timescale())).then(|| pictures.end_ns())
+    (sound.end_ns() <= pictures.begin_ns()).then(|| pictures.end_ns())
+}
+
+/// What begins less apart, in nanoseconds, begins together for ear and eye.
+pub(crate) const TOGETHER_NS: i64 = 5_000_000;
+
+/// When sound and pictures of a title begin, in nanoseconds on the source's timeline: with the first of `tracks`. Silence comes
+/// before sound that begins later, and the first picture is shown longer, for there are players that take what begins first
+/// in each track for simultaneous.
+pub(crate) fn beginning_ns(tracks: &[IndexedTrack]) -> Option<i64> {
+    tracks.iter().map(IndexedTrack::begin_ns).min()
 }
 
 /// Ticks in nanoseconds, to the nearest.
@@ -246,6 +259,13 @@ mod tests {
         // Two pictures are decoded and not shown; a late start.
         check(80, &[0, 0, 0, 0], 80, 80);
         check(-500, &[0, 0], 0, 580);
+        for (edit_offset, offsets, begin_ms) in [(0, [0, 0, 0], 0), (40, [40, 120, 0], 0), (-500, [0, 80, 40], 500)] {
+            assert_eq!(track(edit_offset, &offsets).begin_ns(), begin_ms * 1_000_000);
+        }
+        let tracks = [track(-500, &[0, 0]), track(-120, &[0]), track(-121, &[0])];
+        assert_eq!((beginning_ns(&tracks), beginning_ns(&[])), (Some(120_000_000), None));
+        // There are no pictures among them.
+        assert_eq!(silence_end_ns(&tracks[1], &tracks), None);
         let long = track(0, &[0; 12]);
         for (start_ms, expected) in [(0, 0), (159, 0), (160, 4), (161, 4), (320, 8), (10_000, 8)] {
             assert_eq!(long.entry(start_ms * 1_000_000), expected, "{start_ms}");

@@ -116,6 +116,9 @@ pub struct Coded {
     pub start_ns: Option<i64>,
     /// Sound: samples a channel that went in.
     pub input_sample_count: u64,
+    /// Sound: how many of them are silence that was put before and after what the source has.
+    #[serde(default)]
+    pub silent_sample_counts: (u64, u64),
     /// Sound: how loud it is.
     pub loudness: Option<Loudness>,
     /// Samples that came out.

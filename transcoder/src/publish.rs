@@ -10,7 +10,7 @@ use packager::time::Timescale;
 use packager::track::TrackDescription;
 
 use crate::encoder::HdrSignal;
-use crate::input::{IndexedTrack, Input};
+use crate::input::{IndexedTrack, Input, TOGETHER_NS, beginning_ns, nanoseconds};
 use crate::ladder::{Rendition, VideoCodec};
 use crate::order::{AudioRendition, Coded, samples_name, table_name};
 use crate::report::{self, AudioReport, Report, VideoReport};
@@ -216,7 +216,8 @@ fn videos(
         check_alignment(rendition, joined, &mut shown)?;
     }
     for (number, (rendition, joined)) in made.into_iter().enumerate() {
-        let times = timing::of_video(&joined.samples, video.frame_rate)?;
+        let mut times = timing::of_video(&joined.samples, video.frame_rate)?;
+        let earlier_ms = show_first_earlier(job, plan, &mut times);
         let start = times.start - timing::ticks(zero_ns, times.timescale);
         let description = describe(rendition, video, &times, &joined)?;
         let file = format!("v{}.mp4", number + 1);
@@ -249,6 +250,7 @@ fn videos(
             frame_count: joined.samples.len() as u64,
             size_bytes: joined.size_bytes(),
             constant_rate: times.constant_rate,
+            first_picture_earlier_ms: earlier_ms,
             passed_through: joined.passed.is_some(),
             passed_through_why: joined.why,
             encoder: joined.encoder,
@@ -256,6 +258,23 @@ fn videos(
         tracks.push(entry(file, &said, Some(description)));
     }
     Ok((tracks, end_ms))
+}
+
+/// Shows the first picture from where sound begins, if that is less than a segment earlier; by how many milliseconds.
+fn show_first_earlier(job: &TranscodeJob, plan: &Plan, times: &mut TrackTimes) -> u64 {
+    let begin_ns = match plan.input {
+        Input::File(_) => None,
+        Input::Tracks(_) => beginning_ns(&job.known.tracks),
+    };
+    let Some(begin_ns) = begin_ns else { return 0 };
+    let scale = times.timescale;
+    let begin = timing::ticks(begin_ns, scale);
+    let earlier_ns = nanoseconds(times.start - begin, scale);
+    let most_ns = i64::from(job.segment_duration_ms) * 1_000_000;
+    match (TOGETHER_NS..most_ns).contains(&earlier_ns) && times.begin_at(begin) {
+        true => earlier_ns.unsigned_abs() / 1_000_000,
+        false => 0,
+    }
 }
 
 /// All chunks of rendition `number`, in order.
@@ -429,12 +448,15 @@ fn sounds(
             rows,
             &[path],
         )?;
+        let silence_ms = |count: u64| count.saturating_mul(1_000) / u64::from(timescale.get());
         let ticks = i64::try_from(coded.input_sample_count).unwrap_or(i64::MAX / 2_000);
         end_ms = end_ms.max((start + ticks) * 1_000 / i64::from(timescale.get()));
         reports.push(AudioReport {
             file: file.clone(),
             rendition: *rendition,
             loudness: coded.loudness,
+            silence_before_ms: silence_ms(coded.silent_sample_counts.0),
+            silence_after_ms: silence_ms(coded.silent_sample_counts.1),
             passed_through: false,
         });
         let said = said_of(
@@ -523,6 +545,8 @@ fn passed_sound(
             bitrate_bps: u32::try_from(bits).unwrap_or(u32::MAX),
         },
         loudness: None,
+        silence_before_ms: 0,
+        silence_after_ms: 0,
         passed_through: true,
     };
     Ok((description, end_ms, report))

@@ -40,6 +40,9 @@ pub struct VideoReport {
     pub size_bytes: u64,
     /// Times lie on the grid of a constant rate.
     pub constant_rate: bool,
+    /// So much earlier than in the source the first picture is shown, in milliseconds, because sound begins then.
+    #[serde(default)]
+    pub first_picture_earlier_ms: u64,
     /// The source's samples as they are.
     #[serde(default)]
     pub passed_through: bool,
@@ -57,6 +60,12 @@ pub struct AudioReport {
     pub rendition: AudioRendition,
     /// How loud it is; what is passed through is not measured.
     pub loudness: Option<Loudness>,
+    /// Silence that was put before what the source has, so that it begins with the pictures, in milliseconds.
+    #[serde(default)]
+    pub silence_before_ms: u64,
+    /// And after it, because no picture came before its end.
+    #[serde(default)]
+    pub silence_after_ms: u64,
     /// The source's samples as they are.
     #[serde(default)]
     pub passed_through: bool,

@@ -103,6 +103,23 @@ pub fn of_video(samples: &[CodedSample], frame_rate: Option<(u32, u32)>) -> Resu
     })
 }
 
+impl TrackTimes {
+    /// Shows the first picture from `start` on, in ticks, where that is earlier, and all others when they were. False where
+    /// another one is decoded first, whose place it would take, and where the gap is too long for a track.
+    pub fn begin_at(&mut self, start: i64) -> bool {
+        let Some(first) = self.samples.first_mut().filter(|first| first.composition_offset == 0) else {
+            return false;
+        };
+        let earlier = self.start.saturating_sub(start).max(0);
+        let Some(duration) = u32::try_from(earlier).ok().and_then(|earlier| first.duration.checked_add(earlier)) else {
+            return false;
+        };
+        first.duration = duration;
+        self.start -= earlier;
+        true
+    }
+}
+
 /// Rates that films have, in pictures a second.
 const RATES: [(u32, u32); 14] = [
     (24_000, 1_001),
@@ -307,5 +324,27 @@ mod tests {
         assert_eq!(of_video(&[], None), Err(TimingError::Empty));
         let hour = 3_600_000_000_000;
         assert_eq!(of_video(&samples(&[0, hour * 20]), None), Err(TimingError::Gap(47_721)));
+    }
+
+    #[test]
+    fn the_first_picture_is_shown_earlier_and_no_other() {
+        let check = |times_ms: &[i64], start, expected: Option<&[(u32, i32)]>| {
+            let times_ns: Vec<i64> = times_ms.iter().map(|ms| ms * 1_000_000).collect();
+            let before = of_video(&samples(&times_ns), Some((25, 1))).unwrap();
+            let mut times = before.clone();
+            assert_eq!(times.begin_at(start), expected.is_some(), "{times_ms:?} {start}");
+            let rows: Vec<_> = times.samples.iter().map(|row| (row.duration, row.composition_offset)).collect();
+            match expected {
+                None => assert_eq!(times, before, "{times_ms:?} {start}"),
+                Some(expected) => assert_eq!((times.start, rows.as_slice()), (start.min(before.start), expected)),
+            }
+        };
+        check(&[400, 440, 480], 0, Some(&[(4_400, 0), (400, 0), (400, 0)]));
+        check(&[400, 520, 440, 480], 1_000, Some(&[(3_400, 0), (400, 800), (400, -400), (400, -400)]));
+        check(&[400, 440], 4_000, Some(&[(400, 0), (400, 0)]));
+        check(&[400, 440], 9_000, Some(&[(400, 0), (400, 0)]));
+        // Another picture is shown before the one that is decoded first.
+        check(&[440, 400], 0, None);
+        check(&[400, 440], i64::MIN, None);
     }
 }

@@ -255,6 +255,7 @@ pub(crate) fn run(
             codec_data: hexadecimal(&codec_data),
             start_ns: None,
             input_sample_count: kept,
+            silent_sample_counts: (0, 0),
             loudness: None,
             sample_count,
         });
