@@ -30,13 +30,21 @@ if [[ ! -s $film ]]; then
 fi
 cat "$film" >/dev/null
 
+# Milliseconds of processor time of all threads.
+processor_ms() {
+  cat "/proc/$origin_pid"/task/*/schedstat | awk '{ sum += $1 } END { printf "%d", sum / 1e6 }'
+}
+
 media=$("$target/release/headwater" library "$folder/library" --json | sed -n 's/.*"hls":"\([^"]*\)".*/\1/p')
 times=()
+busy_ms=()
 for _ in 1 2 3 4 5; do
   start_origin "$target/release/headwater" "$folder/library" "$folder/player" "$folder/origin.log"
+  busy=$(processor_ms)
   before=$(sed -n 's/^rchar: //p' "/proc/$origin_pid/io")
   times+=("$(curl --silent --noproxy '*' --output /dev/null --write-out '%{time_total}' "$origin_base$media")")
   after=$(sed -n 's/^rchar: //p' "/proc/$origin_pid/io")
+  busy_ms+=($(($(processor_ms) - busy)))
   again=$(curl --silent --noproxy '*' --output /dev/null --write-out '%{time_total}' "$origin_base$media")
   resident=$(sed -n 's/^VmRSS:[[:space:]]*//p' "/proc/$origin_pid/status")
   stop_origin
@@ -57,5 +65,6 @@ with open(sys.argv[1], "rb") as film:
 PY
 )
 printf 'first manifest of a 2 h film, index cold, page cache warm: %s s\n' "$(printf '%s\n' "${times[@]}" | sort | sed -n 3p)"
+printf 'processor time of it: %s ms\n' "$(printf '%s\n' "${busy_ms[@]}" | sort -n | sed -n 3p)"
 printf 'bytes read for it: %d, moov: %d\n' $((after - before)) "$moov"
 printf 'the same again: %s s; resident: %s\n' "$again" "$resident"

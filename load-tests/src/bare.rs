@@ -48,7 +48,10 @@ async fn answer(stream: &TcpStream, known: &Known) -> anyhow::Result<()> {
         }
         let head = buffer.get(..filled).unwrap_or_default();
         if !head.ends_with(b"\r\n\r\n") {
-            anyhow::ensure!(filled < HEAD_SIZE_BYTES_MAX, "a head of over {HEAD_SIZE_BYTES_MAX} bytes");
+            anyhow::ensure!(
+                filled < HEAD_SIZE_BYTES_MAX,
+                "a head of over {HEAD_SIZE_BYTES_MAX} bytes"
+            );
             continue;
         }
         let answer = prepared(known, wanted(head).context("a request that is not for /N")?);
@@ -96,7 +99,13 @@ mod tests {
     fn a_size_is_asked_for() {
         assert_eq!(wanted(b"GET /4096 HTTP/1.1\r\n\r\n"), Some(4_096));
         assert_eq!(wanted(b"GET /0 HTTP/1.1\r\n\r\n"), Some(0));
-        for head in ["GET / HTTP/1.1\r\n\r\n", "GET /x", "POST /1 ", "GET /99999999999 HTTP/1.1\r\n\r\n", "GET /1"] {
+        for head in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET /x",
+            "POST /1 ",
+            "GET /99999999999 HTTP/1.1\r\n\r\n",
+            "GET /1",
+        ] {
             assert_eq!(wanted(head.as_bytes()), None, "{head}");
         }
     }
@@ -112,7 +121,10 @@ mod tests {
             for size in [3_usize, 3, 200_000] {
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
                 // A head in two parts.
-                client.write_all(format!("GET /{size} HTTP/1.1\r\n").as_bytes()).await.unwrap();
+                client
+                    .write_all(format!("GET /{size} HTTP/1.1\r\n").as_bytes())
+                    .await
+                    .unwrap();
                 client.write_all(b"\r\n").await.unwrap();
                 let mut got = vec![0; head.len() + size];
                 client.read_exact(&mut got).await.unwrap();

@@ -257,9 +257,10 @@ class Climber extends Viewer {
     const last = await this.until(name, DEADLINE_S, async (state) => {
       const there = state.active.video === rung.id && state.height === height && !state.seeking && shown(state) > 0;
       if (!there || state.time_s < from?.time_s) from = null;
-      if (there) from ??= state;
+      // A first picture may be shown for long: the clock counts from the second one on.
+      if (there && shown(state) > 1) from ??= state;
       if (there && whole && state.ended && state.time_s >= duration_s - END_S) return true;
-      if (there && !whole && state.time_s >= from.time_s + STAY_S) return true;
+      if (from && !whole && state.time_s >= from.time_s + STAY_S) return true;
       // Played to the end before the rung was there, or before it was watched for long enough.
       if (state.ended) {
         await this.rewind();

@@ -144,7 +144,9 @@ impl Input {
     /// last frame, which does not.
     fn end(&mut self, sample_rate: u64) -> u64 {
         let ends = self.start_ns.zip(self.shown.silence_end_ns);
-        let wanted = ends.map_or(0, |(start_ns, end_ns)| silent_sample_count(end_ns - start_ns, sample_rate));
+        let wanted = ends.map_or(0, |(start_ns, end_ns)| {
+            silent_sample_count(end_ns - start_ns, sample_rate)
+        });
         let heard = self.sample_count;
         self.sample_count = heard.max(wanted);
         self.silent.1 = self.sample_count - heard;

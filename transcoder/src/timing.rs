@@ -111,7 +111,10 @@ impl TrackTimes {
             return false;
         };
         let earlier = self.start.saturating_sub(start).max(0);
-        let Some(duration) = u32::try_from(earlier).ok().and_then(|earlier| first.duration.checked_add(earlier)) else {
+        let Some(duration) = u32::try_from(earlier)
+            .ok()
+            .and_then(|earlier| first.duration.checked_add(earlier))
+        else {
             return false;
         };
         first.duration = duration;
@@ -333,14 +336,22 @@ mod tests {
             let before = of_video(&samples(&times_ns), Some((25, 1))).unwrap();
             let mut times = before.clone();
             assert_eq!(times.begin_at(start), expected.is_some(), "{times_ms:?} {start}");
-            let rows: Vec<_> = times.samples.iter().map(|row| (row.duration, row.composition_offset)).collect();
+            let rows: Vec<_> = times
+                .samples
+                .iter()
+                .map(|row| (row.duration, row.composition_offset))
+                .collect();
             match expected {
                 None => assert_eq!(times, before, "{times_ms:?} {start}"),
                 Some(expected) => assert_eq!((times.start, rows.as_slice()), (start.min(before.start), expected)),
             }
         };
         check(&[400, 440, 480], 0, Some(&[(4_400, 0), (400, 0), (400, 0)]));
-        check(&[400, 520, 440, 480], 1_000, Some(&[(3_400, 0), (400, 800), (400, -400), (400, -400)]));
+        check(
+            &[400, 520, 440, 480],
+            1_000,
+            Some(&[(3_400, 0), (400, 800), (400, -400), (400, -400)]),
+        );
         check(&[400, 440], 4_000, Some(&[(400, 0), (400, 0)]));
         check(&[400, 440], 9_000, Some(&[(400, 0), (400, 0)]));
         // Another picture is shown before the one that is decoded first.

@@ -1,8 +1,12 @@
-//! A column of 32-bit numbers in blocks of 64: each block keeps its smallest value and as many bits as its spread needs.
+//! A column of 32-bit numbers in blocks of 64: each block keeps its smallest value and as many bits as its spread needs, where
+//! up to three great values (sizes of key frames) lie aside when that is less.
 //!
-//! Constant columns (sample durations, most composition offsets) take 9 bytes a block; sizes take what they vary by.
-//! Stored as: packed size in bytes u64, then 9 bytes a block (base u32, first byte u32, width u8), then the packed
-//! values, each block on a whole byte, padded so that an 8-byte read at any value is inside. All little-endian.
+//! Constant columns (sample durations, most composition offsets) take one block's header; sizes take what they vary by.
+//! Stored as: packed size in bytes u64, of which bit 63 says that one header stands for every block; then 9 bytes a block
+//! (base u32, first byte u32, form u8); then what is packed, each block on a whole byte, padded so that an 8-byte read at any
+//! value is inside. A form has the values' width in its lower six bits and the number of values aside in the upper two. A block
+//! is packed as: which values lie aside, a byte each; these values, u32 each; then all, of which those aside mean nothing. All
+//! little-endian.
 
 use bytes::Bytes;
 
@@ -12,6 +16,16 @@ use super::{IndexError, u32_at, u64_at};
 pub(super) const BLOCK: usize = 64;
 const BLOCK_HEADER_SIZE: usize = 9;
 const PADDING: usize = 8;
+/// In the packed size: one header stands for all blocks.
+const CONSTANT: u64 = 1 << 63;
+/// Of a form: bits of a value.
+const WIDTH_MASK: u8 = 0x3f;
+/// Of a form: where the number of values aside begins.
+const ASIDE_SHIFT: u32 = 6;
+/// Values of a block that may lie aside.
+const ASIDE_MAX: usize = 3;
+/// Bytes of a value aside: which it is, and the value.
+const ASIDE_SIZE: usize = 5;
 /// So few values are looked up one by one rather than as a block.
 const FEW: usize = 4;
 
@@ -75,7 +89,7 @@ impl ColumnWriter {
             left -= 1;
         }
         while left >= BLOCK as u32 {
-            self.write_header(value, 0);
+            self.write_header(value, 0, 0);
             left -= BLOCK as u32;
         }
         for _ in 0..left {
@@ -93,17 +107,24 @@ impl ColumnWriter {
         if self.filled > 0 {
             self.close_block();
         }
-        out.extend_from_slice(&(self.packed.len() as u64).to_le_bytes());
-        out.extend_from_slice(&self.headers);
+        let (blocks, _) = self.headers.as_chunks::<BLOCK_HEADER_SIZE>();
+        let constant = self.packed.is_empty() && blocks.windows(2).all(|pair| pair[0] == pair[1]);
+        let (flag, headers) = match blocks.first() {
+            Some(first) if constant => (CONSTANT, first.as_slice()),
+            _ => (0, self.headers.as_slice()),
+        };
+        out.extend_from_slice(&(self.packed.len() as u64 | flag).to_le_bytes());
+        out.extend_from_slice(headers);
         out.extend_from_slice(&self.packed);
         out.extend_from_slice(&[0; PADDING]);
     }
 
-    fn write_header(&mut self, low: u32, width: u32) {
+    fn write_header(&mut self, low: u32, width: u32, aside_count: usize) {
         // 50 million samples of 4 bytes stay below 4 GiB.
         let first_byte = self.packed.len() as u32;
+        let form = width as u8 | (aside_count as u8) << ASIDE_SHIFT;
         let ([a, b, c, d], [e, f, g, h]) = (low.to_le_bytes(), first_byte.to_le_bytes());
-        self.headers.extend_from_slice(&[a, b, c, d, e, f, g, h, width as u8]);
+        self.headers.extend_from_slice(&[a, b, c, d, e, f, g, h, form]);
     }
 
     fn close_block(&mut self) {
@@ -113,13 +134,32 @@ impl ColumnWriter {
             low = low.min(*value);
             high = high.max(*value);
         }
-        let width = 32 - (high - low).leading_zeros();
+        let mut width = 32 - (high - low).leading_zeros();
+        let size_of_packed = |width: u32| (block.len() * width as usize).div_ceil(8);
+        let (mut aside_count, mut narrower) = (0, width);
+        while narrower > 0 {
+            narrower -= 1;
+            let limit = 1u32 << narrower;
+            let beyond: u32 = block
+                .iter()
+                .map(|value| u32::from(value.wrapping_sub(low) >= limit))
+                .sum();
+            let beyond = beyond as usize;
+            if beyond > ASIDE_MAX {
+                break;
+            }
+            if size_of_packed(narrower) + beyond * ASIDE_SIZE < size_of_packed(width) + aside_count * ASIDE_SIZE {
+                (aside_count, width) = (beyond, narrower);
+            }
+        }
+        let limit = 1u64 << width;
+        let is_aside = |value: u32| u64::from(value.wrapping_sub(low)) >= limit;
         // A full block of 64 values of w bits is w words of 64 bits.
         let mut words = [0u64; BLOCK / 2];
         if width > 0 {
             let (mut word, mut used, mut at) = (0u64, 0, 0);
             for value in block {
-                let bits = u64::from(value.wrapping_sub(low));
+                let bits = u64::from(value.wrapping_sub(low)) & (limit - 1);
                 word |= bits << used;
                 used += width;
                 if used >= 64 {
@@ -134,10 +174,22 @@ impl ColumnWriter {
                 words[at % words.len()] = word;
             }
         }
-        let size = (block.len() * width as usize).div_ceil(8);
-        self.filled = 0;
-        self.write_header(low, width);
+        let size = size_of_packed(width);
         let bytes = words.map(u64::to_le_bytes);
+        self.filled = 0;
+        self.write_header(low, width, aside_count);
+        if aside_count > 0 {
+            let block = self.block;
+            let aside = || {
+                block
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, value)| is_aside(**value))
+                    .take(aside_count)
+            };
+            self.packed.extend(aside().map(|(at, _)| at as u8));
+            aside().for_each(|(_, value)| self.packed.extend_from_slice(&value.to_le_bytes()));
+        }
         self.packed.extend_from_slice(&bytes.as_flattened()[..size]);
     }
 }
@@ -147,6 +199,25 @@ impl ColumnWriter {
 pub(super) struct Column {
     bytes: Bytes,
     packed_at: usize,
+    /// From one block's header to the next: none where one stands for all.
+    stride: usize,
+}
+
+/// One block of a column.
+#[derive(Clone, Copy)]
+struct Block {
+    base: u32,
+    width: usize,
+    /// Where the numbers of values aside begin.
+    aside_at: usize,
+    aside_count: usize,
+}
+
+impl Block {
+    /// Where all values begin.
+    fn values_at(self) -> usize {
+        self.aside_at + self.aside_count * ASIDE_SIZE
+    }
 }
 
 impl Column {
@@ -154,23 +225,35 @@ impl Column {
     pub(super) fn open(bytes: &Bytes, position: usize, count: usize) -> Result<(Column, usize), IndexError> {
         let damaged = |offset, what| IndexError::Damaged { offset, what };
         let headers_at = position + 8;
+        if headers_at > bytes.len() {
+            return Err(damaged(position, "column reaches past the end"));
+        }
         let block_count = count.div_ceil(BLOCK);
-        let packed_at = headers_at + block_count * BLOCK_HEADER_SIZE;
+        let packed_size = u64_at(bytes, position);
+        let (stride, header_count, packed_size) = match packed_size & CONSTANT {
+            0 => (BLOCK_HEADER_SIZE, block_count, packed_size),
+            _ => (0, block_count.min(1), packed_size & !CONSTANT),
+        };
+        let packed_at = headers_at + header_count * BLOCK_HEADER_SIZE;
         if packed_at > bytes.len() {
             return Err(damaged(position, "column reaches past the end"));
         }
-        let packed_size = u64_at(bytes, position);
         let room = (bytes.len() - packed_at) as u64;
         if packed_size > room || packed_size + PADDING as u64 > room {
             return Err(damaged(position, "column reaches past the end"));
         }
-        for block_index in 0..block_count {
+        for block_index in 0..header_count {
             let header_at = headers_at + block_index * BLOCK_HEADER_SIZE;
             let first_byte = u64::from(u32_at(bytes, header_at + 4));
-            let width = u64::from(bytes[header_at + 8]);
+            let form = bytes[header_at + 8];
+            let (width, aside_count) = (u64::from(form & WIDTH_MASK), u64::from(form >> ASIDE_SHIFT));
             let values = BLOCK.min(count - block_index * BLOCK) as u64;
-            if width > 32 || first_byte + (width * values).div_ceil(8) > packed_size {
+            let size = aside_count * ASIDE_SIZE as u64 + (width * values).div_ceil(8);
+            if width > 32 || first_byte + size > packed_size {
                 return Err(damaged(header_at, "block reaches past its column"));
+            }
+            if stride == 0 && form != 0 {
+                return Err(damaged(header_at, "one block stands for all and is not constant"));
             }
         }
         let end = packed_at + packed_size as usize + PADDING;
@@ -179,6 +262,7 @@ impl Column {
             Column {
                 bytes: bytes.slice(headers_at..end),
                 packed_at,
+                stride,
             },
             end,
         ))
@@ -195,41 +279,66 @@ impl Column {
     }
 
     /// The value of all of block `block`, which exists, where they are equal.
+    #[inline]
     pub(super) fn constant(&self, block: usize) -> Option<u32> {
-        let header_at = block * BLOCK_HEADER_SIZE;
+        let header_at = block * self.stride;
         (self.bytes[header_at + 8] == 0).then(|| u32_at(&self.bytes, header_at))
+    }
+
+    #[inline]
+    fn header(&self, block: usize) -> Block {
+        let header_at = block * self.stride;
+        let form = self.bytes[header_at + 8];
+        Block {
+            base: u32_at(&self.bytes, header_at),
+            width: usize::from(form & WIDTH_MASK),
+            aside_at: self.packed_at + u32_at(&self.bytes, header_at + 4) as usize,
+            aside_count: usize::from(form >> ASIDE_SHIFT),
+        }
+    }
+
+    /// Which values of `block` lie aside, and these.
+    fn aside(&self, block: Block) -> impl Iterator<Item = (usize, u32)> + '_ {
+        (0..block.aside_count).map(move |number| {
+            let value_at = block.aside_at + block.aside_count + number * size_of::<u32>();
+            (
+                usize::from(self.bytes[block.aside_at + number]),
+                u32_at(&self.bytes, value_at),
+            )
+        })
     }
 
     /// Value `at`, which exists.
     pub(super) fn value(&self, at: u32) -> u32 {
-        let block = at as usize / BLOCK;
-        let header_at = block * BLOCK_HEADER_SIZE;
-        let base = u32_at(&self.bytes, header_at);
-        let width = usize::from(self.bytes[header_at + 8]);
-        if width == 0 {
-            return base;
+        let place = at as usize % BLOCK;
+        if let Some(value) = self.constant(at as usize / BLOCK) {
+            return value;
         }
-        let bit = at as usize % BLOCK * width;
-        let byte = self.packed_at + u32_at(&self.bytes, header_at + 4) as usize + bit / 8;
+        let block = self.header(at as usize / BLOCK);
+        if let Some((_, value)) = self.aside(block).find(|(aside, _)| *aside == place) {
+            return value;
+        }
+        let bit = place * block.width;
+        let byte = block.values_at() + bit / 8;
         let word = self.bytes.get(byte..byte + 8).and_then(|word| word.try_into().ok());
         let word = u64::from_le_bytes(word.unwrap_or_default());
-        base.wrapping_add((word >> (bit % 8) & ((1u64 << width) - 1)) as u32)
+        block
+            .base
+            .wrapping_add((word >> (bit % 8) & ((1u64 << block.width) - 1)) as u32)
     }
 
     /// Values of block `block`, which exists; those past the column's count are meaningless.
     pub(super) fn block(&self, block: usize, values: &mut [u32; BLOCK]) {
-        let header_at = block * BLOCK_HEADER_SIZE;
-        let base = u32_at(&self.bytes, header_at);
-        let width = usize::from(self.bytes[header_at + 8]);
-        if width == 0 {
-            values.fill(base);
+        if let Some(value) = self.constant(block) {
+            values.fill(value);
             return;
         }
-        let first_byte = self.packed_at + u32_at(&self.bytes, header_at + 4) as usize;
+        let block = self.header(block);
+        let Block { base, width, .. } = block;
         // 64 values of w bits are 8w bytes; a value is at most 39 bits from the first bit of its first byte. Only a last,
         // partly filled block has less: what it lacks is never asked for.
         let mut packed = [0; BLOCK * size_of::<u32>() + PADDING];
-        let behind = self.bytes.get(first_byte..).unwrap_or_default();
+        let behind = self.bytes.get(block.values_at()..).unwrap_or_default();
         let size = behind.len().min(width * BLOCK / 8 + PADDING).min(packed.len());
         packed[..size].copy_from_slice(&behind[..size]);
         let mask = (1u64 << width) - 1;
@@ -241,6 +350,9 @@ impl Column {
             word.copy_from_slice(&packed[byte..byte + 8]);
             *value = base.wrapping_add((u64::from_le_bytes(word) >> (bit % 8) & mask) as u32);
             bit += width;
+        }
+        for (aside, value) in self.aside(block) {
+            values[aside % BLOCK] = value;
         }
     }
 
@@ -254,9 +366,8 @@ impl Column {
         while at < to {
             let block = at / BLOCK;
             let end = to.min((block + 1) * BLOCK);
-            let header_at = block * BLOCK_HEADER_SIZE;
-            if self.bytes[header_at + 8] == 0 {
-                sum += u64::from(u32_at(&self.bytes, header_at)) * (end - at) as u64;
+            if let Some(value) = self.constant(block) {
+                sum += u64::from(value) * (end - at) as u64;
             } else {
                 self.block(block, &mut values);
                 sum += values[at % BLOCK..=(end - 1) % BLOCK]
@@ -297,10 +408,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn columns_take_what_their_values_vary_by() {
+        let size = |values: &[u32]| {
+            let mut writer = ColumnWriter::default();
+            values.iter().for_each(|value| writer.push(*value));
+            let mut bytes = Vec::new();
+            let most = writer.size_bytes();
+            writer.write(&mut bytes);
+            assert!(bytes.len() <= most);
+            bytes.len() - size_of::<u64>() - PADDING
+        };
+        assert_eq!(size(&[7; 1]), 9);
+        assert_eq!(size(&[7; 1_000]), 9);
+        let mut values = vec![7; 192];
+        values[191] = 1_000_000;
+        assert_eq!(size(&values), 3 * 9 + 5);
+        // Four bits each, and a key frame, two, three, in each block; four are too many.
+        for key_frames in 0..=4 {
+            let pictures = (0..192).map(|at| match at % 64 / 16 < key_frames && at % 16 == 0 {
+                true => 100_000,
+                false => 9_000 + at % 16,
+            });
+            let each = if key_frames < 4 { 32 + 5 * key_frames } else { 17 * 8 };
+            assert_eq!(
+                size(&pictures.collect::<Vec<u32>>()),
+                3 * (9 + each as usize),
+                "{key_frames}"
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn values_survive(
-            values in prop::collection::vec(prop_oneof![any::<u32>(), 0u32..4, Just(1024u32)], 1..400),
+            values in prop_oneof![
+                prop::collection::vec(prop_oneof![any::<u32>(), 0u32..4, Just(1024u32)], 1..400),
+                // Key frames among pictures; one sample that lasts longer; all alike.
+                prop::collection::vec(prop_oneof![30 => 9_000u32..12_000, 1 => any::<u32>()], 1..400),
+                prop::collection::vec(prop_oneof![60 => Just(1_024u32), 1 => any::<u32>()], 1..400),
+                (any::<u32>(), 1usize..400).prop_map(|(value, count)| vec![value; count]),
+            ],
             from in 0usize..400,
             length in 0usize..400,
         ) {

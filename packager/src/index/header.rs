@@ -23,7 +23,7 @@ pub(super) struct Header {
 }
 
 /// First bytes of a stored index; other versions are refused.
-pub const MAGIC: [u8; 8] = *b"hwindex4";
+pub const MAGIC: [u8; 8] = *b"hwindex5";
 pub(super) const HEADER_SIZE: usize = 72;
 
 impl Header {
