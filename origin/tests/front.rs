@@ -343,7 +343,7 @@ fn opened_titles_stay_within_their_bound() {
     let Some(long) = shared::film("front-two-hours.mp4", &looped) else {
         return;
     };
-    let (bound, count) = (16 << 20, 40_u64);
+    let (bound, count) = (16 << 20, 96_u64);
     let house = House::open("titles", &[], |section| section.index_memory_bytes_max = bound);
     for number in 0..count {
         std::fs::hard_link(&long, house.folder.join(format!("library/{number}.mp4")))
