@@ -11,6 +11,7 @@
 mod column;
 mod extent;
 mod header;
+mod places;
 mod samples;
 mod span;
 mod writer;
@@ -21,10 +22,10 @@ use self::column::{BLOCK, Column};
 use self::extent::{Extents, Place};
 pub use self::header::MAGIC;
 use self::header::{HEADER_SIZE, Header};
+pub(crate) use self::places::NewSizes;
 pub use self::samples::Samples;
 pub use self::span::{EvenRun, Span};
 pub use self::writer::IndexWriter;
-pub(crate) use self::writer::NewSizes;
 use crate::limits::{SAMPLE_COUNT_MAX, SAMPLE_SIZE_BYTES_MAX};
 use crate::time::{MediaTime, Timescale};
 

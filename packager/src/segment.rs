@@ -172,9 +172,10 @@ impl Cut {
         let mut kept: Vec<Span> = Vec::with_capacity(first_samples.len() + 1);
         let firsts = std::iter::once(0).chain(first_samples.iter().copied());
         let stops = first_samples.iter().copied().chain([index.sample_count()]);
+        let mut found = index.spans();
         let spans: Vec<(Range<u32>, Span)> = firsts
             .zip(stops)
-            .map(|(first, stop)| (first..stop, index.span(first..stop)))
+            .map(|(first, stop)| (first..stop, found.span(first..stop)))
             .collect();
         let last_end = spans.last().map(|(_, span)| span.end);
         let ends: Vec<i64> = spans
@@ -344,6 +345,9 @@ pub fn choose_boundaries(indexes: &[&TrackIndex], target: SegmentTarget) -> Alig
     own.sort_unstable();
     let end = reference.presentation_end();
     let alone = pick(&own, end, scale, target);
+    if others.is_empty() {
+        return Alignment::Aligned(times_of(alone, scale));
+    }
     let mut common = own;
     for (position, other) in others.iter().enumerate() {
         let mut times: Vec<i64> = sync_times(other)

@@ -16,6 +16,8 @@ use super::{IndexError, u32_at, u64_at};
 pub(super) const BLOCK: usize = 64;
 const BLOCK_HEADER_SIZE: usize = 9;
 const PADDING: usize = 8;
+/// The most that is looked at of a block's values.
+const UNPACKED_SIZE: usize = BLOCK * size_of::<u32>() + PADDING;
 /// In the packed size: one header stands for all blocks.
 const CONSTANT: u64 = 1 << 63;
 /// Of a form: bits of a value.
@@ -81,6 +83,23 @@ impl ColumnWriter {
         greatest
     }
 
+    /// Pushes all of `values`.
+    pub(super) fn push_slice(&mut self, values: &[u32]) {
+        let mut rest = values;
+        while !rest.is_empty() {
+            let room = self.block.split_at_mut(self.filled % BLOCK).1;
+            let (now, later) = rest.split_at(room.len().min(rest.len()));
+            for (slot, value) in room.iter_mut().zip(now) {
+                *slot = *value;
+            }
+            rest = later;
+            self.filled += now.len();
+            if self.filled == BLOCK {
+                self.close_block();
+            }
+        }
+    }
+
     /// Pushes `value` so many times.
     pub(super) fn push_run(&mut self, value: u32, count: u32) {
         let mut left = count;
@@ -128,22 +147,28 @@ impl ColumnWriter {
     }
 
     fn close_block(&mut self) {
-        let block = &self.block[..self.filled.min(BLOCK)];
-        let (mut low, mut high) = (u32::MAX, 0);
-        for value in block {
-            low = low.min(*value);
-            high = high.max(*value);
+        let count = self.filled.min(BLOCK);
+        self.filled = 0;
+        let low = self.block[..count].iter().fold(u32::MAX, |low, value| low.min(*value));
+        self.block[count..].fill(low);
+        let (mut above, mut bits) = (self.block, 0);
+        for value in &mut above {
+            *value = value.wrapping_sub(low);
+            bits |= *value;
         }
-        let mut width = 32 - (high - low).leading_zeros();
-        let size_of_packed = |width: u32| (block.len() * width as usize).div_ceil(8);
+        if bits == 0 {
+            return self.write_header(low, 0, 0);
+        }
+        let mut width = 32 - bits.leading_zeros();
+        let size_of_packed = |width: u32| (count * width as usize).div_ceil(8);
         let (mut aside_count, mut narrower) = (0, width);
         while narrower > 0 {
             narrower -= 1;
             let limit = 1u32 << narrower;
-            let beyond: u32 = block
+            // A small sum; wrapping ones are what the compiler can do many of at once.
+            let beyond = above
                 .iter()
-                .map(|value| u32::from(value.wrapping_sub(low) >= limit))
-                .sum();
+                .fold(0u32, |sum, value| sum.wrapping_add(u32::from(*value >= limit)));
             let beyond = beyond as usize;
             if beyond > ASIDE_MAX {
                 break;
@@ -152,45 +177,69 @@ impl ColumnWriter {
                 (aside_count, width) = (beyond, narrower);
             }
         }
-        let limit = 1u64 << width;
-        let is_aside = |value: u32| u64::from(value.wrapping_sub(low)) >= limit;
-        // A full block of 64 values of w bits is w words of 64 bits.
-        let mut words = [0u64; BLOCK / 2];
-        if width > 0 {
-            let (mut word, mut used, mut at) = (0u64, 0, 0);
-            for value in block {
-                let bits = u64::from(value.wrapping_sub(low)) & (limit - 1);
-                word |= bits << used;
-                used += width;
-                if used >= 64 {
-                    words[at % words.len()] = word;
-                    at += 1;
-                    used -= 64;
-                    // What did not fit; a shift by the whole width leaves nothing of a value below 2^width.
-                    word = bits >> (width - used);
-                }
-            }
-            if used > 0 {
-                words[at % words.len()] = word;
-            }
-        }
-        let size = size_of_packed(width);
-        let bytes = words.map(u64::to_le_bytes);
-        self.filled = 0;
         self.write_header(low, width, aside_count);
         if aside_count > 0 {
-            let block = self.block;
-            let aside = || {
-                block
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, value)| is_aside(**value))
-                    .take(aside_count)
-            };
-            self.packed.extend(aside().map(|(at, _)| at as u8));
-            aside().for_each(|(_, value)| self.packed.extend_from_slice(&value.to_le_bytes()));
+            let limit = 1u64 << width;
+            let mut aside = [(0u8, 0u32); ASIDE_MAX];
+            let great = (0u8..).zip(&above).filter(|(_, value)| u64::from(**value) >= limit);
+            for (slot, (at, value)) in aside.iter_mut().zip(great) {
+                *slot = (at, value.wrapping_add(low));
+            }
+            let aside = &aside[..aside_count];
+            self.packed.extend(aside.iter().map(|(at, _)| at));
+            aside
+                .iter()
+                .for_each(|(_, value)| self.packed.extend_from_slice(&value.to_le_bytes()));
         }
+        let bytes = pack(&above, width).map(u64::to_le_bytes);
+        let size = size_of_packed(width);
         self.packed.extend_from_slice(&bytes.as_flattened()[..size]);
+    }
+}
+
+/// The lower `width` bits of each value, one behind the other: 64 values of w bits are w words of 64 bits.
+fn pack(values: &[u32; BLOCK], width: u32) -> [u64; BLOCK / 2] {
+    let mask = (1u64 << width) - 1;
+    let (pairs, _) = values.as_chunks::<2>();
+    let pair = |[one, other]: &[u32; 2]| u64::from(*one) & mask | (u64::from(*other) & mask) << width;
+    let mut packer = Packer::default();
+    if width > 16 {
+        pairs.iter().for_each(|values| packer.push(pair(values), 2 * width));
+    } else {
+        let (quads, _) = pairs.as_chunks::<2>();
+        for [one, other] in quads {
+            packer.push(pair(one) | pair(other) << (2 * width), 4 * width);
+        }
+    }
+    packer.words
+}
+
+/// Bits on their way into words.
+#[derive(Default)]
+struct Packer {
+    words: [u64; BLOCK / 2],
+    /// Words that are full.
+    full: usize,
+    word: u64,
+    used: u32,
+}
+
+impl Packer {
+    /// Appends `bits`, of which there are `count`, at most 64.
+    #[inline]
+    fn push(&mut self, bits: u64, count: u32) {
+        self.word |= bits << self.used;
+        self.used += count;
+        if self.used >= 64 {
+            self.words[self.full % (BLOCK / 2)] = self.word;
+            self.full += 1;
+            self.used -= 64;
+            // What did not fit: fewer bits than were pushed, in two steps because it may be none of 64.
+            self.word = match count {
+                0 => 0,
+                _ => bits >> (count - self.used - 1) >> 1,
+            };
+        }
     }
 }
 
@@ -335,17 +384,23 @@ impl Column {
         }
         let block = self.header(block);
         let Block { base, width, .. } = block;
-        // 64 values of w bits are 8w bytes; a value is at most 39 bits from the first bit of its first byte. Only a last,
-        // partly filled block has less: what it lacks is never asked for.
-        let mut packed = [0; BLOCK * size_of::<u32>() + PADDING];
+        // 64 values of w bits are 8w bytes; a value is at most 39 bits from the first bit of its first byte. Near the end of
+        // the index there may be less behind them, and less of a last, partly filled block: that is never asked for.
         let behind = self.bytes.get(block.values_at()..).unwrap_or_default();
-        let size = behind.len().min(width * BLOCK / 8 + PADDING).min(packed.len());
-        packed[..size].copy_from_slice(&behind[..size]);
+        let mut copied = [0; UNPACKED_SIZE];
+        let packed = match behind.first_chunk() {
+            Some(packed) => packed,
+            None => {
+                let size = behind.len().min(UNPACKED_SIZE);
+                copied[..size].copy_from_slice(&behind[..size]);
+                &copied
+            }
+        };
         let mask = (1u64 << width) - 1;
         let mut bit = 0;
         for value in values.iter_mut() {
             // Below 256 anyway, which is said here so that the compiler need not check it.
-            let byte = bit / 8 % (BLOCK * size_of::<u32>());
+            let byte = bit / 8 % (UNPACKED_SIZE - PADDING);
             let mut word = [0; 8];
             word.copy_from_slice(&packed[byte..byte + 8]);
             *value = base.wrapping_add((u64::from_le_bytes(word) >> (bit % 8) & mask) as u32);

@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 
-use super::column::{Column, ColumnWriter};
+use super::column::{BLOCK, Column, ColumnWriter};
+use super::places::Chunks;
 use super::{IndexError, u32_at, u64_at};
 
 /// Where a sample lies: its offset, and which extent it is in.
@@ -57,15 +58,47 @@ pub(super) struct ExtentWriter {
 }
 
 impl ExtentWriter {
-    /// Samples from `sample_index` on have `size` bytes at `offset`. `None` where that leaves the range.
+    /// Samples from `sample_index` on lie from `offset` to `end_offset`.
     #[inline]
-    pub(super) fn extend(&mut self, sample_index: u32, offset: u64, size: u64) -> Option<()> {
-        let end_offset = offset.checked_add(size)?;
+    pub(super) fn extend(&mut self, sample_index: u32, offset: u64, end_offset: u64) {
         if offset != self.end_offset || self.count == 0 {
             self.open(sample_index, offset);
         }
         self.end_offset = end_offset;
-        Some(())
+    }
+
+    /// The same for all of `chunks`, of which the first begins with sample `sample_index`, where each of them opens an
+    /// extent behind a usual gap; else does nothing and returns `false`.
+    pub(super) fn open_all(&mut self, sample_index: u32, chunks: &Chunks) -> bool {
+        let Some(last) = chunks.count.checked_sub(1).filter(|_| self.count > 0) else {
+            return false;
+        };
+        let mut gaps = [0; BLOCK];
+        let mut end_offset = self.end_offset;
+        let (mut all_apart, mut high) = (true, 0);
+        for (gap, (offset, end)) in gaps
+            .iter_mut()
+            .zip(chunks.offsets.iter().zip(&chunks.ends))
+            .take(last + 1)
+        {
+            let wide = zigzag(offset.wrapping_sub(end_offset));
+            all_apart &= wide != 0;
+            high |= wide >> 32;
+            *gap = wide as u32;
+            end_offset = *end;
+        }
+        if !all_apart || high != 0 {
+            return false;
+        }
+        let closed = &chunks.sample_counts[..last];
+        self.counts.push(sample_index - self.first);
+        self.counts.push_slice(closed);
+        self.gaps_low.push_slice(&gaps[..=last]);
+        self.small_gap_count += chunks.count as u32;
+        self.first = sample_index + closed.iter().sum::<u32>();
+        self.count += chunks.count as u32;
+        self.end_offset = end_offset;
+        true
     }
 
     fn open(&mut self, sample_index: u32, offset: u64) {

@@ -1,68 +1,135 @@
 //! What runs of samples have in common, found block by block.
 
-use super::column::BLOCK;
+use super::column::{BLOCK, Column};
 use super::{TrackIndex, clamp_offset};
 
-impl TrackIndex {
-    /// What samples `range` have in common, and their span, found block by block; a range past the end is cut.
-    pub fn span(&self, range: std::ops::Range<u32>) -> Span {
-        let end = range.end.min(self.header.sample_count);
+/// Spans of runs of samples, one after the other: what one unpacked of a block, the next finds.
+#[derive(Debug)]
+pub(crate) struct Spans<'a> {
+    index: &'a TrackIndex,
+    sizes: Unpacked,
+    durations: Unpacked,
+    compositions: Unpacked,
+    /// A sample, and how many sync samples come before it.
+    sync: (u32, u32),
+}
+
+/// The values of one block.
+#[derive(Debug)]
+struct Unpacked {
+    block: Option<usize>,
+    values: [u32; BLOCK],
+}
+
+impl Unpacked {
+    const NONE: Unpacked = Unpacked {
+        block: None,
+        values: [0; BLOCK],
+    };
+
+    fn of(&mut self, column: &Column, block: usize) -> &[u32; BLOCK] {
+        if self.block != Some(block) {
+            column.block(block, &mut self.values);
+            self.block = Some(block);
+        }
+        &self.values
+    }
+}
+
+impl Spans<'_> {
+    /// See [`TrackIndex::span`].
+    pub(crate) fn span(&mut self, range: std::ops::Range<u32>) -> Span {
+        let index = self.index;
+        let header = &index.header;
+        let end = range.end.min(header.sample_count);
         let first = range.start.min(end);
         let mut span = Span::EMPTY;
         if first >= end {
             return span;
         }
-        let mut decode_time = self.decode_time_of(first) as i64 - self.header.media_time as i64;
-        span.base_decode_time = (decode_time + self.header.media_time as i64) as u64;
-        span.first_size = self.sizes.value(first);
-        span.first_duration = self.durations.value(first);
-        let (mut sizes, mut durations, mut compositions) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
+        span.base_decode_time = index.decode_time_of(first);
+        let mut decode_time = span.base_decode_time as i64 - header.media_time as i64;
+        span.first_size = index.sizes.value(first);
+        span.first_duration = index.durations.value(first);
         let mut at = first;
         while at < end {
             let block = at as usize / BLOCK;
             let stop = end.min(((block + 1) * BLOCK) as u32);
             let within = at as usize % BLOCK..(stop - 1) as usize % BLOCK + 1;
-            match self.sizes.constant(block) {
+            match index.sizes.constant(block) {
                 Some(size) => {
                     span.sizes_differ |= size != span.first_size;
                     span.size_bytes += u64::from(size) * u64::from(stop - at);
                 }
                 None => {
-                    self.sizes.block(block, &mut sizes);
-                    for size in &sizes[within.clone()] {
+                    for size in &self.sizes.of(&index.sizes, block)[within.clone()] {
                         span.sizes_differ |= *size != span.first_size;
                         span.size_bytes = span.size_bytes.wrapping_add(u64::from(*size));
                     }
                 }
             }
-            match (self.durations.constant(block), self.compositions.constant(block)) {
+            match (index.durations.constant(block), index.compositions.constant(block)) {
                 (Some(duration), Some(composition)) => {
-                    let offset = clamp_offset(i64::from(composition) + self.header.composition_bias);
+                    let offset = clamp_offset(i64::from(composition) + header.composition_bias);
                     let ticks = i64::from(duration) * i64::from(stop - at);
                     span.durations_differ |= duration != span.first_duration;
                     span.take(offset, decode_time + offset, decode_time + ticks + offset);
                     decode_time += ticks;
                 }
-                _ => {
-                    self.durations.block(block, &mut durations);
-                    self.compositions.block(block, &mut compositions);
-                    for (duration, composition) in durations[within.clone()].iter().zip(&compositions[within]) {
-                        let offset = clamp_offset(i64::from(*composition) + self.header.composition_bias);
-                        let shown = decode_time + offset;
-                        span.durations_differ |= *duration != span.first_duration;
-                        decode_time += i64::from(*duration);
-                        span.take(offset, shown, decode_time + offset);
+                (duration, _) => {
+                    let compositions = &self.compositions.of(&index.compositions, block)[within.clone()];
+                    let mut take = |duration: u32, composition: u32| {
+                        let offset = clamp_offset(i64::from(composition).wrapping_add(header.composition_bias));
+                        // Far from the ends of the range, see `IndexWriter`.
+                        let next = decode_time.wrapping_add(i64::from(duration));
+                        span.durations_differ |= duration != span.first_duration;
+                        span.take(offset, decode_time.wrapping_add(offset), next.wrapping_add(offset));
+                        decode_time = next;
+                    };
+                    match duration {
+                        Some(duration) => compositions.iter().for_each(|composition| take(duration, *composition)),
+                        None => {
+                            let durations = &self.durations.of(&index.durations, block)[within];
+                            let both = durations.iter().zip(compositions);
+                            both.for_each(|(duration, composition)| take(*duration, *composition));
+                        }
                     }
                 }
             }
             at = stop;
         }
-        span.sync_count = match self.header.all_sync {
-            true => end - first,
-            false => self.sync_position(end) - self.sync_position(first),
-        };
-        span.first_is_sync = self.header.all_sync || self.sync_sample(self.sync_position(first)) == first;
+        match header.all_sync {
+            true => (span.sync_count, span.first_is_sync) = (end - first, true),
+            false => {
+                let before = match self.sync.0 == first {
+                    true => self.sync.1,
+                    false => index.sync_position(first),
+                };
+                let before_end = index.sync_position(end);
+                span.sync_count = before_end - before;
+                span.first_is_sync = index.sync_sample(before) == first;
+                self.sync = (end, before_end);
+            }
+        }
         span
+    }
+}
+
+impl TrackIndex {
+    /// What samples `range` have in common, and their span, found block by block; a range past the end is cut.
+    pub fn span(&self, range: std::ops::Range<u32>) -> Span {
+        self.spans().span(range)
+    }
+
+    /// For many of them, in order.
+    pub(crate) fn spans(&self) -> Spans<'_> {
+        Spans {
+            index: self,
+            sizes: Unpacked::NONE,
+            durations: Unpacked::NONE,
+            compositions: Unpacked::NONE,
+            sync: (0, 0),
+        }
     }
 
     /// All samples as runs of even times.

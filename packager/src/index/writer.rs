@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::column::{BLOCK, ColumnWriter};
 use super::extent::{ExtentWriter, Place};
 use super::header::{HEADER_SIZE, Header};
+use super::places::{NewSizes, Places};
 use super::{ANCHOR_SAMPLE_COUNT, IndexError, NewSample, TrackIndex};
 use crate::limits::{SAMPLE_COUNT_MAX, SAMPLE_SIZE_BYTES_MAX};
 use crate::time::Timescale;
@@ -17,8 +18,9 @@ pub struct IndexWriter {
     durations: ColumnWriter,
     /// Biased by 2^31 so that they are unsigned.
     compositions: ColumnWriter,
-    extents: ExtentWriter,
-    places: Vec<Place>,
+    pub(super) extents: ExtentWriter,
+    /// Of each 256th sample.
+    pub(super) places: Vec<Place>,
     decode_time: u64,
     /// When each 256th sample is decoded.
     decode_anchors: Vec<u64>,
@@ -26,7 +28,7 @@ pub struct IndexWriter {
     sync: Vec<u32>,
     /// So many samples from the first on are sync samples, while `sync` is empty.
     leading_sync_count: u32,
-    count: u32,
+    pub(super) count: u32,
     /// Samples whose times are known; differs from `count` while columns are pushed one after the other.
     timed_count: u32,
     /// Over all samples: smallest composition time, greatest end of composition.
@@ -38,78 +40,7 @@ const COMPOSITION_BIAS: i64 = 1 << 31;
 
 /// A composition offset as it is stored.
 fn biased(composition_offset: i32) -> u32 {
-    (i64::from(composition_offset) + COMPOSITION_BIAS) as u32
-}
-
-/// Sizes of samples, for [`IndexWriter::push_sizes`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum NewSizes<'a> {
-    /// So many samples of one size.
-    Even(u32, u32),
-    /// Big-endian, as `stsz` has them.
-    Listed(&'a [[u8; 4]]),
-}
-
-impl NewSizes<'_> {
-    fn len(&self) -> usize {
-        match self {
-            NewSizes::Even(_, count) => *count as usize,
-            NewSizes::Listed(sizes) => sizes.len(),
-        }
-    }
-
-    /// Takes away the first `count`, or all there are: how many those are, and their bytes.
-    #[inline]
-    fn take(&mut self, count: u32) -> (u32, u64) {
-        match self {
-            NewSizes::Even(size, left) => {
-                let taken = count.min(*left);
-                *left -= taken;
-                (taken, u64::from(*size) * u64::from(taken))
-            }
-            NewSizes::Listed(sizes) => {
-                let (taken, left) = sizes.split_at((count as usize).min(sizes.len()));
-                *sizes = left;
-                // At most 50 million numbers of 32 bits: they fit.
-                let bytes = taken
-                    .iter()
-                    .fold(0u64, |sum, size| sum.wrapping_add(u64::from(u32::from_be_bytes(*size))));
-                (taken.len() as u32, bytes)
-            }
-        }
-    }
-}
-
-/// Samples whose sizes are in an index, and whose places come chunk by chunk; see [`IndexWriter::push_sizes`].
-#[derive(Debug)]
-pub(crate) struct Places<'w, 's> {
-    writer: &'w mut IndexWriter,
-    rest: NewSizes<'s>,
-}
-
-impl Places<'_, '_> {
-    /// Samples that have no place yet.
-    pub(crate) fn left(&self) -> usize {
-        self.rest.len()
-    }
-
-    /// The next `count` samples, or as many as are left, lie together from `offset` on; returns their bytes, or `None`
-    /// where they leave the range.
-    #[inline]
-    pub(crate) fn push(&mut self, offset: u64, count: u32) -> Option<u64> {
-        let (mut left, mut size) = (count, 0u64);
-        while left > 0 {
-            let before_anchor = ANCHOR_SAMPLE_COUNT - self.writer.count % ANCHOR_SAMPLE_COUNT;
-            let (taken, bytes) = self.rest.take(left.min(before_anchor));
-            if taken == 0 {
-                break;
-            }
-            self.writer.extend(offset.checked_add(size)?, taken, bytes)?;
-            size = size.checked_add(bytes)?;
-            left -= taken;
-        }
-        Some(size)
-    }
+    (composition_offset as u32).wrapping_add(COMPOSITION_BIAS as u32)
 }
 
 /// Appends little-endian words.
@@ -174,21 +105,15 @@ impl IndexWriter {
             });
         }
         self.sizes.push(size);
-        self.extend(offset, 1, u64::from(size)).ok_or(IndexError::TimeOverflow {
+        let end_offset = offset.checked_add(u64::from(size)).ok_or(IndexError::TimeOverflow {
             sample_index: self.count,
-        })
-    }
-
-    /// The next `count` samples, of which only the first may need an anchor, have `size` bytes together from `offset`
-    /// on. `None` where that leaves the range.
-    #[inline]
-    fn extend(&mut self, offset: u64, count: u32, size: u64) -> Option<()> {
-        self.extents.extend(self.count, offset, size)?;
+        })?;
+        self.extents.extend(self.count, offset, end_offset);
         if self.count.is_multiple_of(ANCHOR_SAMPLE_COUNT) {
             self.places.push(self.extents.place(offset));
         }
-        self.count += count;
-        Some(())
+        self.count += 1;
+        Ok(())
     }
 
     /// Places of samples, at first only their sizes, for sources that list those in one table. With
@@ -205,10 +130,7 @@ impl IndexWriter {
             }
             NewSizes::Listed(sizes) => self.sizes.push_listed(sizes),
         };
-        (size_max <= SAMPLE_SIZE_BYTES_MAX).then_some(Places {
-            writer: self,
-            rest: sizes,
-        })
+        (size_max <= SAMPLE_SIZE_BYTES_MAX).then(|| Places::new(self, sizes))
     }
 
     /// Times of the next `count` samples, which all last as long and have one composition offset.
@@ -240,8 +162,12 @@ impl IndexWriter {
             earliest = earliest.min(shown);
             latest = latest.max(shown);
             decode_time = decode_time.wrapping_add(i64::from(duration));
-            self.compositions.push(biased(*composition_offset));
         }
+        let mut stored = [0; BLOCK];
+        for (slot, composition_offset) in stored.iter_mut().zip(composition_offsets) {
+            *slot = biased(*composition_offset);
+        }
+        self.compositions.push_slice(&stored[..composition_offsets.len()]);
         self.composition_min = self.composition_min.min(earliest);
         self.composition_end = self.composition_end.max(latest.saturating_add(i64::from(duration)));
         Ok(earliest)

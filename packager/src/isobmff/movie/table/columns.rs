@@ -3,7 +3,7 @@
 use super::{Run, SampleTable, Sizes, u32_at};
 use crate::index::{IndexWriter, NewSizes};
 
-/// Samples whose composition offsets are copied at once: a block of the index.
+/// Samples that are copied at once: a block of the index.
 const BLOCK: usize = 64;
 
 /// What has to be known of the times of a track that was copied.
@@ -40,29 +40,24 @@ impl SampleTable<'_> {
         };
         let mut places = writer.push_sizes(sizes)?;
         let mut bytes_left = self.source_size.saturating_mul(super::REUSE_MAX);
-        let mut runs = self.chunk_runs.as_chunks::<12>().0.iter().peekable();
-        while let Some(run) = runs.next() {
-            let (first, per_chunk) = (u32_at(run, 0)? as usize, u32_at(run, 1)?);
-            if per_chunk == 0 {
-                continue;
+        let runs = self.chunk_runs.as_chunks::<12>().0;
+        let first_chunk = |run: usize| runs.get(run).map_or(Some(u32::MAX), |run| u32_at(run, 0));
+        let (mut run, skipped) = (0, first_chunk(0)?.checked_sub(1)?);
+        for chunk_index in skipped as usize..self.chunk_offsets.len() {
+            if places.left() == 0 {
+                break;
             }
-            let stop = match runs.peek() {
-                Some(next) => u32_at(*next, 0)? as usize,
-                None => usize::MAX,
-            };
-            for chunk_index in first.checked_sub(1)?..(stop - 1).min(self.chunk_offsets.len()) {
-                if places.left() == 0 {
-                    break;
-                }
-                let offset = self.chunk_offsets.get(chunk_index)?;
-                let size = places.push(offset, per_chunk)?;
-                if offset.checked_add(size)? > self.source_size {
-                    return None;
-                }
-                bytes_left = bytes_left.checked_sub(size)?;
+            // First chunks ascend, so that there is at most one step, which need not be foreseen.
+            run += usize::from(first_chunk(run + 1)? as usize <= chunk_index + 1);
+            let per_chunk = u32_at(runs.get(run)?, 1)?;
+            let offset = self.chunk_offsets.get(chunk_index)?;
+            let size = places.push(offset, per_chunk)?;
+            if offset.checked_add(size)? > self.source_size {
+                return None;
             }
+            bytes_left = bytes_left.checked_sub(size)?;
         }
-        (places.left() == 0).then_some(())
+        places.finish()
     }
 
     /// Returns the second sync sample, or a number that no sample has.
