@@ -26,6 +26,9 @@ use crate::read::SourceFile;
 pub(crate) const READ_SIZE_BYTES: u64 = 256 << 10;
 /// The same for HTTP/2: what one answer may have waiting for its client's window.
 pub(crate) const STREAM_READ_SIZE_BYTES: u64 = STREAM_SEND_SIZE_BYTES_MAX as u64;
+/// What is read first for HTTP/2, and twice as much each time after: a client may ask for a hundred answers at once and
+/// read none of them. A frame of the usual size.
+pub(crate) const STREAM_FIRST_READ_SIZE_BYTES: u64 = 16 << 10;
 /// Of a long file range so much is made sure to be in memory and sent before more is looked at.
 pub(crate) const WINDOW_SIZE_BYTES: u64 = 4 << 20;
 
@@ -34,8 +37,10 @@ pub(crate) const WINDOW_SIZE_BYTES: u64 = 4 << 20;
 pub struct Delivery {
     /// File ranges of at least this size go by `sendfile`; `None` where the transport looks at bytes (HTTP/2, TLS).
     pub sendfile_size_bytes_min: Option<u64>,
-    /// Bytes of file ranges that are read at once.
+    /// Bytes of file ranges that are read at once, at most.
     pub read_size_bytes: u64,
+    /// Bytes that are read first of an answer, twice as many each time after.
+    pub first_read_size_bytes: u64,
     /// Keeps cold files from stopping the thread.
     pub gate: Arc<Gate>,
     /// Counts what is read.
@@ -94,6 +99,8 @@ pub struct Body {
     /// File (its address) and range that were found or read into the page cache.
     resident: Option<(usize, Range<u64>)>,
     remaining: u64,
+    /// Bytes to read next.
+    read_size_bytes: u64,
     delivery: Option<Arc<Delivery>>,
 }
 
@@ -106,6 +113,7 @@ impl Body {
             current: None,
             waiting: None,
             resident: None,
+            read_size_bytes: delivery.first_read_size_bytes,
             delivery: Some(delivery.clone()),
         }
     }
@@ -120,6 +128,7 @@ impl Body {
             current: None,
             waiting: None,
             resident: None,
+            read_size_bytes: 0,
             delivery: None,
         }
     }
@@ -163,9 +172,11 @@ impl Body {
                     return Some(self.send(&delivery, slice, offset, now));
                 }
             }
-            let now = size.min(delivery.read_size_bytes);
+            let at_once = self.read_size_bytes;
+            self.read_size_bytes = at_once.saturating_mul(2).min(delivery.read_size_bytes);
+            let now = size.min(at_once);
             self.keep_rest(&file, offset, size, now);
-            return Some(self.gather(delivery, file, offset, now));
+            return Some(self.gather(delivery, file, offset, now, at_once));
         }
     }
 
@@ -179,15 +190,16 @@ impl Body {
         }
     }
 
-    /// Reads a file range that is too short for `sendfile`, and as many like it as follow, into one buffer.
-    fn gather(&mut self, delivery: Arc<Delivery>, file: Arc<SourceFile>, offset: u64, size: u64) -> Step {
+    /// Reads a file range that is too short for `sendfile`, and as many like it as follow, into one buffer of at most
+    /// `at_once` bytes.
+    fn gather(&mut self, delivery: Arc<Delivery>, file: Arc<SourceFile>, offset: u64, size: u64, at_once: u64) -> Step {
         let mut extents = vec![Extent { offset, size }];
         let mut total = size;
         let least = delivery.sendfile_size_bytes_min.unwrap_or(u64::MAX);
         while let Some(piece) = self.next_piece() {
             match piece {
                 Piece::File { file: of, offset, size }
-                    if Arc::ptr_eq(&of, &file) && size < least && total + size <= delivery.read_size_bytes =>
+                    if Arc::ptr_eq(&of, &file) && size < least && total + size <= at_once =>
                 {
                     total += size;
                     extents.push(Extent { offset, size });
@@ -426,6 +438,7 @@ mod tests {
             let delivery = Arc::new(Delivery {
                 sendfile_size_bytes_min: None,
                 read_size_bytes: READ_SIZE_BYTES,
+                first_read_size_bytes: READ_SIZE_BYTES,
                 gate: Arc::new(Gate::new(Probe::Cachestat, Fill::Pool, 4)),
                 counters: Arc::default(),
             });
@@ -450,5 +463,39 @@ mod tests {
             assert_eq!(http_body::Body::is_end_stream(&body), !failed, "{how:?}");
         }
         std::fs::remove_file(&path).unwrap();
+    }
+    #[tokio::test]
+    async fn answers_to_nobody_hold_little() {
+        let path = std::env::temp_dir().join(format!("headwater-body-first-{}", std::process::id()));
+        let whole: Vec<u8> = (0u32..).flat_map(u32::to_le_bytes).take(200 << 10).collect();
+        std::fs::write(&path, &whole).unwrap();
+        let file = Arc::new(SourceFile::open(&path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        let delivery = Arc::new(Delivery {
+            sendfile_size_bytes_min: None,
+            read_size_bytes: STREAM_READ_SIZE_BYTES,
+            first_read_size_bytes: STREAM_FIRST_READ_SIZE_BYTES,
+            gate: Arc::new(Gate::new(Probe::Cachestat, Fill::Pool, 4)),
+            counters: Arc::default(),
+        });
+        // In one piece, and in many small ones.
+        for piece_size in [200_u64 << 10, 4 << 10] {
+            let piece = |at| Piece::File {
+                file: file.clone(),
+                offset: at * piece_size,
+                size: piece_size,
+            };
+            let pieces: Vec<Piece> = (0..(200 << 10) / piece_size).map(piece).collect();
+            let mut body = Body::new(Content::Pieces(pieces).range(0..200 << 10), &delivery);
+            let (mut sizes, mut got) = (Vec::new(), Vec::new());
+            while let Some(frame) = body.frame().await {
+                let frame = frame.unwrap();
+                let chunk = frame.data_ref().unwrap().chunk();
+                sizes.push(chunk.len() >> 10);
+                got.extend_from_slice(chunk);
+            }
+            assert_eq!(sizes, [16, 32, 64, 64, 24], "pieces of {piece_size}");
+            assert!(got == whole, "pieces of {piece_size}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use packager::limits::LICENCE_REQUEST_SIZE_BYTES_MAX;
 
 use crate::Origin;
 use crate::access::{Policy, Ticket};
-use crate::body::{Body, Delivery, READ_SIZE_BYTES, STREAM_READ_SIZE_BYTES};
+use crate::body::{Body, Delivery, READ_SIZE_BYTES, STREAM_FIRST_READ_SIZE_BYTES, STREAM_READ_SIZE_BYTES};
 use crate::error::{Blame, ServeError};
 use crate::load::{Counted, CountedBody, Load};
 use crate::metrics::Counters;
@@ -53,12 +53,14 @@ impl Worker {
         let by_bytes = Delivery {
             sendfile_size_bytes_min: None,
             read_size_bytes: STREAM_READ_SIZE_BYTES,
+            first_read_size_bytes: STREAM_FIRST_READ_SIZE_BYTES,
             gate: origin.gate.clone(),
             counters: counters.clone(),
         };
         let by_slices = Delivery {
             sendfile_size_bytes_min: origin.config().sendfile_size_bytes_min,
             read_size_bytes: READ_SIZE_BYTES,
+            first_read_size_bytes: READ_SIZE_BYTES,
             ..by_bytes.clone()
         };
         let limits = origin.config().limits.clone();
