@@ -415,6 +415,16 @@ mod tests {
         }
     }
 
+    fn delivery(first_read_size_bytes: u64, read_size_bytes: u64) -> Arc<Delivery> {
+        Arc::new(Delivery {
+            sendfile_size_bytes_min: None,
+            read_size_bytes,
+            first_read_size_bytes,
+            gate: Arc::new(Gate::new(Probe::Cachestat, Fill::Pool, 4)),
+            counters: Arc::default(),
+        })
+    }
+
     #[tokio::test]
     async fn what_ends_early_is_an_error_and_counted() {
         let path = std::env::temp_dir().join(format!("headwater-body-{}", std::process::id()));
@@ -435,13 +445,7 @@ mod tests {
                 extents: extents.collect(),
                 how,
             });
-            let delivery = Arc::new(Delivery {
-                sendfile_size_bytes_min: None,
-                read_size_bytes: READ_SIZE_BYTES,
-                first_read_size_bytes: READ_SIZE_BYTES,
-                gate: Arc::new(Gate::new(Probe::Cachestat, Fill::Pool, 4)),
-                counters: Arc::default(),
-            });
+            let delivery = delivery(READ_SIZE_BYTES, READ_SIZE_BYTES);
             let mut body = Body::new(Content::Virtual(broken).range(500..2_900), &delivery);
             let (mut got, mut failed) = (Vec::new(), false);
             while let Some(frame) = body.frame().await {
@@ -471,13 +475,7 @@ mod tests {
         std::fs::write(&path, &whole).unwrap();
         let file = Arc::new(SourceFile::open(&path).unwrap());
         std::fs::remove_file(&path).unwrap();
-        let delivery = Arc::new(Delivery {
-            sendfile_size_bytes_min: None,
-            read_size_bytes: STREAM_READ_SIZE_BYTES,
-            first_read_size_bytes: STREAM_FIRST_READ_SIZE_BYTES,
-            gate: Arc::new(Gate::new(Probe::Cachestat, Fill::Pool, 4)),
-            counters: Arc::default(),
-        });
+        let delivery = delivery(STREAM_FIRST_READ_SIZE_BYTES, STREAM_READ_SIZE_BYTES);
         // In one piece, and in many small ones.
         for piece_size in [200_u64 << 10, 4 << 10] {
             let piece = |at| Piece::File {

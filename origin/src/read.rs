@@ -157,16 +157,15 @@ impl SourceFile {
 
     /// `size` bytes at `offset`, in huge pages; `None` where the system has none to give.
     fn read_large(&self, offset: u64, size: usize) -> std::io::Result<Option<Bytes>> {
-        // Whole ones, so that the end is not in small pages.
-        let Ok(mut memory) = MmapMut::map_anon(size.next_multiple_of(LARGE_SIZE_BYTES)) else {
+        // Not rounded up to whole ones: some of what is read is kept, and counted by its size.
+        let Ok(mut memory) = MmapMut::map_anon(size) else {
             return Ok(None);
         };
         if memory.advise(Advice::HugePage).is_err() {
             return Ok(None);
         }
-        let wanted = memory.get_mut(..size).unwrap_or_default();
-        self.read_exact_at(wanted, offset)?;
-        Ok(Some(Bytes::from_owner(memory).slice(..size)))
+        self.read_exact_at(&mut memory, offset)?;
+        Ok(Some(Bytes::from_owner(memory)))
     }
 
     /// Fills `buffer` from `offset`.

@@ -65,20 +65,13 @@ impl ColumnWriter {
     pub(super) fn push_listed(&mut self, values: &[[u8; 4]]) -> u32 {
         self.headers.reserve(values.len() / BLOCK * BLOCK_HEADER_SIZE);
         let mut greatest = 0;
-        let mut rest = values;
-        while !rest.is_empty() {
-            let room = self.block.split_at_mut(self.filled % BLOCK).1;
-            let (now, later) = rest.split_at(room.len().min(rest.len()));
-            for (slot, value) in room.iter_mut().zip(now) {
-                let value = u32::from_be_bytes(*value);
-                greatest = greatest.max(value);
-                *slot = value;
+        for listed in values.chunks(BLOCK) {
+            let mut read = [0; BLOCK];
+            for (slot, value) in read.iter_mut().zip(listed) {
+                *slot = u32::from_be_bytes(*value);
+                greatest = greatest.max(*slot);
             }
-            rest = later;
-            self.filled += now.len();
-            if self.filled == BLOCK {
-                self.close_block();
-            }
+            self.push_slice(&read[..listed.len()]);
         }
         greatest
     }
