@@ -256,3 +256,46 @@ impl Span {
         self.composition_offsets.1 = self.composition_offsets.1.max(offset);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{IndexWriter, NewSample};
+    use crate::time::Timescale;
+
+    #[test]
+    fn one_after_the_other_is_each_alone() {
+        let mut writer = IndexWriter::new(Timescale::MPEG_TS);
+        for at in 0..1_000u32 {
+            let sample = NewSample {
+                offset: u64::from(at) * 5_000,
+                size: 1 + at * 37 % 4_001,
+                // Even for a while, so that some blocks are constant.
+                duration: if at < 300 { 3_000 } else { 2_990 + at % 17 },
+                composition_offset: if at < 500 { (at as i32 * 7 % 5) * 3_000 } else { 0 },
+                sync: at % 48 == 0,
+            };
+            writer.push(sample).unwrap();
+        }
+        let index = writer.finish(0).unwrap();
+        let mut spans = index.spans();
+        let bounds = [0, 48, 50, 63, 64, 120, 300, 640, 641, 990, 1_000, 2_000];
+        let in_order = bounds.windows(2).map(|pair| (pair[0], pair[1]));
+        for (first, end) in in_order.chain([(10, 700), (0, 5), (5, 5), (5, 64), (0, 1_000)]) {
+            let got = spans.span(first..end);
+            let samples: Vec<_> = index.samples(first..end).collect();
+            assert_eq!(got, index.span(first..end), "{first}..{end}");
+            assert_eq!(
+                got.size_bytes,
+                samples.iter().map(|sample| u64::from(sample.size)).sum::<u64>()
+            );
+            assert_eq!(
+                got.sync_count as usize,
+                samples.iter().filter(|sample| sample.sync).count()
+            );
+            let starts = samples.iter().map(|sample| index.presentation_time(sample));
+            assert_eq!(got.start, starts.min().unwrap_or(i64::MAX), "{first}..{end}");
+            assert_eq!(got.first_is_sync, samples.first().is_none_or(|sample| sample.sync));
+        }
+    }
+}
