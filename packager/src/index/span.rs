@@ -259,7 +259,6 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::index::{IndexWriter, NewSample};
     use crate::time::Timescale;
 
