@@ -27,9 +27,6 @@ pub const TLS_BUFFER_SIZE_BYTES_MAX: usize = 64 << 10;
 /// Bytes that the kernel takes of one client's answers before it has sent what it took, beyond what is on its way. Without
 /// it, a client that does not read would be given megabytes at once while all others wait.
 pub const UNSENT_SIZE_BYTES_MAX: u32 = 128 << 10;
-/// The same while an answer leaves by `sendfile` to a client who has read as much: its bytes lie in the page cache whether
-/// or not anybody reads them, and fewer calls cost a third less processor time a byte.
-pub const UNSENT_FILE_SIZE_BYTES_MAX: u32 = 1 << 20;
 /// How often every connection of a thread is judged.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// When seven of eight connections are taken, idle ones are let go of after this.

@@ -16,14 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::arena::{Arena, Place, arena};
-use crate::limits::{UNSENT_FILE_SIZE_BYTES_MAX, UNSENT_SIZE_BYTES_MAX};
 use crate::metrics::Counters;
 use crate::pulse::Pulse;
 
 /// Most bytes of one `sendfile`, and of one connection before others get their turn: a few tens of microseconds.
 const TURN_SIZE_BYTES: usize = 1 << 20;
-/// Less than this fills no kernel, wherever it lies: the bound is not moved for it.
-const SMALL_SIZE_BYTES: usize = 32 << 10;
 /// Bytes read at once where there is no `sendfile`.
 const COPY_SIZE_BYTES: usize = 128 << 10;
 
@@ -35,10 +32,6 @@ pub struct ZcIo {
     /// Bytes sent since the thread's other connections last had a turn.
     turn: usize,
     corked: Cell<bool>,
-    /// Bytes sent in all.
-    sent: u64,
-    /// Unsent bytes the kernel takes.
-    unsent_size_max: Cell<u32>,
 }
 
 /// A socket whose reads are noted.
@@ -72,8 +65,6 @@ impl ZcIo {
             counters,
             turn: 0,
             corked: Cell::new(false),
-            sent: 0,
-            unsent_size_max: Cell::new(UNSENT_SIZE_BYTES_MAX),
         }
     }
 
@@ -134,20 +125,7 @@ impl ZcIo {
         }
     }
 
-    /// How many unsent bytes the kernel takes from now on. Those of files lie in the page cache, whoever reads them.
-    fn set_unsent_size_max(&self, size_bytes: u32) {
-        if self.unsent_size_max.get() != size_bytes {
-            self.unsent_size_max.set(size_bytes);
-            if let Err(error) = socket2::SockRef::from(self.stream()).set_tcp_notsent_lowat(size_bytes) {
-                tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set");
-            }
-        }
-    }
-
     fn send_memory(&self, slices: &[IoSlice<'_>], more: bool) -> Result<usize> {
-        if slices.iter().map(|slice| slice.len()).sum::<usize>() > SMALL_SIZE_BYTES {
-            self.set_unsent_size_max(UNSENT_SIZE_BYTES_MAX);
-        }
         let mut flags = SendFlags::NOSIGNAL;
         flags.set(SendFlags::MORE, more);
         let mut control = SendAncillaryBuffer::default();
@@ -158,11 +136,6 @@ impl ZcIo {
 
     fn send_file(&self, arena: &Arena, place: Place<'_>, slice: &[u8]) -> Result<usize> {
         let want = slice.len().min(TURN_SIZE_BYTES);
-        // Who never reads never gets there: hundreds of them at once would keep all others waiting.
-        let reads = self.sent >= u64::from(UNSENT_FILE_SIZE_BYTES_MAX);
-        if want > SMALL_SIZE_BYTES && !place.refused && reads {
-            self.set_unsent_size_max(UNSENT_FILE_SIZE_BYTES_MAX);
-        }
         if !place.refused {
             let mut offset = place.offset;
             match rustix::fs::sendfile(self.stream().as_fd(), place.file, Some(&mut offset), want) {
@@ -220,7 +193,6 @@ impl Write for ZcIo {
                 Ok(sent) => {
                     pulse.wrote(sent);
                     this.turn += sent;
-                    this.sent += sent as u64;
                     return Poll::Ready(Ok(sent));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::Interrupted => {}
@@ -348,44 +320,6 @@ mod tests {
             assert_eq!(counters.sent_memory_bytes.get(), 4);
             assert_eq!(counters.sent_file_bytes.get(), if refused { 0 } else { file_bytes });
             assert_eq!(counters.sent_copied_bytes.get(), if refused { file_bytes } else { 0 });
-        }
-    }
-
-    #[tokio::test]
-    async fn the_kernel_takes_more_of_a_file_than_of_memory() {
-        let (mut io, mut client, _) = pair().await;
-        let bytes = vec![7; 2_000_000];
-        let source = file("unsent", &bytes);
-        let unsent = |io: &ZcIo| socket2::SockRef::from(io.stream()).tcp_notsent_lowat().unwrap();
-        // Not before its client has taken as much; a turn is as long, so that reading makes the next one go.
-        let mut sent = 0;
-        while sent < u64::from(UNSENT_FILE_SIZE_BYTES_MAX) {
-            assert_ne!(unsent(&io), UNSENT_FILE_SIZE_BYTES_MAX, "after {sent} bytes");
-            let slice = FileSlice::new(&source, 0, 200_000).unwrap();
-            let mut buffer = vec![0; 200_000];
-            let writing = std::future::poll_fn(|cx| Pin::new(&mut io).poll_write(cx, slice.chunk()));
-            let (written, read) = tokio::join!(writing, client.read(&mut buffer));
-            assert!(read.unwrap() > 0);
-            sent += written.unwrap() as u64;
-        }
-        // What is small leaves it as it is.
-        for (of_file, size, expected) in [
-            (true, 100_000, UNSENT_FILE_SIZE_BYTES_MAX),
-            (false, 100, UNSENT_FILE_SIZE_BYTES_MAX),
-            (false, 100_000, UNSENT_SIZE_BYTES_MAX),
-            (true, 100, UNSENT_SIZE_BYTES_MAX),
-            (true, 40_000, UNSENT_FILE_SIZE_BYTES_MAX),
-        ] {
-            let slice = FileSlice::new(&source, 0, size).unwrap();
-            let vector = match of_file {
-                true => slice.chunk(),
-                false => bytes.get(..size as usize).unwrap(),
-            };
-            let mut buffer = vec![0; 2_000_000];
-            let writing = std::future::poll_fn(|cx| Pin::new(&mut io).poll_write(cx, vector));
-            let (written, read) = tokio::join!(writing, client.read(&mut buffer));
-            assert!(written.unwrap() > 0 && read.unwrap() > 0);
-            assert_eq!(unsent(&io), expected, "{size} bytes, of a file: {of_file}");
         }
     }
 
