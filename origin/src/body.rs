@@ -1,5 +1,6 @@
 //! The body of an answer under hyper: pieces in order, file ranges as slices for `sendfile` or read ahead of the socket.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::{ErrorKind, IoSlice};
 use std::ops::Range;
@@ -11,11 +12,11 @@ use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 use packager::index::Extent;
 use packager::source::ReadAt;
+use tokio::sync::oneshot;
 
 use crate::arena::FileSlice;
 use crate::content::{Made, Piece, Pieces};
 use crate::fetch;
-use crate::limits::STREAM_SEND_SIZE_BYTES_MAX;
 use crate::metrics::Counters;
 use crate::paging::Gate;
 use crate::pool::Buffer;
@@ -25,7 +26,7 @@ use crate::read::SourceFile;
 /// its call.
 pub(crate) const READ_SIZE_BYTES: u64 = 256 << 10;
 /// The same for HTTP/2: what one answer may have waiting for its client's window.
-pub(crate) const STREAM_READ_SIZE_BYTES: u64 = STREAM_SEND_SIZE_BYTES_MAX as u64;
+pub(crate) const STREAM_READ_SIZE_BYTES: u64 = 128 << 10;
 /// What is read first for HTTP/2, and twice as much each time after: a client may ask for a hundred answers at once and
 /// read none of them. A frame of the usual size.
 pub(crate) const STREAM_FIRST_READ_SIZE_BYTES: u64 = 16 << 10;
@@ -41,6 +42,9 @@ pub struct Delivery {
     pub read_size_bytes: u64,
     /// Bytes that are read first of an answer, twice as many each time after.
     pub first_read_size_bytes: u64,
+    /// Nothing is read while what was read before has not gone: of the many answers that a connection may have at once,
+    /// each holds no more than it is about to send.
+    pub one_read_at_a_time: bool,
     /// Keeps cold files from stopping the thread.
     pub gate: Arc<Gate>,
     /// Counts what is read.
@@ -91,11 +95,25 @@ impl Buf for Chunk {
 /// Something that must be waited for before the next bytes can go.
 type Waiting = Pin<Box<dyn Future<Output = std::io::Result<Chunk>> + Send>>;
 
+/// Bytes that an answer read, as long as they have not gone.
+struct Held {
+    bytes: Bytes,
+    _gone: oneshot::Sender<Infallible>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// An answer's body. Its length is exact from the start.
 pub struct Body {
     pieces: Pieces,
     current: Option<Piece>,
     waiting: Option<Waiting>,
+    /// Closed when what was read last has gone.
+    going: Option<oneshot::Receiver<Infallible>>,
     /// File (its address) and range that were found or read into the page cache.
     resident: Option<(usize, Range<u64>)>,
     remaining: u64,
@@ -112,6 +130,7 @@ impl Body {
             pieces,
             current: None,
             waiting: None,
+            going: None,
             resident: None,
             read_size_bytes: delivery.first_read_size_bytes,
             delivery: Some(delivery.clone()),
@@ -127,6 +146,7 @@ impl Body {
             pieces,
             current: None,
             waiting: None,
+            going: None,
             resident: None,
             read_size_bytes: 0,
             delivery: None,
@@ -136,6 +156,11 @@ impl Body {
     /// No bytes at all.
     pub fn empty() -> Body {
         Body::memory(Bytes::new())
+    }
+
+    /// True while files are read for what comes next. Else a body that is not ready waits for its client.
+    pub fn is_reading(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// Notes that the answer ends here, with `error`.
@@ -227,6 +252,18 @@ impl Body {
         sources: &[(&Arc<SourceFile>, &[Extent])],
         finish: impl FnOnce(Buffer) -> std::io::Result<Bytes> + Send + 'static,
     ) -> Step {
+        let held = delivery.one_read_at_a_time.then(|| {
+            let (gone, going) = oneshot::channel();
+            self.going = Some(going);
+            gone
+        });
+        let finish = move |buffer| {
+            let bytes = finish(buffer)?;
+            Ok(match held {
+                Some(_gone) => Bytes::from_owner(Held { bytes, _gone }),
+                None => bytes,
+            })
+        };
         let mut buffer = Buffer::filled(sources.iter().map(|(_, extents)| fetch::size(extents)).sum());
         let mut filled = 0;
         for (file, extents) in sources {
@@ -319,6 +356,11 @@ impl http_body::Body for Body {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, std::io::Error>>> {
         let this = self.get_mut();
         if this.waiting.is_none() {
+            if let Some(going) = &mut this.going {
+                // Nothing ever comes: it is over when the bytes are.
+                let Err(_gone) = std::task::ready!(Pin::new(going).poll(cx));
+                this.going = None;
+            }
             match this.advance() {
                 None if this.remaining == 0 => return Poll::Ready(None),
                 // The length was promised: an end without an error would pass for a whole answer in HTTP/2.
@@ -355,7 +397,10 @@ impl http_body::Body for Body {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::task::Waker;
+
+    use http_body::Body as _;
     use http_body_util::BodyExt;
 
     use super::*;
@@ -415,11 +460,12 @@ mod tests {
         }
     }
 
-    fn delivery(first_read_size_bytes: u64, read_size_bytes: u64) -> Arc<Delivery> {
+    pub(crate) fn delivery(first_read_size_bytes: u64, read_size_bytes: u64) -> Arc<Delivery> {
         Arc::new(Delivery {
             sendfile_size_bytes_min: None,
             read_size_bytes,
             first_read_size_bytes,
+            one_read_at_a_time: first_read_size_bytes < read_size_bytes,
             gate: Arc::new(Gate::new(Probe::Cachestat, Fill::Pool, 4)),
             counters: Arc::default(),
         })
@@ -488,11 +534,14 @@ mod tests {
             let (mut sizes, mut got) = (Vec::new(), Vec::new());
             while let Some(frame) = body.frame().await {
                 let frame = frame.unwrap();
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(Pin::new(&mut body).poll_frame(&mut cx).is_pending());
+                assert!(!body.is_reading());
                 let chunk = frame.data_ref().unwrap().chunk();
                 sizes.push(chunk.len() >> 10);
                 got.extend_from_slice(chunk);
             }
-            assert_eq!(sizes, [16, 32, 64, 64, 24], "pieces of {piece_size}");
+            assert_eq!(sizes, [16, 32, 64, 88], "pieces of {piece_size}");
             assert!(got == whole, "pieces of {piece_size}");
         }
     }

@@ -157,8 +157,8 @@ impl http_body::Body for CountedBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, std::io::Error>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
-        // A body that is not ready waits for a disk, never for the client.
-        this.counted.set_waits_for_us(polled.is_pending());
+        this.counted
+            .set_waits_for_us(polled.is_pending() && this.body.is_reading());
         let frame = ready!(polled);
         if http_body::Body::is_end_stream(&this.body) {
             this.counted.running.complete();
@@ -177,8 +177,16 @@ impl http_body::Body for CountedBody {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use http_body::Body as _;
+    use packager::source::ReadAt;
+
     use super::*;
+    use crate::body::tests::delivery;
+    use crate::content::{Content, Piece};
     use crate::limits::LimitsSection;
+    use crate::read::SourceFile;
 
     fn load(change: impl FnOnce(&mut LimitsSection)) -> Rc<Load> {
         let mut section = LimitsSection::default();
@@ -203,6 +211,36 @@ mod tests {
         check(&[101], false);
         check(&[5_000, 200], false);
         check(&[99], true);
+    }
+
+    #[test]
+    fn who_waits_for_the_client_is_not_work() {
+        let load = load(|_| ());
+        let pulse = Rc::new(Pulse::new(Instant::now(), false));
+        let path = std::env::temp_dir().join(format!("headwater-load-{}", std::process::id()));
+        std::fs::write(&path, [7; 40 << 10]).unwrap();
+        let file = Arc::new(SourceFile::open(&path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        let size = file.size();
+        let piece = Piece::File { file, offset: 0, size };
+        let body = Body::new(
+            Content::Pieces(vec![piece]).range(0..size),
+            &delivery(16 << 10, 64 << 10),
+        );
+        let mut body = CountedBody::new(body, Counted::begin(&pulse, &load));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut poll = || {
+            Pin::new(&mut body)
+                .poll_frame(&mut cx)
+                .map(|frame| frame.unwrap().unwrap())
+        };
+        let Poll::Ready(held) = poll() else {
+            panic!("it lies in memory");
+        };
+        assert!(poll().is_pending());
+        assert_eq!(load.work.get(), 0);
+        drop(held);
+        assert!(poll().is_ready());
     }
 
     #[test]

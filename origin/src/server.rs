@@ -54,6 +54,7 @@ impl Worker {
             sendfile_size_bytes_min: None,
             read_size_bytes: STREAM_READ_SIZE_BYTES,
             first_read_size_bytes: STREAM_FIRST_READ_SIZE_BYTES,
+            one_read_at_a_time: true,
             gate: origin.gate.clone(),
             counters: counters.clone(),
         };
@@ -61,6 +62,7 @@ impl Worker {
             sendfile_size_bytes_min: origin.config().sendfile_size_bytes_min,
             read_size_bytes: READ_SIZE_BYTES,
             first_read_size_bytes: READ_SIZE_BYTES,
+            one_read_at_a_time: false,
             ..by_bytes.clone()
         };
         let limits = origin.config().limits.clone();
