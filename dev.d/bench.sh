@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # ./dev bench: the criterion benchmarks (arguments go to cargo bench), the ciphers against OpenSSL's, then the first
-# manifest of a long film, then the same segments from headwater and from nginx, then what a control API can do.
+# manifest of a long film, then the same segments from headwater and from nginx, then TLS that the kernel seals, then what a
+# control API can do.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=setup.sh
@@ -14,4 +15,5 @@ cargo bench -p headwater --bench encryption -- "$@"
 "$root/dev.d/bench-ciphers.sh"
 "$root/dev.d/cold.sh"
 "$root/dev.d/bench-http.sh"
+"$root/dev.d/ktls.sh"
 "$root/dev.d/bench-control.sh"

@@ -20,7 +20,7 @@ use crate::limits;
 use crate::pulse::{self, Patience, Pulse};
 use crate::server::{self, Worker};
 use crate::tls::{self, Tls};
-use crate::tls_transport::TlsIo;
+use crate::tls_transport::{Shaken, TlsIo};
 use crate::transport::ZcIo;
 
 /// Connections the kernel holds for us before they are accepted.
@@ -179,9 +179,10 @@ impl Front {
             }
             Some(tls) => {
                 counters.tls.add(1);
-                let shaking = TlsIo::accept(stream, tls.current(), counters.clone(), pulse.clone());
+                let shaking = TlsIo::accept(stream, tls.current(), tls.kernel(), counters.clone(), pulse.clone());
                 match pulse::drive(&pulse, Box::pin(shaking), |_| {}).await {
-                    Ok(Ok(io)) => Box::pin(self.speak(io, &pulse)).await,
+                    Ok(Ok(Shaken::Kernel(io))) => Box::pin(self.speak(io, &pulse)).await,
+                    Ok(Ok(Shaken::Here(io))) => Box::pin(self.speak(*io, &pulse)).await,
                     Ok(Err(error)) => {
                         counters.tls_failed.add(1);
                         tracing::debug!(%error, "no TLS handshake");

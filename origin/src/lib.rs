@@ -2,7 +2,7 @@
 //!
 //! Follow a request: `server` → `route` → `store` (opens an `asset` once) → `vod` (plans an answer) → `respond` → `body`.
 //! Names neither the control plane nor the transcoder. Only `read`, `open`, `stored`, `library` and `page` touch files.
-//! `unsafe` is denied but in `arena` (addresses that stand for file bytes) and `cachestat` (a system call without wrapper).
+//! `unsafe` is denied but in `arena` (addresses that stand for file bytes), `cachestat` and `ktls` (system calls without wrapper).
 
 pub mod access;
 mod arena;
@@ -18,6 +18,7 @@ mod fetch;
 mod front;
 mod hot;
 pub mod keys;
+mod ktls;
 mod lanes;
 pub mod library;
 pub mod limits;
@@ -132,7 +133,6 @@ impl Origin {
         let metrics = Metrics::new().map_err(OriginError::Metrics)?;
         let gate = Arc::new(Gate::new(config.residency, config.fill, config.cold_read_count_max));
         let sendfile = config.sendfile_size_bytes_min.is_some() && arena::arena().is_some();
-        metrics.set_paths(sendfile, &gate);
         tracing::info!(
             sendfile,
             residency = metrics::probe_name(gate.probe()),
@@ -153,6 +153,8 @@ impl Origin {
             .map(Tls::open)
             .transpose()
             .map_err(OriginError::Tls)?;
+        let sealed_by_kernel = tls.as_ref().map(|tls| tls.kernel().is_some());
+        metrics.set_paths(sendfile, &gate, sealed_by_kernel);
         let access = config.access.as_ref().map(Access::open).transpose();
         let protector = protector.map_err(OriginError::Keys)?;
         // Encrypted sources are opened by keys of the same vault.

@@ -50,6 +50,8 @@ pub struct Counters {
     pub closed: Tally,
     /// Of these, with TLS.
     pub tls: Tally,
+    /// Of these, sealed by the kernel.
+    pub tls_kernel: Tally,
     /// TLS handshakes that failed.
     pub tls_failed: Tally,
     /// Connections of clients that had enough already.
@@ -140,7 +142,7 @@ impl Metrics {
         let connections = gauge("headwater_origin_connections", "Open client connections")?;
         let accepted = counters(
             "headwater_origin_accepted_connections_total",
-            "Connections accepted: plain or with TLS; of these with a failed handshake; and closed at once for the client's limit",
+            "Connections accepted: plain or with TLS; of these sealed by the kernel, or with a failed handshake; and closed at once for the client's limit",
             &["kind"],
         )?;
         let ended = counters(
@@ -200,8 +202,9 @@ impl Metrics {
         self.requests.with_label_values(&[resource, outcome]).inc();
     }
 
-    /// Says how files are sent, how the page cache is asked and how cold ranges are read.
-    pub fn set_paths(&self, sendfile: bool, gate: &Gate) {
+    /// Says how files are sent, how the page cache is asked, how cold ranges are read, and whether the kernel seals TLS, where
+    /// that is spoken.
+    pub fn set_paths(&self, sendfile: bool, gate: &Gate, sealed_by_kernel: Option<bool>) {
         self.paths.reset();
         let send = if sendfile { "sendfile" } else { "read" };
         self.paths.with_label_values(&["send", send]).set(1);
@@ -211,6 +214,10 @@ impl Metrics {
         self.paths
             .with_label_values(&["fill", fill_name(gate.fill_by())])
             .set(1);
+        if let Some(by_kernel) = sealed_by_kernel {
+            let seal = if by_kernel { "kernel" } else { "process" };
+            self.paths.with_label_values(&["seal", seal]).set(1);
+        }
     }
 
     /// The Prometheus text form, with the store's usage as of now.
@@ -244,6 +251,7 @@ impl Metrics {
                     sum(|counters| &counters.accepted).saturating_sub(sum(|counters| &counters.tls)),
                 ),
                 ("tls", sum(|counters| &counters.tls)),
+                ("tls_kernel", sum(|counters| &counters.tls_kernel)),
                 ("tls_failed", sum(|counters| &counters.tls_failed)),
                 ("turned_away", sum(|counters| &counters.turned_away)),
             ];

@@ -12,6 +12,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ProducesTickets;
 
+use crate::ktls::Kernel;
+
 /// How often the files are looked at.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// A chain with its key is a few KiB.
@@ -29,6 +31,13 @@ pub struct TlsSection {
     pub certificate: PathBuf,
     /// PEM file of its private key.
     pub key: PathBuf,
+    /// Connections are sealed by the kernel where it can (kTLS).
+    #[serde(default = "yes")]
+    pub kernel: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The TLS settings, checked but for what is in the files.
@@ -40,6 +49,8 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// PEM file of the private key.
     pub key: PathBuf,
+    /// Connections are sealed by the kernel where it can.
+    pub kernel: bool,
 }
 
 impl TlsSection {
@@ -53,6 +64,7 @@ impl TlsSection {
             listen,
             certificate: self.certificate,
             key: self.key,
+            kernel: self.kernel,
         })
     }
 }
@@ -106,6 +118,7 @@ impl Mark {
 /// The certificate in force.
 pub struct Tls {
     config: TlsConfig,
+    kernel: Option<Kernel>,
     tickets: Arc<dyn ProducesTickets>,
     current: RwLock<Arc<ServerConfig>>,
     marks: Mutex<[Option<Mark>; 2]>,
@@ -116,9 +129,11 @@ impl Tls {
     pub fn open(config: TlsConfig) -> Result<Tls, TlsError> {
         let marks = marks(&config);
         let tickets = aws_lc_rs::Ticketer::new().map_err(TlsError::Tickets)?;
-        let current = read(&config, &tickets)?;
+        let kernel = kernel_for(&config);
+        let current = read(&config, &tickets, kernel.is_some())?;
         Ok(Tls {
             config,
+            kernel,
             tickets,
             current: RwLock::new(current),
             marks: Mutex::new(marks),
@@ -130,10 +145,15 @@ impl Tls {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What seals connections once hands are shaken; `None` where that is done in this process.
+    pub fn kernel(&self) -> Option<&Kernel> {
+        self.kernel.as_ref()
+    }
+
     /// Reads the files again, and keeps to what was in force if they are no good. Blocking.
     pub fn reload(&self) {
         let marks = marks(&self.config);
-        match read(&self.config, &self.tickets) {
+        match read(&self.config, &self.tickets, self.kernel.is_some()) {
             Ok(read) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
                 tracing::info!(certificate = %self.config.certificate.display(), "certificate read again");
@@ -154,11 +174,29 @@ impl Tls {
     }
 }
 
+/// Asks the kernel once, and says what it said.
+fn kernel_for(config: &TlsConfig) -> Option<Kernel> {
+    if !config.kernel {
+        return None;
+    }
+    match Kernel::probe() {
+        Ok(kernel) => {
+            let ciphers: Vec<&str> = kernel.cipher_names().collect();
+            tracing::info!(ciphers = %ciphers.join(", "), "TLS 1.3 is sealed by the kernel");
+            Some(kernel)
+        }
+        Err(error) => {
+            tracing::info!(%error, "TLS is sealed in this process: the kernel has none (module tls)");
+            None
+        }
+    }
+}
+
 fn marks(config: &TlsConfig) -> [Option<Mark>; 2] {
     [Mark::of(&config.certificate), Mark::of(&config.key)]
 }
 
-fn read(config: &TlsConfig, tickets: &Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, TlsError> {
+fn read(config: &TlsConfig, tickets: &Arc<dyn ProducesTickets>, kernel: bool) -> Result<Arc<ServerConfig>, TlsError> {
     let wrong = |path: &Path, what: String| TlsError::Content {
         path: path.to_owned(),
         what,
@@ -197,6 +235,7 @@ fn read(config: &TlsConfig, tickets: &Arc<dyn ProducesTickets>) -> Result<Arc<Se
     built.send_tls13_tickets = 1;
     // Early data can be replayed, and grants are in it.
     built.max_early_data_size = 0;
+    built.enable_secret_extraction = kernel;
     Ok(Arc::new(built))
 }
 
@@ -253,6 +292,7 @@ mod tests {
                 listen: "127.0.0.1:0".into(),
                 certificate: self.0.join("cert.pem"),
                 key: self.0.join("key.pem"),
+                kernel: true,
             };
             Tls::open(section.check().unwrap())
         }

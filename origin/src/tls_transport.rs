@@ -1,22 +1,26 @@
-//! A TLS connection under hyper. File slices are read straight into what is sealed: one pass over media, and a slow
-//! client holds no more than [`TLS_BUFFER_SIZE_BYTES_MAX`] of ciphertext.
+//! A TLS connection under hyper. Once hands are shaken the kernel seals it, where it can ([`KernelIo`]): files leave by
+//! `sendfile` as they do without TLS. Else it is sealed here ([`TlsIo`]): file slices are read straight into what is sealed,
+//! one pass over media, and a slow client holds no more than [`TLS_BUFFER_SIZE_BYTES_MAX`] of ciphertext.
 
 use std::cell::RefCell;
 use std::io::{BufRead, Error, ErrorKind, IoSlice, Result, Write as _};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use rustls::{ServerConfig, ServerConnection};
-use tokio::io::AsyncWrite;
+use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
 use crate::arena::{Arena, arena};
+use crate::ktls::{self, Control, Kernel};
 use crate::limits::TLS_BUFFER_SIZE_BYTES_MAX;
 use crate::metrics::Counters;
 use crate::pulse::Pulse;
+use crate::transport::{Socket, ZcIo};
 
 /// Plaintext of a TLS record (RFC 8446 5.1), and of one step: it stays in the core's nearest cache between being read
 /// and being sealed.
@@ -29,27 +33,95 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; RECORD_SIZE_BYTES]);
 }
 
-/// The connection.
+/// Header of a TLS record, of which the last two bytes say how long the rest is.
+const RECORD_HEADER_SIZE_BYTES: usize = 5;
+/// With one key so many records at most are sealed by the kernel, then the connection ends politely: half of what AES-GCM
+/// may seal (RFC 8446 5.5), 130 GB of media.
+const KERNEL_RECORD_COUNT_MAX: u64 = 1 << 23;
+
+/// A connection that is sealed here.
 pub struct TlsIo {
-    stream: TcpStream,
+    socket: Socket,
     tls: ServerConnection,
     arena: Option<&'static Arena>,
     counters: Arc<Counters>,
-    pulse: Rc<Pulse>,
     turn: usize,
     closing: bool,
 }
 
-/// The socket as rustls wants it: an error where it would wait.
-struct Socket<'a>(&'a TcpStream);
+/// What came out of a handshake.
+pub enum Shaken {
+    /// Sealed by the kernel.
+    Kernel(KernelIo),
+    /// Sealed here.
+    Here(Box<TlsIo>),
+}
 
-impl std::io::Read for Socket<'_> {
+/// The socket as rustls wants it: an error where it would wait.
+struct Wire<'a>(&'a TcpStream);
+
+impl std::io::Read for Wire<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         self.0.try_read(buffer)
     }
 }
 
-impl std::io::Write for Socket<'_> {
+/// The same, one record at a time: what comes behind the handshake is left for the kernel.
+struct WireByRecord<'a> {
+    stream: &'a TcpStream,
+    at: &'a mut RecordPosition,
+}
+
+/// Where in a record a reader is.
+#[derive(Default)]
+struct RecordPosition {
+    header: [u8; RECORD_HEADER_SIZE_BYTES],
+    header_filled: usize,
+    /// Bytes of the record that come yet.
+    left: usize,
+}
+
+impl RecordPosition {
+    /// Bytes that may be read now.
+    fn room(&self) -> usize {
+        match self.left {
+            0 => RECORD_HEADER_SIZE_BYTES - self.header_filled,
+            left => left,
+        }
+    }
+
+    /// Notes that `bytes` were read, no more than there is room for.
+    fn advance(&mut self, bytes: &[u8]) {
+        if self.left > 0 {
+            self.left = self.left.saturating_sub(bytes.len());
+            return;
+        }
+        for (slot, byte) in self.header.iter_mut().skip(self.header_filled).zip(bytes) {
+            *slot = *byte;
+            self.header_filled += 1;
+        }
+        if self.header_filled == RECORD_HEADER_SIZE_BYTES {
+            let [.., high, low] = self.header;
+            (self.left, self.header_filled) = (usize::from(u16::from_be_bytes([high, low])), 0);
+        }
+    }
+
+    fn is_between(&self) -> bool {
+        self.left == 0 && self.header_filled == 0
+    }
+}
+
+impl std::io::Read for WireByRecord<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let room = self.at.room().min(buffer.len());
+        let (buffer, _) = buffer.split_at_mut(room);
+        let count = self.stream.try_read(buffer)?;
+        self.at.advance(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+impl std::io::Write for Wire<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         self.0.try_write(bytes)
     }
@@ -63,50 +135,78 @@ impl std::io::Write for Socket<'_> {
     }
 }
 
-impl Drop for TlsIo {
-    fn drop(&mut self) {
-        self.pulse.part_with(&self.stream);
-    }
-}
-
 impl TlsIo {
-    /// Shakes hands over `stream` as `config` says. Never ends by itself when the client sends nothing.
+    /// Shakes hands over `stream` as `config` says, and hands the connection to `kernel` where that knows its cipher. Never
+    /// ends by itself when the client sends nothing.
     pub async fn accept(
         stream: TcpStream,
         config: Arc<ServerConfig>,
+        kernel: Option<&Kernel>,
         counters: Arc<Counters>,
         pulse: Rc<Pulse>,
-    ) -> Result<TlsIo> {
+    ) -> Result<Shaken> {
         let mut tls = ServerConnection::new(config).map_err(Error::other)?;
         // Bounded by whoever writes: rustls would cut records to fit its own limit.
         tls.set_buffer_limit(None);
         let mut io = TlsIo {
-            stream,
+            socket: Socket { stream, pulse },
             tls,
             arena: arena(),
             counters,
-            pulse,
             turn: 0,
             closing: false,
         };
+        let mut position = kernel.map(|_| RecordPosition::default());
         while io.tls.is_handshaking() {
             std::future::poll_fn(|cx| io.poll_send(cx)).await?;
-            if io.tls.is_handshaking() && std::future::poll_fn(|cx| io.poll_receive(cx)).await? == 0 {
+            if io.tls.is_handshaking() && std::future::poll_fn(|cx| io.poll_receive(cx, position.as_mut())).await? == 0
+            {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
         // Tickets go with the first answer if the socket is full now.
-        io.send_now()?;
-        io.pulse.shaken();
-        Ok(io)
+        let all_sent = io.send_now()?;
+        io.socket.pulse.shaken();
+        let between = position.is_some_and(|position| position.is_between());
+        match kernel.filter(|kernel| all_sent && between && io.fits(kernel)) {
+            Some(_) => io.hand_over(),
+            None => Ok(Shaken::Here(Box::new(io))),
+        }
+    }
+
+    fn fits(&self, kernel: &Kernel) -> bool {
+        self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && self
+                .tls
+                .negotiated_cipher_suite()
+                .is_some_and(|suite| kernel.knows(suite))
+    }
+
+    /// Lets the kernel go on. Where it does not take the socket at all, nothing has changed; after that there is no way back.
+    fn hand_over(self) -> Result<Shaken> {
+        if let Err(error) = ktls::attach(self.socket.stream.as_fd()) {
+            tracing::debug!(%error, "the kernel does not take this connection");
+            return Ok(Shaken::Here(Box::new(self)));
+        }
+        let TlsIo {
+            socket, tls, counters, ..
+        } = self;
+        let secrets = tls.dangerous_extract_secrets().map_err(Error::other)?;
+        ktls::hand_over(socket.stream.as_fd(), &secrets)?;
+        counters.tls_kernel.add(1);
+        Ok(Shaken::Kernel(KernelIo {
+            io: ZcIo::over(socket, counters),
+            record_count: 0,
+            closing: false,
+        }))
     }
 
     /// Sends what is sealed, until all of it is gone or the socket is full.
     fn send_now(&mut self) -> Result<bool> {
         while self.tls.wants_write() {
-            match self.tls.write_tls(&mut Socket(&self.stream)) {
+            match self.tls.write_tls(&mut Wire(&self.socket.stream)) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(sent) => self.pulse.wrote(sent),
+                Ok(sent) => self.socket.pulse.wrote(sent),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -117,18 +217,23 @@ impl TlsIo {
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         while !self.send_now()? {
-            if self.stream.poll_write_ready(cx)?.is_pending() {
-                self.pulse.blocked();
+            if self.socket.stream.poll_write_ready(cx)?.is_pending() {
+                self.socket.pulse.blocked();
                 return Poll::Pending;
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Receives and opens what is there; 0 at the end.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize>> {
+    /// Receives and opens what is there; 0 at the end. One record at a time with its `position`.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, mut position: Option<&mut RecordPosition>) -> Poll<Result<usize>> {
+        let stream = &self.socket.stream;
         loop {
-            match self.tls.read_tls(&mut Socket(&self.stream)) {
+            let read = match position.as_deref_mut() {
+                Some(at) => self.tls.read_tls(&mut WireByRecord { stream, at }),
+                None => self.tls.read_tls(&mut Wire(stream)),
+            };
+            match read {
                 Ok(count) => {
                     if let Err(error) = self.tls.process_new_packets() {
                         // The alert says why; whether it arrives is all the same.
@@ -137,7 +242,7 @@ impl TlsIo {
                     }
                     return Poll::Ready(Ok(count));
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => ready!(self.stream.poll_read_ready(cx))?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => ready!(stream.poll_read_ready(cx))?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -265,7 +370,7 @@ impl Write for TlsIo {
             this.tls.send_close_notify();
         }
         ready!(this.poll_send(cx))?;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        Pin::new(&mut this.socket.stream).poll_shutdown(cx)
     }
 }
 
@@ -278,7 +383,7 @@ impl Read for TlsIo {
             match reader.fill_buf() {
                 Ok(plain) => {
                     let (plain, _) = plain.split_at(plain.len().min(buffer.remaining()));
-                    this.pulse.read(plain);
+                    this.socket.pulse.read(plain);
                     buffer.put_slice(plain);
                     let count = plain.len();
                     reader.consume(count);
@@ -289,11 +394,154 @@ impl Read for TlsIo {
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            ready!(this.poll_receive(cx))?;
+            ready!(this.poll_receive(cx, None))?;
             // Answers of TLS itself (a new key, an alert).
             if this.tls.wants_write() {
                 this.send_now()?;
             }
+        }
+    }
+}
+
+/// A connection that the kernel seals and opens.
+pub struct KernelIo {
+    io: ZcIo,
+    /// Records that were sealed, or more.
+    record_count: u64,
+    closing: bool,
+}
+
+impl KernelIo {
+    fn stream(&self) -> &TcpStream {
+        &self.io.socket().stream
+    }
+}
+
+impl Write for KernelIo {
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+        let this = self.get_mut();
+        let sent = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, slices))?;
+        // Each slice may begin a record.
+        this.record_count += (sent / RECORD_SIZE_BYTES + slices.len()) as u64;
+        if this.record_count >= KERNEL_RECORD_COUNT_MAX {
+            this.io.socket().pulse.retire();
+        }
+        Poll::Ready(Ok(sent))
+    }
+
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let this = self.get_mut();
+        while !this.closing {
+            let stream = this.stream();
+            match stream.try_io(Interest::WRITABLE, || ktls::send_close_notify(stream.as_fd())) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => ready!(stream.poll_write_ready(cx))?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                told => {
+                    // HTTP says itself where its messages end: whether this arrives is all the same.
+                    if let Err(error) = told {
+                        tracing::debug!(%error, "the end of a connection could not be told");
+                    }
+                    this.closing = true;
+                }
+            }
+        }
+        Pin::new(&mut this.io).poll_shutdown(cx)
+    }
+}
+
+impl Read for KernelIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<Result<()>> {
+        let this = self.get_mut();
+        match ready!(Pin::new(&mut this.io).poll_read(cx, buffer)) {
+            // A record that is not data; nothing of it was read.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                match ktls::receive_control(this.stream().as_fd())? {
+                    Control::Closed => Poll::Ready(Ok(())),
+                    Control::Alert(alert) => {
+                        let what = format!("the client gave up with alert {alert}");
+                        Poll::Ready(Err(Error::new(ErrorKind::ConnectionAborted, what)))
+                    }
+                    Control::Other(kind) => {
+                        let what = format!("a record of type {kind}, which the kernel can not answer");
+                        Poll::Ready(Err(Error::new(ErrorKind::InvalidData, what)))
+                    }
+                }
+            }
+            read => Poll::Ready(read),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_seals_so_much_and_no_more() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, _client) = tokio::join!(listener.accept(), connecting);
+        let pulse = Rc::new(Pulse::new(std::time::Instant::now(), false));
+        let socket = Socket {
+            stream: accepted.unwrap().0,
+            pulse: pulse.clone(),
+        };
+        let mut io = KernelIo {
+            io: ZcIo::over(socket, Arc::default()),
+            record_count: KERNEL_RECORD_COUNT_MAX - 3,
+            closing: false,
+        };
+        for expected in [false, false, true] {
+            let mut retired = false;
+            let mut written = false;
+            // Looks for orders before it is polled again.
+            let write = std::future::poll_fn(|cx| {
+                if std::mem::replace(&mut written, true) {
+                    return Poll::Ready(());
+                }
+                assert!(Pin::new(&mut io).poll_write(cx, b"a record").is_ready());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            });
+            let driven = crate::pulse::drive(&pulse, Box::pin(write), |_| retired = true).await;
+            assert!(driven.is_ok());
+            assert_eq!(retired, expected);
+        }
+    }
+
+    #[test]
+    fn nobody_reads_beyond_a_record() {
+        let records: [&[u8]; 4] = [
+            b"\x16\x03\x01\x00\x03abc",
+            b"\x14\x03\x03\x00\x00",
+            b"\x17\x03\x03\x01\x02",
+            &[9; 258],
+        ];
+        let bytes = records.concat();
+        for step in [1, 2, 3, 5, 1_000] {
+            let (mut position, mut at, mut ends) = (RecordPosition::default(), 0, Vec::new());
+            while at < bytes.len() {
+                let size = position.room().min(step).min(bytes.len() - at);
+                assert!(size > 0);
+                position.advance(&bytes[at..at + size]);
+                at += size;
+                if position.is_between() {
+                    ends.push(at);
+                }
+            }
+            assert_eq!(ends, [8, 13, 276], "{step} at a time");
         }
     }
 }

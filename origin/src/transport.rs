@@ -35,9 +35,9 @@ pub struct ZcIo {
 }
 
 /// A socket whose reads are noted.
-struct Socket {
-    stream: TcpStream,
-    pulse: Rc<Pulse>,
+pub(crate) struct Socket {
+    pub(crate) stream: TcpStream,
+    pub(crate) pulse: Rc<Pulse>,
 }
 
 impl Drop for Socket {
@@ -59,8 +59,13 @@ impl AsyncRead for Socket {
 impl ZcIo {
     /// `stream`, counting into `counters` and noting in `pulse`.
     pub fn new(stream: TcpStream, counters: Arc<Counters>, pulse: Rc<Pulse>) -> ZcIo {
+        ZcIo::over(Socket { stream, pulse }, counters)
+    }
+
+    /// Over `socket`, counting into `counters`.
+    pub(crate) fn over(socket: Socket, counters: Arc<Counters>) -> ZcIo {
         ZcIo {
-            inner: TokioIo::new(Socket { stream, pulse }),
+            inner: TokioIo::new(socket),
             arena: arena(),
             counters,
             turn: 0,
@@ -69,7 +74,11 @@ impl ZcIo {
     }
 
     fn stream(&self) -> &TcpStream {
-        &self.inner.inner().stream
+        &self.socket().stream
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        self.inner.inner()
     }
 
     fn place<'a>(&self, slice: &'a [u8]) -> Option<(&'static Arena, Place<'a>)> {

@@ -40,6 +40,7 @@ impl House {
                 listen: "127.0.0.1:0".into(),
                 certificate: folder.join("cert.pem"),
                 key: folder.join("key.pem"),
+                kernel: true,
             }),
             ..Section::default()
         };
@@ -191,10 +192,11 @@ fn film() -> Option<PathBuf> {
 #[test]
 fn bytes_are_the_same_with_and_without() {
     let Some(film) = film() else { return };
-    for sendfile in [true, false] {
-        let house = House::open(&format!("bytes-{sendfile}"), |section| {
+    for (sendfile, kernel) in [(true, true), (false, true), (true, false)] {
+        let house = House::open(&format!("bytes-{sendfile}-{kernel}"), |section| {
             std::fs::copy(&film, section.library.as_ref().unwrap().join("film.mp4")).unwrap();
             section.sendfile = sendfile;
+            section.tls.as_mut().unwrap().kernel = kernel;
             // Comparing megabytes without optimisation on a busy machine takes its time between two requests.
             section.limits.keep_alive_timeout_s = 3_600;
         });
@@ -230,6 +232,49 @@ fn bytes_are_the_same_with_and_without() {
             }
         }
         assert!(compared > 10);
+        let metrics = String::from_utf8(get(&mut plain, "/metrics").1).unwrap();
+        let says = |line: &str| metrics.lines().any(|found| found == line);
+        let by_kernel = says("headwater_origin_io_path{job=\"seal\",path=\"kernel\"} 1");
+        assert!(by_kernel || says("headwater_origin_io_path{job=\"seal\",path=\"process\"} 1"));
+        if kernel && !by_kernel {
+            eprintln!("SKIPPED: the kernel seals no TLS (module tls): sealed here instead");
+        }
+        // The end is told, by both.
+        secure.conn.send_close_notify();
+        secure.flush().unwrap();
+        assert_eq!(secure.read_to_end(&mut Vec::new()).unwrap(), 0);
+        // Both of TLS 1.3.
+        let count = if by_kernel { 2 } else { 0 };
+        let counted = format!("headwater_origin_accepted_connections_total{{kind=\"tls_kernel\"}} {count}");
+        assert!(says(&counted), "not {counted}");
+        assert!(kernel || !by_kernel);
+    }
+}
+
+#[test]
+fn a_new_key_is_taken_or_ends_the_connection() {
+    for kernel in [true, false] {
+        let house = House::open(&format!("new-key-{kernel}"), |section| {
+            section.tls.as_mut().unwrap().kernel = kernel;
+        });
+        let metrics = String::from_utf8(get(&mut house.plain(), "/metrics").1).unwrap();
+        let by_kernel = metrics.contains("{job=\"seal\",path=\"kernel\"} 1");
+        let mut stream = house.secure(&[&rustls::version::TLS13], &[b"http/1.1"]);
+        assert_eq!(get(&mut stream, "/healthz").0, 200);
+        stream.conn.refresh_traffic_keys().unwrap();
+        if by_kernel {
+            let _reset = write!(stream, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+            let _reset = stream.flush();
+            let mut answer = Vec::new();
+            let _reset = stream.read_to_end(&mut answer);
+            assert_eq!(answer, b"");
+        } else {
+            assert_eq!(get(&mut stream, "/healthz").0, 200);
+        }
+        assert_eq!(
+            get(&mut house.secure(rustls::ALL_VERSIONS, &[b"http/1.1"]), "/healthz").0,
+            200
+        );
     }
 }
 
