@@ -66,6 +66,17 @@ pub(crate) struct Paging {
     pub cachestat_refused: AtomicBool,
     /// Where the last range ends that the kernel was asked to read ahead.
     pub advised_to: AtomicU64,
+    /// Its file system is one in memory; looked up where that does not say by itself whether a read would wait.
+    in_memory: OnceLock<bool>,
+}
+
+/// File systems that are memory themselves (`statfs(2)`): tmpfs with memory files, and ramfs.
+const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// Whether `file` lies in memory rather than on a disk.
+fn lies_in_memory(file: &File) -> bool {
+    // Of the type's numbers none is negative; how wide it is differs.
+    rustix::fs::fstatfs(file).is_ok_and(|found| MEMORY_FILE_SYSTEMS.contains(&(found.f_type as u64 & 0xffff_ffff)))
 }
 
 impl SourceFile {
@@ -132,7 +143,13 @@ impl SourceFile {
     /// disk. A short count means that the rest must be read where blocking is allowed; so does an error.
     pub(crate) fn read_cached(&self, parts: &mut [std::io::IoSliceMut<'_>], offset: u64) -> std::io::Result<usize> {
         let flags = rustix::io::ReadWriteFlags::NOWAIT;
-        Ok(rustix::io::preadv2(&self.file, parts, offset, flags)?)
+        match rustix::io::preadv2(&self.file, parts, offset, flags) {
+            // Older kernels promise nothing of what lies in memory anyway, such as segments that many want.
+            Err(Errno::OPNOTSUPP) if *self.paging.in_memory.get_or_init(|| lies_in_memory(&self.file)) => {
+                Ok(rustix::io::preadv(&self.file, parts, offset)?)
+            }
+            read => Ok(read?),
+        }
     }
 
     /// Says that samples of it are encrypted. What was said first holds.
@@ -217,6 +234,22 @@ impl ReadAt for SourceFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_told_from_disks() {
+        let memory = rustix::fs::memfd_create("memory", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        assert!(lies_in_memory(&memory.into()));
+        assert!(!lies_in_memory(&File::open("/proc/self/stat").unwrap()));
+        let here = std::env::current_exe().unwrap();
+        let said = std::process::Command::new("stat")
+            .args(["-f", "-c", "%T"])
+            .arg(&here)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let expected = ["tmpfs", "ramfs"].contains(&said.trim());
+        assert_eq!(lies_in_memory(&File::open(here).unwrap()), expected, "{said}");
+    }
 
     #[test]
     fn what_is_large_is_read_whole() {
