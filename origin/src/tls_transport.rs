@@ -22,15 +22,15 @@ use crate::metrics::Counters;
 use crate::pulse::Pulse;
 use crate::transport::{Socket, ZcIo};
 
-/// Plaintext of a TLS record (RFC 8446 5.1), and of one step: it stays in the core's nearest cache between being read
-/// and being sealed.
+/// Plaintext of a TLS record (RFC 8446 5.1).
 const RECORD_SIZE_BYTES: usize = 16 << 10;
 /// Bytes that a connection may send before others get their turn: a few tens of microseconds of sealing.
 const TURN_SIZE_BYTES: usize = 256 << 10;
 
 thread_local! {
-    /// Where plaintext is gathered; only within one call.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; RECORD_SIZE_BYTES]);
+    /// Where plaintext is gathered, as much as is sent at once; only within one call. It stays in the core's own cache between
+    /// being read and being sealed.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; TLS_BUFFER_SIZE_BYTES_MAX]);
 }
 
 /// Header of a TLS record, of which the last two bytes say how long the rest is.
@@ -261,6 +261,7 @@ impl TlsIo {
             return Ok(sealed);
         }
         SCRATCH.with_borrow_mut(|scratch| {
+            let (scratch, _) = scratch.split_at_mut(room.min(TLS_BUFFER_SIZE_BYTES_MAX));
             let (mut filled, mut of_files) = (0, 0);
             for slice in slices {
                 let Some(room) = scratch.get_mut(filled..).filter(|room| !room.is_empty()) else {
