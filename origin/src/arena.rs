@@ -11,7 +11,8 @@
 //!
 //! - hyper's HTTP/1 writer pushes body buffers into its queue uncopied as long as the transport is vectored and
 //!   `pipeline_flush` is off (`WriteStrategy::Queue`), whatever their size; encoders only count bytes;
-//! - HTTP/2 copies small chunks, TLS encrypts all: such connections never get a file slice (`body::Delivery`).
+//! - HTTP/2 copies small chunks: such connections never get a file slice (`body::Delivery`). Where TLS is sealed in this
+//!   process, its transport looks the slices up and reads the files itself.
 //!
 //! Were both wrong one day, the read faults at once and loudly instead of sending wrong bytes to a cache that keeps
 //! them for a year; a kernel call that is handed such a slice answers `EFAULT`. The tests send every kind of answer.

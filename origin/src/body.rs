@@ -36,7 +36,7 @@ pub(crate) const WINDOW_SIZE_BYTES: u64 = 4 << 20;
 /// How bodies of one kind of connection are delivered.
 #[derive(Clone)]
 pub struct Delivery {
-    /// File ranges of at least this size go by `sendfile`; `None` where the transport looks at bytes (HTTP/2, TLS).
+    /// File ranges of at least this size go by `sendfile`; `None` where bytes are looked at (HTTP/2).
     pub sendfile_size_bytes_min: Option<u64>,
     /// Bytes of file ranges that are read at once, at most.
     pub read_size_bytes: u64,
@@ -96,12 +96,12 @@ impl Buf for Chunk {
 type Waiting = Pin<Box<dyn Future<Output = std::io::Result<Chunk>> + Send>>;
 
 /// Bytes that an answer read, as long as they have not gone.
-struct Held {
+struct Unsent {
     bytes: Bytes,
     _gone: oneshot::Sender<Infallible>,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for Unsent {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -260,7 +260,7 @@ impl Body {
         let finish = move |buffer| {
             let bytes = finish(buffer)?;
             Ok(match held {
-                Some(_gone) => Bytes::from_owner(Held { bytes, _gone }),
+                Some(_gone) => Bytes::from_owner(Unsent { bytes, _gone }),
                 None => bytes,
             })
         };
@@ -514,6 +514,7 @@ pub(crate) mod tests {
         }
         std::fs::remove_file(&path).unwrap();
     }
+
     #[tokio::test]
     async fn answers_to_nobody_hold_little() {
         let path = std::env::temp_dir().join(format!("headwater-body-first-{}", std::process::id()));

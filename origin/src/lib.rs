@@ -19,6 +19,7 @@ mod front;
 mod hot;
 pub mod keys;
 mod ktls;
+mod ktls_transport;
 mod lanes;
 pub mod library;
 pub mod limits;

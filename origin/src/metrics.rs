@@ -123,7 +123,7 @@ impl Metrics {
         )?;
         let sent = counters(
             "headwater_origin_sent_bytes_total",
-            "Bytes given to plain sockets: by sendfile, from memory, or copied where a file system has no sendfile",
+            "Bytes given to sockets: by sendfile, from memory, or copied where a file system has no sendfile",
             &["path"],
         )?;
         let read = counters(

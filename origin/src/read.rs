@@ -252,6 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_read_without_waiting() {
+        use std::io::{IoSliceMut, Write};
+        let memory = rustix::fs::memfd_create("memory", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let mut file = File::from(memory);
+        file.write_all(b"kept").unwrap();
+        let file = SourceFile::from_file(file).unwrap();
+        let mut read = [0; 4];
+        assert_eq!(file.read_cached(&mut [IoSliceMut::new(&mut read)], 0).unwrap(), 4);
+        assert_eq!(&read, b"kept");
+    }
+
+    #[test]
     fn what_is_large_is_read_whole() {
         let path = std::env::temp_dir().join(format!("headwater-large-{}", std::process::id()));
         let bytes: Vec<u8> = (0u32..)

@@ -252,6 +252,30 @@ fn bytes_are_the_same_with_and_without() {
 }
 
 #[test]
+fn a_damaged_record_ends_its_connection_alone() {
+    for kernel in [true, false] {
+        let house = House::open(&format!("damaged-{kernel}"), |section| {
+            section.tls.as_mut().unwrap().kernel = kernel;
+        });
+        let mut other = house.secure(&[&rustls::version::TLS13], &[b"http/1.1"]);
+        assert_eq!(get(&mut other, "/healthz").0, 200);
+        // Application data that no key opens, no type at all, and a length that nothing has.
+        for head in [[23, 3, 3, 0, 40], [99, 3, 3, 0, 40], [23, 3, 3, 255, 255]] {
+            let mut stream = house.secure(&[&rustls::version::TLS13], &[b"http/1.1"]);
+            assert_eq!(get(&mut stream, "/healthz").0, 200);
+            stream.sock.write_all(&head).unwrap();
+            let _reset = stream.sock.write_all(&[7; 40]);
+            let mut answer = Vec::new();
+            // Reset or closed, and that before anybody's patience is over.
+            let ended = stream.sock.read_to_end(&mut answer);
+            let waited = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+            assert!(!waited, "{head:?}, kernel: {kernel}");
+            assert_eq!(get(&mut other, "/healthz").0, 200, "{head:?}, kernel: {kernel}");
+        }
+    }
+}
+
+#[test]
 fn a_new_key_is_taken_or_ends_the_connection() {
     for kernel in [true, false] {
         let house = House::open(&format!("new-key-{kernel}"), |section| {
