@@ -113,7 +113,7 @@ CONF
 if grep -q 'what=tests' /proc/cmdline; then
   export RUST_BACKTRACE=1
   origin-tests tls --nocapture --test-threads 1
-  # This kernel has no cachestat, and promises nothing of what lies in memory.
+  # This kernel has no cachestat.
   origin-tests read:: --nocapture --test-threads 1
   tls-tests --nocapture --test-threads 1
 else

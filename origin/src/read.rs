@@ -144,7 +144,7 @@ impl SourceFile {
     pub(crate) fn read_cached(&self, parts: &mut [std::io::IoSliceMut<'_>], offset: u64) -> std::io::Result<usize> {
         let flags = rustix::io::ReadWriteFlags::NOWAIT;
         match rustix::io::preadv2(&self.file, parts, offset, flags) {
-            // Older kernels promise nothing of what lies in memory anyway, such as segments that many want.
+            // Of what lies in memory anyway, such as segments that many want, the kernel promises nothing.
             Err(Errno::OPNOTSUPP) if *self.paging.in_memory.get_or_init(|| lies_in_memory(&self.file)) => {
                 Ok(rustix::io::preadv(&self.file, parts, offset)?)
             }
