@@ -57,7 +57,7 @@ guest=$folder/guest
 rm -rf "$guest"
 mkdir -p "$guest"/{bin,sbin,proc,sys,dev,disk,tmp,etc,lab,var/log/nginx,var/lib/nginx} "$guest/$(target_dir)/tmp"
 cp "$(command -v busybox)" "$guest/bin/busybox"
-for name in sh mount ip poweroff cat sed grep head dirname chmod mkdir sleep cut; do
+for name in sh mount ip poweroff cat sed grep head dirname chmod mkdir sleep cut stat; do
   ln -s busybox "$guest/bin/$name"
 done
 ln -s /bin/busybox "$guest/sbin/modprobe"
