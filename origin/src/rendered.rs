@@ -11,8 +11,8 @@ use moka::sync::Cache;
 use crate::error::ServeError;
 use crate::vod::{Answer, RenderKey, Rendering, etag_of};
 
-/// Below this, compression saves no packet.
-const GZIP_SIZE_BYTES_MIN: usize = 512;
+/// Below this, an answer and its head fit into one packet: compression saves none.
+const GZIP_SIZE_BYTES_MIN: usize = 1_024;
 
 struct Rendered {
     bytes: Bytes,

@@ -313,8 +313,16 @@ fn the_virtual_file_is_header_index_and_segments() {
 #[test]
 fn text_is_compressed_for_those_who_ask() {
     let Some(house) = House::open("gzip") else { return };
-    let url = format!("{}/master.m3u8", house.media());
+    // Two packets and one.
+    let url = format!("{}/manifest.mpd", house.media());
+    let small = house.ask(
+        "GET",
+        &format!("{}/master.m3u8", house.media()),
+        &["accept-encoding: gzip"],
+    );
+    assert!(small.body.len() < 1_024 && small.header("content-encoding").is_empty());
     let plain = house.get(&url);
+    assert!(plain.body.len() >= 1_024);
     let packed = house.ask("GET", &url, &["accept-encoding: gzip"]);
     assert_eq!(packed.header("content-encoding"), "gzip");
     assert_eq!(packed.header("vary"), "accept-encoding");
