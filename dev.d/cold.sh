@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the first manifest of a two-hour 1080p30 progressive film that an origin has never seen: time of the first
-# request, and how much of the file was read for it; as the first film of a process, and as a later one. Called by
-# ./dev bench.
+# request, and how much of the file was read for it; as the first film of a process, and as a later one; and the first
+# segment behind it. Called by ./dev bench.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=setup.sh
@@ -31,21 +31,30 @@ if [[ ! -s $film ]]; then
 fi
 cat "$film" >/dev/null
 
-# Milliseconds of processor time of all threads.
-processor_ms() {
-  cat "/proc/$origin_pid"/task/*/schedstat | awk '{ sum += $1 } END { printf "%d", sum / 1e6 }'
+get() {
+  curl --silent --fail --noproxy '*' "$origin_base$1"
+}
+
+# Microseconds of processor time of all threads.
+processor_us() {
+  cat "/proc/$origin_pid"/task/*/schedstat | awk '{ sum += $1 } END { printf "%d", sum / 1e3 }'
+}
+
+# median_ms MICROSECONDS…
+median_ms() {
+  printf '%s\n' "$@" | sort -n | awk '{ value[NR] = $1 } END { printf "%.1f", value[int((NR + 1) / 2)] / 1000 }'
 }
 
 media=$("$target/release/headwater" library "$folder/library" --json | sed -n 's/.*"hls":"\([^"]*\)".*/\1/p')
 times=()
-busy_ms=()
+busy_us=()
 for _ in 1 2 3 4 5; do
   start_origin "$target/release/headwater" "$folder/library" "$folder/player" "$folder/origin.log"
-  busy=$(processor_ms)
+  busy=$(processor_us)
   before=$(sed -n 's/^rchar: //p' "/proc/$origin_pid/io")
   times+=("$(curl --silent --noproxy '*' --output /dev/null --write-out '%{time_total}' "$origin_base$media")")
   after=$(sed -n 's/^rchar: //p' "/proc/$origin_pid/io")
-  busy_ms+=($(($(processor_ms) - busy)))
+  busy_us+=($(($(processor_us) - busy)))
   again=$(curl --silent --noproxy '*' --output /dev/null --write-out '%{time_total}' "$origin_base$media")
   resident=$(sed -n 's/^VmRSS:[[:space:]]*//p' "/proc/$origin_pid/status")
   stop_origin
@@ -57,12 +66,21 @@ mkdir -p "$several"
 for number in 1 2 3 4 5 6 7; do
   ln "$film" "$several/$number.mp4"
 done
-later_ms=()
+later_us=()
+segment_us=()
 start_origin "$target/release/headwater" "$several" "$folder/player" "$folder/origin.log"
 while read -r media; do
-  busy=$(processor_ms)
-  curl --silent --fail --noproxy '*' --output /dev/null "$origin_base$media"
-  later_ms+=($(($(processor_ms) - busy)))
+  busy=$(processor_us)
+  get "$media" >/dev/null
+  later_us+=($(($(processor_us) - busy)))
+  # What lies behind it: names are relative to what they stand in, or absolute.
+  for _ in playlist segment; do
+    name=$(get "$media" | awk '!/^#/ && !found { print; found = 1 }')
+    case $name in /*) media=$name ;; *) media=${media%/*}/$name ;; esac
+  done
+  busy=$(processor_us)
+  get "$media" >/dev/null
+  segment_us+=($(($(processor_us) - busy)))
 done < <("$target/release/headwater" library "$several" --json | grep -o '"hls":"[^"]*"' | cut -d '"' -f 4)
 stop_origin
 rm -rf "$several"
@@ -82,8 +100,9 @@ with open(sys.argv[1], "rb") as film:
 PY
 )
 printf 'first manifest of a 2 h film, index cold, page cache warm: %s s\n' "$(printf '%s\n' "${times[@]}" | sort | sed -n 3p)"
-printf 'processor time of it: %s ms\n' "$(printf '%s\n' "${busy_ms[@]}" | sort -n | sed -n 3p)"
+printf 'processor time of it: %s ms\n' "$(median_ms "${busy_us[@]}")"
 printf 'processor time of a later film of the same process: %s ms\n' \
-  "$(printf '%s\n' "${later_ms[@]:1}" | sort -n | sed -n 3p)"
+  "$(median_ms "${later_us[@]:1}")"
+printf 'processor time of its first segment: %s ms\n' "$(median_ms "${segment_us[@]:1}")"
 printf 'bytes read for it: %d, moov: %d\n' $((after - before)) "$moov"
 printf 'the same again: %s s; resident: %s\n' "$again" "$resident"

@@ -120,7 +120,7 @@ fn samples(representation: &Representation, track: &Track) -> Value {
         "first_decode_time_ticks": index.first_decode_time(),
         "edit_media_time_ticks": index.media_time(),
         "sync_samples": index.sync_samples().count(),
-        "index_bytes": index.as_bytes().len(),
+        "index_bytes": index.memory_bytes(),
         "bandwidth_average_bps": bandwidth.average_bps,
         "bandwidth_peak_bps": bandwidth.peak_bps,
     });

@@ -79,7 +79,7 @@ impl Named {
 
     /// Opens it, with `keyring` for what is encrypted.
     pub fn open(&self, keyring: &SourceKeyring) -> Result<Asset, origin::open::OpenError> {
-        origin::open::open(&self.config, keyring, &self.entry.media_id(), &self.entry)
+        origin::open::open_packed(&self.config, keyring, &self.entry.media_id(), &self.entry)
     }
 }
 

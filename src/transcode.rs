@@ -244,15 +244,14 @@ fn known(named: &Named) -> Known {
                 said,
             });
         }
-        match track.file.path() {
-            Ok(path) => {
-                let track = IndexedTrack::new(stream_id, path, samples.description, samples.index);
-                known.tracks.push(track);
-            }
-            Err(error) => known.left_out.push(Refused {
-                what: stream_id,
-                why: error.to_string(),
-            }),
+        let path = track.file.path().map_err(|error| error.to_string());
+        let indexed = path.and_then(|path| {
+            IndexedTrack::new(stream_id.clone(), path, samples.description, &samples.index)
+                .map_err(|error| error.to_string())
+        });
+        match indexed {
+            Ok(track) => known.tracks.push(track),
+            Err(why) => known.left_out.push(Refused { what: stream_id, why }),
         }
     }
     let is_text = |row: &Refused| {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use packager::form::Form;
+use packager::index::IndexError;
 use packager::presentation::variant::Variant;
 use packager::presentation::{Content, Presentation, Representation};
 
@@ -21,7 +22,7 @@ pub struct Variants {
 }
 
 /// A presentation ready to be served. Immutable: when a source changes, a new asset replaces it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Asset {
     /// Name in URLs.
     pub media_id: String,
@@ -49,11 +50,32 @@ impl Asset {
             .map_or(wanted, |protected| protected.protection.form())
     }
 
+    /// Whether all indexes are in their stored form; where not, places of samples are looked up in `moov`.
+    pub fn is_packed(&self) -> bool {
+        let other_is_packed = |variants: &Variants| variants.other.is_packed();
+        self.presentation.is_packed() && self.variants.as_ref().is_none_or(other_is_packed)
+    }
+
+    /// The same with all indexes in their stored form.
+    pub fn packed(&self) -> Result<Asset, IndexError> {
+        let mut packed = self.clone();
+        packed.presentation.pack()?;
+        if let Some(variants) = &mut packed.variants {
+            variants.other = Arc::new(variants.other.packed()?);
+        }
+        Ok(packed)
+    }
+
+    /// Whether it, which was made of `asset` as it was, holds tables that `asset` has let go of by now.
+    pub fn is_left_behind(&self, asset: &Asset) -> bool {
+        !self.is_packed() && asset.is_packed()
+    }
+
     /// Memory the asset holds, in bytes.
     pub fn weight_bytes(&self) -> u64 {
         let of = |representation: &Representation| {
             let content = match &representation.content {
-                Content::Samples(track) => track.index.as_bytes().len() + track.description.sample_entry.len(),
+                Content::Samples(track) => track.index.memory_bytes() + track.description.sample_entry.len(),
                 Content::Cues(text) => text
                     .cues()
                     .iter()

@@ -204,6 +204,18 @@ impl Origin {
         server::blocking(move || origin.store.open(&media_id)).await
     }
 
+    /// The presentation as `resource` wants it.
+    async fn open_for(self: &Arc<Origin>, media_id: &str, resource: &VodResource) -> Result<Arc<Asset>, ServeError> {
+        if !resource.is_of_samples() {
+            return self.open(media_id).await;
+        }
+        if let Some(asset) = self.store.opened(media_id).filter(|asset| asset.is_packed()) {
+            return Ok(asset);
+        }
+        let (origin, media_id) = (self.clone(), media_id.to_owned());
+        server::blocking(move || origin.store.open_packed(&media_id)).await
+    }
+
     /// The asset that answers `resource` of `asset`: itself, or what a choice makes of it.
     async fn chosen(self: &Arc<Origin>, asset: &Arc<Asset>, resource: &VodResource) -> Result<Arc<Asset>, ServeError> {
         let Some(derivation) = vod::choice::derivation(asset, resource)? else {

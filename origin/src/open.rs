@@ -235,6 +235,19 @@ pub fn open(config: &Config, keyring: &SourceKeyring, media_id: &str, entry: &En
     })
 }
 
+/// As [`open`], with all indexes packed: for those who go through all samples.
+pub fn open_packed(
+    config: &Config,
+    keyring: &SourceKeyring,
+    media_id: &str,
+    entry: &Entry,
+) -> Result<Asset, OpenError> {
+    let asset = open(config, keyring, media_id, entry)?;
+    asset
+        .packed()
+        .map_err(|error| OpenError::unplayable(entry.path(), error))
+}
+
 /// Tracks of one variant, and of the other.
 type VariantTracks = (Vec<NewRepresentation>, Vec<NewRepresentation>);
 

@@ -208,7 +208,8 @@ impl Protector {
             let kept = self.kept.get(&key(asset, form, tag))?;
             let checked = *kept.checked.lock().unwrap_or_else(PoisonError::into_inner);
             let fresh = checked.elapsed() < CHECK_INTERVAL;
-            (fresh && is_of(resource, &kept.asset)).then(|| kept.asset.clone())
+            let stands = fresh && is_of(resource, &kept.asset) && !kept.asset.is_left_behind(asset);
+            stands.then(|| kept.asset.clone())
         })
     }
 
@@ -246,6 +247,7 @@ impl Protector {
         let key = key(asset, form, tag);
         if let Some(kept) = self.kept.get(&key)
             && Arc::ptr_eq(&kept.title, title)
+            && !kept.asset.is_left_behind(asset)
         {
             *kept.checked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             return Ok(kept.asset.clone());

@@ -84,6 +84,26 @@ impl VodResource {
         }
     }
 
+    /// Whether the answer has to know where samples lie.
+    pub fn is_of_samples(&self) -> bool {
+        let VodResource::File { file, .. } = self else {
+            return false;
+        };
+        match file {
+            RepresentationFile::Init
+            | RepresentationFile::PeriodInit { .. }
+            | RepresentationFile::Segment { .. }
+            | RepresentationFile::SegmentAt { .. }
+            | RepresentationFile::TrickFrame { .. }
+            | RepresentationFile::OnDemand => true,
+            RepresentationFile::MediaPlaylist
+            | RepresentationFile::TrickPlaylist
+            | RepresentationFile::TextSegment { .. }
+            | RepresentationFile::Image { .. }
+            | RepresentationFile::WholeText => false,
+        }
+    }
+
     /// What the bytes are to be; `None` for what is the same in all forms.
     pub fn form(&self) -> Option<Form> {
         match self {

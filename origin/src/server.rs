@@ -393,7 +393,7 @@ async fn serve_route(
                 true => Policy::default(),
                 false => admit(origin, ticket, &media, head)?,
             };
-            let asset = origin.open(&media).await?;
+            let asset = origin.open_for(&media, &resource).await?;
             let label = vod_label(&resource);
             let answer = Prepared::new(origin.answer(&asset, resource, &policy, wanted.delivery).await?);
             let response = respond::answer(wanted, &answer);

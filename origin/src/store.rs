@@ -29,6 +29,17 @@ const DERIVED_MEMORY_SHARE: u64 = 4;
 struct Kept {
     asset: Arc<Asset>,
     checked: Mutex<Instant>,
+    packing: Mutex<()>,
+}
+
+impl Kept {
+    fn new(asset: Asset) -> Arc<Kept> {
+        Arc::new(Kept {
+            asset: Arc::new(asset),
+            checked: Mutex::new(Instant::now()),
+            packing: Mutex::default(),
+        })
+    }
 }
 
 /// What the library held when it was last looked at.
@@ -169,10 +180,7 @@ impl Store {
                 duration_ms = started.elapsed().as_millis() as u64,
                 "opened"
             );
-            Ok(Arc::new(Kept {
-                asset: Arc::new(asset),
-                checked: Mutex::new(Instant::now()),
-            }))
+            Ok(Kept::new(asset))
         });
         match opened {
             Ok(kept) => Ok(kept.asset.clone()),
@@ -180,16 +188,38 @@ impl Store {
         }
     }
 
+    /// The presentation `media_id` with its indexes packed, as those want it who ask for media: a long film's are left as
+    /// `moov` has them until then. Blocking; one packs, the others wait.
+    pub fn open_packed(&self, media_id: &str) -> Result<Arc<Asset>, ServeError> {
+        let asset = self.open(media_id)?;
+        let Some(kept) = self.kept.get(media_id).filter(|_| !asset.is_packed()) else {
+            return Ok(asset);
+        };
+        let _packing = kept.packing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = self.kept.get(media_id).filter(|kept| kept.asset.is_packed()) {
+            return Ok(kept.asset.clone());
+        }
+        let packed = kept.asset.packed().map_err(|error| ServeError::Damaged {
+            what: format!("{media_id}: {error}"),
+        })?;
+        let packed = Kept::new(packed);
+        self.kept.insert(media_id.to_owned(), packed.clone());
+        Ok(packed.asset.clone())
+    }
+
     /// What `derivation` makes of `asset`, if it is kept.
     pub fn derived(&self, asset: &Asset, derivation: Derivation) -> Option<Arc<Asset>> {
-        self.derived.get(&derivation.key(asset))
+        let kept = self.derived.get(&derivation.key(asset))?;
+        (!kept.is_left_behind(asset)).then_some(kept)
     }
 
     /// What `derivation` makes of `asset`, made now if need be; one makes it, the others wait.
     pub fn derive(&self, asset: &Asset, derivation: Derivation) -> Result<Arc<Asset>, ServeError> {
-        let made = self
-            .derived
-            .try_get_with(derivation.key(asset), || derivation.make(asset));
+        let key = derivation.key(asset);
+        if self.derived.get(&key).is_some_and(|kept| kept.is_left_behind(asset)) {
+            self.derived.invalidate(&key);
+        }
+        let made = self.derived.try_get_with(key, || derivation.make(asset));
         made.map_err(|error| rendered::copy(&error))
     }
 

@@ -493,7 +493,10 @@ impl TrackWriter {
             .map_err(io(&path))?;
         file.write_all(&media_file::mdat_size_field(size)).map_err(io(&path))?;
         file.sync_all().map_err(io(&path))?;
-        write_synced(&path.with_extension("idx"), index.as_bytes())
+        let stored = index
+            .to_stored()
+            .map_err(|error| StoreError::Source(error.to_string()))?;
+        write_synced(&path.with_extension("idx"), &stored)
     }
 }
 

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use origin::Origin;
 use origin::config::{AccessSection, ProtectionSection, Section};
 use origin::keys::{HEAD_NAME, KeyStore, TITLES_NAME};
-use origin::protect;
-use origin::route::Addressing;
+use origin::protect::{self, Protector};
+use origin::route::{self, Addressing, Route};
 use origin::vod::listing;
 use packager::crypto::vault::{self, NewKey, TitleKeys, TrackClass, VaultHead};
 use packager::crypto::{ContentKey, KeyId, ProtectionScheme};
@@ -61,12 +61,16 @@ struct House {
 
 impl House {
     fn open(name: &str, duration_s: u32, settings: impl FnOnce(&mut Section)) -> Option<House> {
+        House::of(name, &film(duration_s)?, settings)
+    }
+
+    fn of(name: &str, film: &Path, settings: impl FnOnce(&mut Section)) -> Option<House> {
         // Memory in use is counted for the process.
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = std::env::temp_dir().join(format!("headwater-protected-{name}-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("library")).unwrap();
-        std::fs::copy(film(duration_s)?, folder.join("library/film.mp4")).unwrap();
+        std::fs::copy(film, folder.join("library/film.mp4")).unwrap();
         let id = origin::library::scan(&folder.join("library")).unwrap();
         let id = id.into_keys().next().unwrap();
         make_vault(&folder.join("vault"), &id);
@@ -384,4 +388,29 @@ fn memory_for_building_is_bounded() {
     for (path, bytes) in wanted.iter().take(3) {
         assert!(ask(&mut house.connect(), path, std::slice::from_ref(&bearer)).body == *bytes);
     }
+}
+
+/// What was made of a long film while its tables were listed gives way once they are packed.
+#[test]
+fn tables_of_a_long_film_are_let_go_of() {
+    let Some(house) = shared::long_film().and_then(|film| House::of("long", film, |_| {})) else {
+        return;
+    };
+    let store = house.origin.store();
+    let listed = store.open(&house.id).unwrap();
+    assert!(!listed.is_packed());
+    let Some(Route::Vod { resource, .. }) = route::parse(&format!("/vod/{}/master.m3u8", house.id), None) else {
+        panic!("no entry point");
+    };
+    let protector = Protector::open(protection(&house.folder).check().unwrap()).unwrap();
+    let before = protector.protect(&listed, &resource).unwrap();
+    assert!(!before.is_packed());
+    assert!(protector.kept(&listed, &resource).is_some());
+    let packed = store.open_packed(&house.id).unwrap();
+    assert!(packed.is_packed());
+    assert!(protector.kept(&packed, &resource).is_none());
+    let made = protector.protect(&packed, &resource).unwrap();
+    assert!(made.is_packed());
+    assert_eq!(made.presentation.version, before.presentation.version);
+    assert!(protector.kept(&packed, &resource).is_some_and(|kept| kept.is_packed()));
 }

@@ -1,7 +1,8 @@
 //! The sample index of one track: where every sample lies, when it is decoded and shown, which are sync samples.
 //!
-//! An index is one immutable buffer, the same in memory and on disk, so a stored track is opened without parsing.
-//! [`IndexWriter`] builds it sample by sample; [`TrackIndex`] checks a buffer once and then answers without fail.
+//! A stored index is one immutable buffer, the same in memory and on disk, so a stored track is opened without parsing.
+//! [`IndexWriter`] builds it sample by sample; [`TrackIndex`] checks a buffer once and then answers without fail. An index
+//! that was just read from a long `moov` has sizes and places as they lie there, until [`TrackIndex::pack`].
 //!
 //! Times are on the track's own served timeline: decode times start at [`TrackIndex::first_decode_time`] and grow by
 //! the sample durations alone; the presentation time of a sample is
@@ -9,19 +10,26 @@
 //! (audio priming, video pre-roll); it is zero for everything else, because readers fold edits into the times.
 
 mod column;
+mod even;
 mod extent;
 mod header;
+mod layout;
+mod listed;
 mod places;
 mod samples;
 mod span;
 mod writer;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
 
 use self::column::{BLOCK, Column};
 use self::extent::{Extents, Place};
 pub use self::header::MAGIC;
 use self::header::{HEADER_SIZE, Header};
+use self::layout::{Layout, Packed, Stretch};
+use self::listed::Listed;
+pub(crate) use self::listed::{ChunkOffsets, SampleTables};
 pub(crate) use self::places::NewSizes;
 pub use self::samples::Samples;
 pub use self::span::{EvenRun, Span};
@@ -123,25 +131,42 @@ fn u64_at(bytes: &[u8], position: usize) -> u64 {
 /// The sample index of one track; cheap to clone.
 #[derive(Clone)]
 pub struct TrackIndex {
+    /// The stored form; of a listed one what of it is there: all but sizes and places.
     bytes: Bytes,
     header: Header,
-    /// Byte positions of the tables in `bytes`.
-    sync_at: usize,
-    anchor_at: usize,
-    place_at: usize,
-    sizes: Column,
+    /// Sample numbers of sync samples, u32 each; empty where all are.
+    sync: Bytes,
+    /// When each 256th sample is decoded, u64 each.
+    anchors: Bytes,
+    /// Both columns of times as stored.
+    times: Bytes,
     durations: Column,
     compositions: Column,
-    extents: Extents,
+    layout: Layout,
 }
 
 impl std::fmt::Debug for TrackIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TrackIndex")
             .field("header", &self.header)
-            .field("size_bytes", &self.bytes.len())
+            .field("is_packed", &self.is_packed())
+            .field("memory_bytes", &self.memory_bytes())
             .finish()
     }
+}
+
+/// Takes the next `size` bytes of `bytes` from `at` on.
+fn table(bytes: &Bytes, at: &mut usize, size: usize) -> Result<Bytes, IndexError> {
+    let end = at.saturating_add(size);
+    if end > bytes.len() {
+        return Err(IndexError::Damaged {
+            offset: bytes.len(),
+            what: "tables reach past the end",
+        });
+    }
+    let table = bytes.slice(*at..end);
+    *at = end;
+    Ok(table)
 }
 
 impl TrackIndex {
@@ -156,37 +181,97 @@ impl TrackIndex {
     fn of_tables(bytes: Bytes) -> Result<TrackIndex, IndexError> {
         let header = Header::parse(&bytes)?;
         let count = header.sample_count as usize;
-        let anchor_count = count.div_ceil(ANCHOR_SAMPLE_COUNT as usize);
-        let sync_at = HEADER_SIZE;
-        let sync_size = if header.all_sync {
-            0
-        } else {
-            header.sync_count as usize * 4
-        };
-        let anchor_at = sync_at + sync_size;
-        let place_at = anchor_at + anchor_count * size_of::<u64>();
-        let columns_at = place_at + anchor_count * Place::SIZE;
-        if columns_at > bytes.len() {
-            return Err(IndexError::Damaged {
-                offset: bytes.len(),
-                what: "tables reach past the end",
-            });
-        }
-        let (sizes, durations_at) = Column::open(&bytes, columns_at, count)?;
+        let mut at = HEADER_SIZE;
+        let sync = table(&bytes, &mut at, header.sync_size())?;
+        let anchors = table(&bytes, &mut at, header.anchor_count() * size_of::<u64>())?;
+        let places = table(&bytes, &mut at, header.anchor_count() * Place::SIZE)?;
+        let (sizes, durations_at) = Column::open(&bytes, at, count)?;
         let (durations, compositions_at) = Column::open(&bytes, durations_at, count)?;
         let (compositions, extents_at) = Column::open(&bytes, compositions_at, count)?;
         let extents = Extents::open(&bytes, extents_at, header.extent_count)?;
         Ok(TrackIndex {
             header,
-            sync_at,
-            anchor_at,
-            place_at,
-            sizes,
+            sync,
+            anchors,
+            times: bytes.slice(durations_at..extents_at),
             durations,
             compositions,
-            extents,
+            layout: Layout::Packed(Packed { sizes, places, extents }),
             bytes,
         })
+    }
+
+    /// An index whose sizes and places are `listed`; `bytes` has sync samples, anchors and columns of times, which
+    /// [`IndexWriter`] wrote just now.
+    fn of_listed(header: Header, bytes: Bytes, listed: Listed) -> Result<TrackIndex, IndexError> {
+        let count = header.sample_count as usize;
+        let mut at = 0;
+        let sync = table(&bytes, &mut at, header.sync_size())?;
+        let anchors = table(&bytes, &mut at, header.anchor_count() * size_of::<u64>())?;
+        let (durations, compositions_at) = Column::open(&bytes, at, count)?;
+        let (compositions, end) = Column::open(&bytes, compositions_at, count)?;
+        Ok(TrackIndex {
+            header,
+            sync,
+            anchors,
+            times: bytes.slice(at..end),
+            durations,
+            compositions,
+            layout: Layout::Listed(listed),
+            bytes,
+        })
+    }
+
+    /// Whether it is in the stored form, which takes the least room and finds a place the fastest.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.layout, Layout::Packed(_))
+    }
+
+    /// The same index in the stored form.
+    pub fn pack(&self) -> Result<TrackIndex, IndexError> {
+        match &self.layout {
+            Layout::Packed(_) => Ok(self.clone()),
+            Layout::Listed(listed) => writer::pack(self, listed),
+        }
+    }
+
+    /// Bytes it holds. The tables of a listed one are parts of a header that other tracks of the file hold too.
+    pub fn memory_bytes(&self) -> usize {
+        match &self.layout {
+            Layout::Packed(_) => self.bytes.len(),
+            Layout::Listed(listed) => self.bytes.len() + listed.tables_size(),
+        }
+    }
+
+    /// Tells it from indexes of other samples: two of the same samples at the same times are alike, listed or packed, as
+    /// long as the first sample and the last lie where they lay.
+    pub(crate) fn identity(&self) -> u128 {
+        let mut hash = Xxh3::new();
+        let mut header = Vec::with_capacity(HEADER_SIZE);
+        let header_alike = Header {
+            extent_count: 0,
+            ..self.header
+        };
+        header_alike.write(&mut header);
+        hash.update(&header);
+        hash.update(&self.sync);
+        hash.update(&self.times);
+        let count = self.header.sample_count;
+        for sample_index in [0, count - 1] {
+            hash.update(&self.layout.stretch(sample_index).offset.to_le_bytes());
+        }
+        match &self.layout {
+            Layout::Listed(listed) => hash.update(listed.sizes().as_flattened()),
+            Layout::Packed(packed) => {
+                let mut sizes = [0; BLOCK];
+                for block in 0..(count as usize).div_ceil(BLOCK) {
+                    packed.sizes.block(block, &mut sizes);
+                    let within = BLOCK.min(count as usize - block * BLOCK);
+                    hash.update(sizes.map(u32::to_be_bytes)[..within].as_flattened());
+                }
+            }
+        }
+        hash.digest128()
     }
 
     fn check_tables(&self) -> Result<(), IndexError> {
@@ -198,55 +283,16 @@ impl TrackIndex {
         } else {
             self.header.sync_count
         } {
-            let sample_index = u32_at(&self.bytes, self.sync_at + sync_index as usize * 4);
+            let sample_index = u32_at(&self.sync, sync_index as usize * 4);
             if sample_index >= count || previous.is_some_and(|previous| sample_index <= previous) {
-                return damaged(self.sync_at, "sync samples out of order");
+                return damaged(HEADER_SIZE, "sync samples out of order");
             }
             previous = Some(sample_index);
         }
-        self.check_places()?;
+        if let Layout::Packed(packed) = &self.layout {
+            packed.check(count, HEADER_SIZE + self.sync.len() + self.anchors.len())?;
+        }
         self.check_times()
-    }
-
-    /// Every sample is in an extent, and every place that is stored is that of its sample.
-    fn check_places(&self) -> Result<(), IndexError> {
-        let damaged = |offset, what| Err(IndexError::Damaged { offset, what });
-        let count = self.header.sample_count;
-        let mut offset = Place::at(&self.bytes, self.place_at).offset;
-        let mut at = 0;
-        for extent_index in 0..self.extents.count() {
-            let extent_first = at;
-            let sample_count = self.extents.sample_count(extent_index);
-            if sample_count == 0 || sample_count > count - at {
-                return damaged(self.place_at, "extents are not those of the samples");
-            }
-            if extent_index > 0 {
-                offset = offset.wrapping_add(self.extents.gap(extent_index));
-            }
-            let end = at + sample_count;
-            while at < end {
-                let place = Place {
-                    offset,
-                    extent_index,
-                    extent_first,
-                };
-                let stored_at = self.place_at + (at / ANCHOR_SAMPLE_COUNT) as usize * Place::SIZE;
-                if at.is_multiple_of(ANCHOR_SAMPLE_COUNT) && Place::at(&self.bytes, stored_at) != place {
-                    return damaged(stored_at, "place of another sample");
-                }
-                let stop = end.min((at / ANCHOR_SAMPLE_COUNT + 1) * ANCHOR_SAMPLE_COUNT);
-                // At most 2^40 bytes, as long as the sum stays in the lower half of the range.
-                offset = match offset <= u64::MAX / 2 {
-                    true => offset + self.sizes.sum(at, stop),
-                    false => return damaged(stored_at, "offset out of range"),
-                };
-                at = stop;
-            }
-        }
-        match at == count {
-            true => Ok(()),
-            false => damaged(self.place_at, "extents are not those of the samples"),
-        }
     }
 
     /// What is stored of times can be derived, and must be what the durations say: segments are cut by it.
@@ -255,8 +301,11 @@ impl TrackIndex {
         let count = self.header.sample_count;
         let (mut decode_time, mut first) = (0u64, 0);
         for anchor_index in 0..count.div_ceil(ANCHOR_SAMPLE_COUNT) {
-            if u64_at(&self.bytes, self.anchor_at + anchor_index as usize * 8) != decode_time {
-                return damaged(self.anchor_at, "decode times are not the sum of durations");
+            if u64_at(&self.anchors, anchor_index as usize * 8) != decode_time {
+                return damaged(
+                    HEADER_SIZE + self.sync.len(),
+                    "decode times are not the sum of durations",
+                );
             }
             let stop = count.min(first + ANCHOR_SAMPLE_COUNT);
             // At most 50 million numbers of 32 bits: they fit.
@@ -272,9 +321,9 @@ impl TrackIndex {
         }
     }
 
-    /// The index as it is stored.
-    pub fn as_bytes(&self) -> &Bytes {
-        &self.bytes
+    /// The index as it is stored; packs one that is listed.
+    pub fn to_stored(&self) -> Result<Bytes, IndexError> {
+        self.pack().map(|packed| packed.bytes)
     }
 
     /// Ticks per second of every time here.
@@ -324,7 +373,7 @@ impl TrackIndex {
         };
         (0..count).map(|sync_index| match self.header.all_sync {
             true => sync_index,
-            false => u32_at(&self.bytes, self.sync_at + sync_index as usize * 4),
+            false => u32_at(&self.sync, sync_index as usize * 4),
         })
     }
 
@@ -352,7 +401,7 @@ impl TrackIndex {
     /// Decode time of sample `sample_index`, which exists.
     fn decode_time_of(&self, sample_index: u32) -> u64 {
         let anchor = sample_index / ANCHOR_SAMPLE_COUNT;
-        u64_at(&self.bytes, self.anchor_at + anchor as usize * 8)
+        u64_at(&self.anchors, anchor as usize * 8)
             + self.header.first_decode_time
             + self.durations.sum(anchor * ANCHOR_SAMPLE_COUNT, sample_index)
     }
@@ -364,7 +413,7 @@ impl TrackIndex {
         let first = range.start.min(end);
         (first..end).map(move |at| {
             if at == first || (at as usize).is_multiple_of(BLOCK) {
-                self.sizes.block(at as usize / BLOCK, &mut values);
+                self.layout.sizes(at as usize / BLOCK, &mut values);
             }
             values[at as usize % BLOCK]
         })
@@ -377,7 +426,7 @@ impl TrackIndex {
         let (mut value, mut sizes) = (first, [0; BLOCK]);
         while at < end {
             let stop = end.min((at / BLOCK + 1) * BLOCK);
-            self.sizes.block(at / BLOCK, &mut sizes);
+            self.layout.sizes(at / BLOCK, &mut sizes);
             for size in &sizes[at % BLOCK..=(stop - 1) % BLOCK] {
                 value = take(value, *size);
             }
@@ -404,7 +453,7 @@ impl TrackIndex {
     /// Bytes of all samples in `range` together.
     pub fn size_bytes(&self, range: std::ops::Range<u32>) -> u64 {
         let end = range.end.min(self.header.sample_count);
-        self.sizes.sum(range.start.min(end), end)
+        self.layout.sum(range.start.min(end), end)
     }
 
     /// The source bytes of samples `range`, in decode order, neighbours merged.
@@ -415,51 +464,28 @@ impl TrackIndex {
         if at == end {
             return extents;
         }
-        let Place {
-            mut offset,
-            mut extent_index,
-            extent_first,
-        } = self.place_of(at);
-        let mut extent_end = extent_first.saturating_add(self.extents.sample_count(extent_index));
-        while at < end {
-            let stop = extent_end.min(end);
-            let size = self.sizes.sum(at, stop);
+        let mut stretch = self.layout.stretch(at);
+        loop {
+            let stop = stretch.end.min(end);
+            let (offset, size) = (stretch.offset, self.layout.sum(at, stop));
             match extents.last_mut() {
                 Some(before) if before.offset + before.size == offset => before.size += size,
                 _ if size == 0 => {}
                 _ => extents.push(Extent { offset, size }),
             }
-            extent_index += 1;
-            offset = offset.wrapping_add(size).wrapping_add(self.extents.gap(extent_index));
-            extent_end = extent_end.saturating_add(self.extents.sample_count(extent_index));
+            if stop == end {
+                break;
+            }
+            stretch = self.layout.stretch_behind(&stretch, offset.wrapping_add(size));
             at = stop;
         }
         extents
     }
 
-    /// Where sample `sample_index`, which exists, lies. Looks at what lies between it and the anchor before it, at most
-    /// 256 samples.
-    fn place_of(&self, sample_index: u32) -> Place {
-        let anchor = sample_index / ANCHOR_SAMPLE_COUNT;
-        let mut place = Place::at(&self.bytes, self.place_at + anchor as usize * Place::SIZE);
-        let before = self.sizes.sum(anchor * ANCHOR_SAMPLE_COUNT, sample_index);
-        place.offset = place.offset.wrapping_add(before);
-        loop {
-            let sample_count = self.extents.sample_count(place.extent_index);
-            let end = place.extent_first.saturating_add(sample_count);
-            if end > sample_index {
-                return place;
-            }
-            place.extent_index += 1;
-            place.extent_first = end;
-            place.offset = place.offset.wrapping_add(self.extents.gap(place.extent_index));
-        }
-    }
-
     /// Sync sample number `sync_index`, or a number no sample has.
     fn sync_sample(&self, sync_index: u32) -> u32 {
         match sync_index < self.header.sync_count {
-            true => u32_at(&self.bytes, self.sync_at + sync_index as usize * 4),
+            true => u32_at(&self.sync, sync_index as usize * 4),
             false => u32::MAX,
         }
     }
@@ -469,7 +495,7 @@ impl TrackIndex {
         let (mut low, mut high) = (0, self.header.sync_count);
         while low < high {
             let middle = low + (high - low) / 2;
-            match u32_at(&self.bytes, self.sync_at + middle as usize * 4) < sample_index {
+            match u32_at(&self.sync, middle as usize * 4) < sample_index {
                 true => low = middle + 1,
                 false => high = middle,
             }
@@ -528,7 +554,7 @@ mod tests {
             sample.size = 4_000 + at as u32 % 1024;
             sample.offset = 5_500 * at as u64;
         }
-        let size = build(&samples, 0).as_bytes().len();
+        let size = build(&samples, 0).to_stored().unwrap().len();
         assert!(size < samples.len() * 4, "{size} bytes of {} samples", samples.len());
     }
 
@@ -580,7 +606,7 @@ mod tests {
     #[test]
     fn a_damaged_index_is_refused_or_harmless() {
         let index = build(&frames(&[0; 600]), 0);
-        let good = index.as_bytes().to_vec();
+        let good = index.to_stored().unwrap().to_vec();
         for end in 0..good.len() {
             assert!(
                 TrackIndex::open(Bytes::copy_from_slice(&good[..end])).is_err(),
@@ -609,7 +635,7 @@ mod tests {
     #[test]
     fn forged_times_and_places_are_refused() {
         let index = build(&frames(&[6000; 600]), 6000);
-        let good = index.as_bytes().to_vec();
+        let good = index.to_stored().unwrap().to_vec();
         assert!(TrackIndex::open(Bytes::from(good.clone())).is_ok());
         let check = |at: usize, what: &str| {
             let mut forged = good.clone();
@@ -619,13 +645,12 @@ mod tests {
         };
         check(40, "duration is not the sum of durations");
         check(64, "the end is not that of the samples");
+        let anchors_at = HEADER_SIZE + index.sync.len();
+        let places_at = anchors_at + index.anchors.len();
         for anchor in 0..3 {
-            check(
-                index.anchor_at + anchor * 8,
-                "decode times are not the sum of durations",
-            );
-            check(index.place_at + anchor * Place::SIZE, "place of another sample");
-            check(index.place_at + anchor * Place::SIZE + 8, "place of another sample");
+            check(anchors_at + anchor * 8, "decode times are not the sum of durations");
+            check(places_at + anchor * Place::SIZE, "place of another sample");
+            check(places_at + anchor * Place::SIZE + 8, "place of another sample");
         }
     }
 
@@ -642,9 +667,14 @@ mod tests {
         ) {
             let mut rows = rows;
             if steady {
-                // As sound is: nothing differs for some blocks, then something does.
+                // As sound is: nothing differs for some blocks, then these do, then something does.
                 for (at, row) in rows.iter_mut().enumerate() {
-                    *row = (row.0, if at < 200 { 1024 } else { row.1 }, 0, true, row.4);
+                    let duration = match at {
+                        0..128 => 1024,
+                        128..256 => 960,
+                        _ => row.1,
+                    };
+                    *row = (row.0, duration, 0, true, row.4);
                 }
             }
             let mut offset = 0;

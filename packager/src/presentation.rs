@@ -10,7 +10,6 @@ pub mod stored;
 pub mod variant;
 
 use sha2::{Digest, Sha256};
-use xxhash_rust::xxh3::xxh3_128;
 
 pub use self::bandwidth::Bandwidth;
 use self::bandwidth::Bandwidths;
@@ -19,6 +18,7 @@ pub use self::description::{Define, HlsDescription, LadderDescription, LadderTra
 use crate::codec::{Codec, MediaKind, VideoRange};
 use crate::form::Form;
 use crate::images::{ImageError, ImageTrack};
+use crate::index::{IndexError, TrackIndex};
 use crate::segment::{Segment, SegmentTable, SegmentTarget, TrickFrame};
 use crate::source::Refusal;
 use crate::text::TextTrack;
@@ -300,6 +300,22 @@ impl Presentation {
         self.images.as_ref()
     }
 
+    /// Whether all its indexes are in their stored form; see [`TrackIndex::pack`].
+    pub fn is_packed(&self) -> bool {
+        let tracks = self.representations.iter().filter_map(Representation::track);
+        tracks.map(|track| &track.index).all(TrackIndex::is_packed)
+    }
+
+    /// Brings all its indexes into their stored form. Nothing that is served changes.
+    pub fn pack(&mut self) -> Result<(), IndexError> {
+        for representation in &mut self.representations {
+            if let Content::Samples(track) = &mut representation.content {
+                track.index = track.index.pack()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Representation `id`.
     pub fn representation(&self, id: &str) -> Option<&Representation> {
         self.representations
@@ -386,7 +402,7 @@ fn kind_of(content: &Content) -> MediaKind {
     }
 }
 
-fn video_index(content: &Content) -> Option<&crate::index::TrackIndex> {
+fn video_index(content: &Content) -> Option<&TrackIndex> {
     match content {
         Content::Samples(track) if track.description.kind() == MediaKind::Video => Some(&track.index),
         _ => None,
@@ -542,7 +558,7 @@ fn version_of(title: &str, representations: &[Representation], target: SegmentTa
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    feed(b"headwater presentation 2");
+    feed(b"headwater presentation 3");
     feed(title.as_bytes());
     feed(&target.millis().to_le_bytes());
     feed(format!("{hls:?}").as_bytes());
@@ -563,7 +579,7 @@ fn version_of(title: &str, representations: &[Representation], target: SegmentTa
                 feed(track.description.rfc6381.as_bytes());
                 // An index has megabytes, and a version is needed before the first playlist: a hash ten times as fast
                 // stands for it. It tells states of a file apart; it need not withstand anyone.
-                feed(&xxh3_128(track.index.as_bytes()).to_le_bytes());
+                feed(&track.index.identity().to_le_bytes());
             }
             Content::Cues(text) => feed(&crate::text::webvtt::write(text)),
         }

@@ -173,18 +173,12 @@ impl Cut {
         let firsts = std::iter::once(0).chain(first_samples.iter().copied());
         let stops = first_samples.iter().copied().chain([index.sample_count()]);
         let mut found = index.spans();
-        let spans: Vec<(Range<u32>, Span)> = firsts
+        let mut spans = firsts
             .zip(stops)
             .map(|(first, stop)| (first..stop, found.span(first..stop)))
-            .collect();
-        let last_end = spans.last().map(|(_, span)| span.end);
-        let ends: Vec<i64> = spans
-            .iter()
-            .skip(1)
-            .map(|(_, span)| span.start)
-            .chain(last_end)
-            .collect();
-        for ((samples, span), end) in spans.into_iter().zip(ends) {
+            .peekable();
+        while let Some((samples, span)) = spans.next() {
+            let end = spans.peek().map_or(span.end, |(_, next)| next.start);
             let start = span.start.max(0);
             let duration = end.saturating_sub(start);
             match segments.last_mut() {
@@ -389,7 +383,8 @@ fn pick(candidates: &[i64], end: i64, scale: Timescale, target: SegmentTarget) -
     let mut from = candidates.partition_point(|time| *time <= last);
     while let Some(rest) = candidates.get(from..).filter(|rest| !rest.is_empty()) {
         let wanted = last + step;
-        let after = rest.partition_point(|time| *time < wanted);
+        // A few key frames further at most, nearly always.
+        let after = rest.iter().take_while(|time| **time < wanted).count();
         let nearest = match (after.checked_sub(1).and_then(|at| rest.get(at)), rest.get(after)) {
             // Of two equally near, the earlier: segments rather short than long.
             (Some(before), Some(next)) if wanted - before <= next - wanted => *before,
@@ -404,7 +399,7 @@ fn pick(candidates: &[i64], end: i64, scale: Timescale, target: SegmentTarget) -
         }
         chosen.push(nearest);
         last = nearest;
-        from = candidates.partition_point(|time| *time <= last);
+        from += rest.iter().take_while(|time| **time <= last).count();
     }
     chosen
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use packager::codec::MediaKind;
-use packager::index::TrackIndex;
+use packager::index::{IndexError, TrackIndex};
 use packager::time::Timescale;
 use packager::track::TrackDescription;
 use serde::{Deserialize, Serialize};
@@ -64,16 +64,22 @@ pub struct IndexedTrack {
 
 impl IndexedTrack {
     /// The track called `stream_id`, whose samples lie in `path`.
-    pub fn new(stream_id: String, path: PathBuf, description: TrackDescription, index: TrackIndex) -> IndexedTrack {
-        IndexedTrack {
+    pub fn new(
+        stream_id: String,
+        path: PathBuf,
+        description: TrackDescription,
+        index: &TrackIndex,
+    ) -> Result<IndexedTrack, IndexError> {
+        let index = index.pack()?;
+        Ok(IndexedTrack {
             input: TrackInput {
                 stream_id,
                 path,
                 description,
-                index_size_bytes: index.as_bytes().len() as u64,
+                index_size_bytes: index.memory_bytes() as u64,
             },
             index,
-        }
+        })
     }
 
     /// Pictures or sound.
@@ -162,7 +168,7 @@ pub fn write_order(order: &Order, tracks: &[IndexedTrack], out: &mut dyn Write) 
     if matches!(order.input, Some(Input::Tracks(_))) {
         tracks
             .iter()
-            .try_for_each(|track| out.write_all(track.index.as_bytes()))?;
+            .try_for_each(|track| out.write_all(&track.index.to_stored().map_err(std::io::Error::other)?))?;
     }
     out.flush()
 }
@@ -225,8 +231,9 @@ mod tests {
             "track 1".into(),
             "/film".into(),
             description,
-            writer.finish(edit_offset).unwrap(),
+            &writer.finish(edit_offset).unwrap(),
         )
+        .unwrap()
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub fn write(
         .map_err(io(path))?;
     let out = out.into_inner().map_err(|error| io(path)(error.into_error()))?;
     out.sync_all().map_err(io(path))?;
-    write_synced(&path.with_extension("idx"), index.as_bytes())
+    write_synced(&path.with_extension("idx"), &index.to_stored()?)
 }
 
 /// Writes a new file that lasts.

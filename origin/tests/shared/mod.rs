@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use origin::{Addresses, Inherited, Origin};
@@ -23,6 +23,25 @@ pub fn noise(seconds: u32) -> String {
 /// A tone, as ffmpeg's input.
 pub fn tone(seconds: u32) -> String {
     format!("sine=frequency=440:sample_rate=48000:duration={seconds}")
+}
+
+/// A film so long that its tables are left as they lie until media is asked for: 35,000 small pictures, B-frames among
+/// them, and 65,625 frames of sound, in turn.
+pub fn long_film() -> Option<&'static Path> {
+    static FILM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let made = FILM.get_or_init(|| {
+        let (pictures, sound) = ("testsrc2=size=128x72:rate=25:duration=14", tone(14));
+        let input = ["-f", "lavfi", "-i", pictures, "-f", "lavfi", "-i", &sound];
+        let coding = "-c:v libx264 -preset ultrafast -bf 2 -g 50 -c:a aac -b:a 32k";
+        let coding: Vec<&str> = coding.split(' ').collect();
+        let short = film("long-part.mp4", &[&input[..], &coding].concat())?;
+        let again = ["-stream_loop", "99", "-i", short.to_str()?];
+        film(
+            "long.mp4",
+            &[&again[..], &["-c", "copy", "-movflags", "+faststart"]].concat(),
+        )
+    });
+    made.as_deref()
 }
 
 /// What ffmpeg makes by `arguments`, as a file kept for the next run; `None`, loudly, where it can not.

@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
         Some((&kind, rest)) if kind != 0 => {
             let (samples, changes) = rest.split_at(rest.len().min(usize::from(kind) * 8));
             if let Some(index) = written(samples) {
-                ask(changed(index.as_bytes(), changes));
+                ask(changed(index.to_stored().as_deref().unwrap_or_default(), changes));
             }
         }
         _ => ask(Bytes::copy_from_slice(data)),

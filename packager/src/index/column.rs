@@ -39,6 +39,9 @@ pub(super) struct ColumnWriter {
     block: [u32; BLOCK],
     /// Values in `block`.
     filled: usize,
+    /// So many values came before all else, and all are `even`.
+    even_count: u32,
+    even: u32,
 }
 
 impl Default for ColumnWriter {
@@ -48,12 +51,22 @@ impl Default for ColumnWriter {
             packed: Vec::new(),
             block: [0; BLOCK],
             filled: 0,
+            even_count: 0,
+            even: 0,
         }
     }
 }
 
 impl ColumnWriter {
+    /// Makes room for `count` values of 16 bits.
+    pub(super) fn reserve(&mut self, count: u32) {
+        self.headers
+            .reserve((count as usize).div_ceil(BLOCK) * BLOCK_HEADER_SIZE);
+        self.packed.reserve(count as usize * size_of::<u16>());
+    }
+
     pub(super) fn push(&mut self, value: u32) {
+        self.end_even();
         self.block[self.filled % BLOCK] = value;
         self.filled += 1;
         if self.filled == BLOCK {
@@ -78,8 +91,16 @@ impl ColumnWriter {
 
     /// Pushes all of `values`.
     pub(super) fn push_slice(&mut self, values: &[u32]) {
+        self.end_even();
         let mut rest = values;
         while !rest.is_empty() {
+            if self.filled == 0
+                && let Some((block, later)) = rest.split_first_chunk()
+            {
+                self.write_block(block, BLOCK);
+                rest = later;
+                continue;
+            }
             let room = self.block.split_at_mut(self.filled % BLOCK).1;
             let (now, later) = rest.split_at(room.len().min(rest.len()));
             for (slot, value) in room.iter_mut().zip(now) {
@@ -95,27 +116,50 @@ impl ColumnWriter {
 
     /// Pushes `value` so many times.
     pub(super) fn push_run(&mut self, value: u32, count: u32) {
+        let is_first = self.even_count == 0 && self.filled == 0 && self.headers.is_empty();
+        if is_first || self.even_count > 0 && self.even == value {
+            self.even = value;
+            self.even_count += count;
+            return;
+        }
+        self.end_even();
+        self.write_run(value, count);
+    }
+
+    /// Something else follows what was even so far.
+    #[inline]
+    fn end_even(&mut self) {
+        if self.even_count > 0 {
+            let count = std::mem::take(&mut self.even_count);
+            self.write_run(self.even, count);
+        }
+    }
+
+    fn write_run(&mut self, value: u32, count: u32) {
         let mut left = count;
         while left > 0 && self.filled > 0 {
-            self.push(value);
+            self.push_slice(&[value]);
             left -= 1;
         }
-        while left >= BLOCK as u32 {
-            self.write_header(value, 0, 0);
-            left -= BLOCK as u32;
-        }
-        for _ in 0..left {
-            self.push(value);
-        }
+        let header = self.header(value, 0, 0);
+        let start = self.headers.len();
+        let block_count = left as usize / BLOCK;
+        self.headers.resize(start + block_count * BLOCK_HEADER_SIZE, 0);
+        let (slots, _) = self.headers.split_at_mut(start).1.as_chunks_mut();
+        slots.fill(header);
+        self.push_slice(&[value; BLOCK][..left as usize % BLOCK]);
     }
 
     /// Bytes that [`ColumnWriter::write`] writes, at most.
     pub(super) fn size_bytes(&self) -> usize {
-        let open = BLOCK_HEADER_SIZE + BLOCK * size_of::<u32>();
+        let open = 2 * BLOCK_HEADER_SIZE + BLOCK * size_of::<u32>();
         size_of::<u64>() + self.headers.len() + self.packed.len() + open + PADDING
     }
 
     pub(super) fn write(mut self, out: &mut Vec<u8>) {
+        if self.even_count > 0 {
+            self.write_header(self.even, 0, 0);
+        }
         if self.filled > 0 {
             self.close_block();
         }
@@ -131,23 +175,36 @@ impl ColumnWriter {
         out.extend_from_slice(&[0; PADDING]);
     }
 
-    fn write_header(&mut self, low: u32, width: u32, aside_count: usize) {
+    /// Of a block that is packed next.
+    fn header(&self, low: u32, width: u32, aside_count: usize) -> [u8; BLOCK_HEADER_SIZE] {
         // 50 million samples of 4 bytes stay below 4 GiB.
         let first_byte = self.packed.len() as u32;
         let form = width as u8 | (aside_count as u8) << ASIDE_SHIFT;
         let ([a, b, c, d], [e, f, g, h]) = (low.to_le_bytes(), first_byte.to_le_bytes());
-        self.headers.extend_from_slice(&[a, b, c, d, e, f, g, h, form]);
+        [a, b, c, d, e, f, g, h, form]
+    }
+
+    fn write_header(&mut self, low: u32, width: u32, aside_count: usize) {
+        let header = self.header(low, width, aside_count);
+        self.headers.extend_from_slice(&header);
     }
 
     fn close_block(&mut self) {
         let count = self.filled.min(BLOCK);
         self.filled = 0;
-        let low = self.block[..count].iter().fold(u32::MAX, |low, value| low.min(*value));
-        self.block[count..].fill(low);
-        let (mut above, mut bits) = (self.block, 0);
-        for value in &mut above {
-            *value = value.wrapping_sub(low);
-            bits |= *value;
+        let mut block = self.block;
+        let low = block[..count].iter().fold(u32::MAX, |low, value| low.min(*value));
+        block[count..].fill(low);
+        self.write_block(&block, count);
+    }
+
+    /// Packs the first `count` values of `block`; the others equal the least of these.
+    fn write_block(&mut self, block: &[u32; BLOCK], count: usize) {
+        let low = block.iter().fold(u32::MAX, |low, value| low.min(*value));
+        let (mut above, mut bits) = ([0; BLOCK], 0);
+        for (above, value) in above.iter_mut().zip(block) {
+            *above = value.wrapping_sub(low);
+            bits |= *above;
         }
         if bits == 0 {
             return self.write_header(low, 0, 0);
@@ -404,8 +461,17 @@ impl Column {
         }
     }
 
+    /// The value of all, where one header stands for them.
+    #[inline]
+    pub(super) fn constant_of_all(&self) -> Option<u32> {
+        (self.stride == 0).then(|| u32_at(&self.bytes, 0))
+    }
+
     /// Sum of values `from..to`, which exist.
     pub(super) fn sum(&self, from: u32, to: u32) -> u64 {
+        if let Some(value) = self.constant_of_all() {
+            return u64::from(value) * u64::from(to.saturating_sub(from));
+        }
         let (mut at, to) = (from as usize, to as usize);
         if to.saturating_sub(at) <= FEW {
             return (from..to as u32).map(|at| u64::from(self.value(at))).sum();
@@ -418,10 +484,11 @@ impl Column {
                 sum += u64::from(value) * (end - at) as u64;
             } else {
                 self.block(block, &mut values);
-                sum += values[at % BLOCK..=(end - 1) % BLOCK]
+                // Wrapping, which the compiler can do many of at once; they fit.
+                let values = &values[at % BLOCK..=(end - 1) % BLOCK];
+                sum = values
                     .iter()
-                    .map(|value| u64::from(*value))
-                    .sum::<u64>();
+                    .fold(sum, |sum, value| sum.wrapping_add(u64::from(*value)));
             }
             at = end;
         }

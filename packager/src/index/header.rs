@@ -1,6 +1,6 @@
 //! The fixed part in front of a stored index.
 
-use super::{IndexError, u32_at, u64_at};
+use super::{ANCHOR_SAMPLE_COUNT, IndexError, u32_at, u64_at};
 use crate::limits::SAMPLE_COUNT_MAX;
 use crate::time::Timescale;
 
@@ -19,6 +19,7 @@ pub(super) struct Header {
     pub(super) presentation_end: i64,
     pub(super) all_sync: bool,
     pub(super) sync_count: u32,
+    /// Zero while sizes and places are listed.
     pub(super) extent_count: u32,
 }
 
@@ -27,6 +28,19 @@ pub const MAGIC: [u8; 8] = *b"hwindex5";
 pub(super) const HEADER_SIZE: usize = 72;
 
 impl Header {
+    /// Bytes of the table of sync samples.
+    pub(super) fn sync_size(&self) -> usize {
+        match self.all_sync {
+            true => 0,
+            false => self.sync_count as usize * size_of::<u32>(),
+        }
+    }
+
+    /// How many samples have their decode time stored, and their place.
+    pub(super) fn anchor_count(&self) -> usize {
+        self.sample_count.div_ceil(ANCHOR_SAMPLE_COUNT) as usize
+    }
+
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&self.timescale.get().to_le_bytes());

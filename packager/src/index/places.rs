@@ -218,7 +218,7 @@ mod tests {
                 by_chunk.push_sync_run(sample_count);
                 by_chunk.push_times(40, 0, sample_count).unwrap();
                 let (one_by_one, by_chunk) = (one_by_one.finish(0).unwrap(), by_chunk.finish(0).unwrap());
-                prop_assert!(one_by_one.as_bytes() == by_chunk.as_bytes());
+                prop_assert!(one_by_one.to_stored() == by_chunk.to_stored());
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Going through the samples of a track in decode order.
 
 use super::column::BLOCK;
-use super::{Sample, TrackIndex, clamp_offset};
+use super::{Sample, Stretch, TrackIndex, clamp_offset};
 
 /// Samples of a track in decode order; see [`TrackIndex::samples`].
 #[derive(Debug)]
@@ -10,8 +10,8 @@ pub struct Samples<'a> {
     next: u32,
     end: u32,
     decode_time: u64,
-    extent_index: u32,
-    next_extent_at: u32,
+    /// What `next` lies in, and where.
+    stretch: Stretch,
     offset: u64,
     next_sync: u32,
     next_sync_at: u32,
@@ -30,8 +30,7 @@ impl<'a> Samples<'a> {
             next: first,
             end,
             decode_time: 0,
-            extent_index: 0,
-            next_extent_at: u32::MAX,
+            stretch: Stretch::BEHIND_ALL,
             offset: 0,
             next_sync: 0,
             next_sync_at: u32::MAX,
@@ -43,12 +42,8 @@ impl<'a> Samples<'a> {
             return samples;
         }
         samples.decode_time = index.decode_time_of(first);
-        let place = index.place_of(first);
-        samples.extent_index = place.extent_index;
-        samples.offset = place.offset;
-        samples.next_extent_at = place
-            .extent_first
-            .saturating_add(index.extents.sample_count(place.extent_index));
+        samples.stretch = index.layout.stretch(first);
+        samples.offset = samples.stretch.offset;
         if !index.header.all_sync {
             samples.next_sync = index.sync_position(first);
             samples.next_sync_at = index.sync_sample(samples.next_sync);
@@ -59,7 +54,7 @@ impl<'a> Samples<'a> {
 
     fn fill(&mut self) {
         let block = self.next as usize / BLOCK;
-        self.index.sizes.block(block, &mut self.sizes);
+        self.index.layout.sizes(block, &mut self.sizes);
         self.index.durations.block(block, &mut self.durations);
         self.index.compositions.block(block, &mut self.compositions);
     }
@@ -73,12 +68,9 @@ impl Iterator for Samples<'_> {
             return None;
         }
         let index = self.index;
-        if self.next == self.next_extent_at {
-            self.extent_index += 1;
-            self.offset = self.offset.wrapping_add(index.extents.gap(self.extent_index));
-            self.next_extent_at = self
-                .next_extent_at
-                .saturating_add(index.extents.sample_count(self.extent_index));
+        if self.next == self.stretch.end {
+            self.stretch = index.layout.stretch_behind(&self.stretch, self.offset);
+            self.offset = self.stretch.offset;
         }
         let is_sync_listed = self.next == self.next_sync_at;
         if is_sync_listed {

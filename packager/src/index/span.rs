@@ -1,6 +1,9 @@
 //! What runs of samples have in common, found block by block.
 
-use super::column::{BLOCK, Column};
+use super::column::BLOCK;
+use super::even::Extremes;
+use super::layout::Layout;
+use super::writer::{STORED_BIAS, stored_offset};
 use super::{TrackIndex, clamp_offset};
 
 /// Spans of runs of samples, one after the other: what one unpacked of a block, the next finds.
@@ -27,9 +30,11 @@ impl Unpacked {
         values: [0; BLOCK],
     };
 
-    fn of(&mut self, column: &Column, block: usize) -> &[u32; BLOCK] {
+    /// Those of `block`, which `unpack` unpacks where they are not at hand.
+    #[inline]
+    fn of(&mut self, block: usize, unpack: impl FnOnce(usize, &mut [u32; BLOCK])) -> &[u32; BLOCK] {
         if self.block != Some(block) {
-            column.block(block, &mut self.values);
+            unpack(block, &mut self.values);
             self.block = Some(block);
         }
         &self.values
@@ -49,35 +54,55 @@ impl Spans<'_> {
         }
         span.base_decode_time = index.decode_time_of(first);
         let mut decode_time = span.base_decode_time as i64 - header.media_time as i64;
-        span.first_size = index.sizes.value(first);
+        span.first_size = index.layout.size(first);
+        (span.size_bytes, span.sizes_differ) = self.sizes(first, end, span.first_size);
         span.first_duration = index.durations.value(first);
         let mut at = first;
         while at < end {
             let block = at as usize / BLOCK;
             let stop = end.min(((block + 1) * BLOCK) as u32);
             let within = at as usize % BLOCK..(stop - 1) as usize % BLOCK + 1;
-            match index.sizes.constant(block) {
-                Some(size) => {
-                    span.sizes_differ |= size != span.first_size;
-                    span.size_bytes += u64::from(size) * u64::from(stop - at);
-                }
-                None => {
-                    for size in &self.sizes.of(&index.sizes, block)[within.clone()] {
-                        span.sizes_differ |= *size != span.first_size;
-                        span.size_bytes = span.size_bytes.wrapping_add(u64::from(*size));
-                    }
-                }
-            }
             match (index.durations.constant(block), index.compositions.constant(block)) {
                 (Some(duration), Some(composition)) => {
+                    // All of a track that is even throughout is one run.
+                    let stop = match (index.durations.constant_of_all(), index.compositions.constant_of_all()) {
+                        (Some(_), Some(_)) => end,
+                        _ => stop,
+                    };
                     let offset = clamp_offset(i64::from(composition) + header.composition_bias);
                     let ticks = i64::from(duration) * i64::from(stop - at);
                     span.durations_differ |= duration != span.first_duration;
                     span.take(offset, decode_time + offset, decode_time + ticks + offset);
                     decode_time += ticks;
+                    at = stop;
+                    continue;
                 }
                 (duration, _) => {
-                    let compositions = &self.compositions.of(&index.compositions, block)[within.clone()];
+                    let unpack = |block, values: &mut [u32; BLOCK]| index.compositions.block(block, values);
+                    let compositions = &self.compositions.of(block, unpack)[within.clone()];
+                    let extremes = duration.and_then(|duration| {
+                        let extremes = Extremes::of_even(duration, compositions, stored_offset)?;
+                        // Stored values are those of the source, which lie elsewhere by so much.
+                        let shift = header.composition_bias.checked_add(STORED_BIAS)?;
+                        let offsets = extremes.offsets.map(|offset| i64::from(offset) + shift);
+                        let is_clamped = offsets.iter().any(|offset| clamp_offset(*offset) != *offset);
+                        (!is_clamped).then_some((
+                            duration,
+                            offsets,
+                            extremes.shown.map(|shown| i64::from(shown) + shift),
+                        ))
+                    });
+                    if let Some((duration, offsets, [earliest, latest])) = extremes {
+                        let duration_wide = i64::from(duration);
+                        span.durations_differ |= duration != span.first_duration;
+                        let latest_end = decode_time + latest + duration_wide;
+                        offsets
+                            .iter()
+                            .for_each(|offset| span.take(*offset, decode_time + earliest, latest_end));
+                        decode_time += duration_wide * i64::from(stop - at);
+                        at = stop;
+                        continue;
+                    }
                     let mut take = |duration: u32, composition: u32| {
                         let offset = clamp_offset(i64::from(composition).wrapping_add(header.composition_bias));
                         // Far from the ends of the range, see `IndexWriter`.
@@ -89,7 +114,8 @@ impl Spans<'_> {
                     match duration {
                         Some(duration) => compositions.iter().for_each(|composition| take(duration, *composition)),
                         None => {
-                            let durations = &self.durations.of(&index.durations, block)[within];
+                            let unpack = |block, values: &mut [u32; BLOCK]| index.durations.block(block, values);
+                            let durations = &self.durations.of(block, unpack)[within];
                             let both = durations.iter().zip(compositions);
                             both.for_each(|(duration, composition)| take(*duration, *composition));
                         }
@@ -113,6 +139,40 @@ impl Spans<'_> {
         }
         span
     }
+
+    /// Bytes of samples `first..end`, and whether not all are of `first_size`.
+    fn sizes(&mut self, first: u32, end: u32, first_size: u32) -> (u64, bool) {
+        let layout = &self.index.layout;
+        let (mut bytes, mut difference) = (0u64, 0);
+        if let Layout::Listed(listed) = layout {
+            for size in listed.sizes().get(first as usize..end as usize).unwrap_or_default() {
+                let size = u32::from_be_bytes(*size);
+                difference |= size ^ first_size;
+                bytes = bytes.wrapping_add(u64::from(size));
+            }
+            return (bytes, difference != 0);
+        }
+        let mut at = first;
+        while at < end {
+            let block = at as usize / BLOCK;
+            let stop = end.min(((block + 1) * BLOCK) as u32);
+            match layout.constant_size(block) {
+                Some(size) => {
+                    difference |= size ^ first_size;
+                    bytes += u64::from(size) * u64::from(stop - at);
+                }
+                None => {
+                    let within = at as usize % BLOCK..(stop - 1) as usize % BLOCK + 1;
+                    for size in &self.sizes.of(block, |block, sizes| layout.sizes(block, sizes))[within] {
+                        difference |= size ^ first_size;
+                        bytes = bytes.wrapping_add(u64::from(*size));
+                    }
+                }
+            }
+            at = stop;
+        }
+        (bytes, difference != 0)
+    }
 }
 
 impl TrackIndex {
@@ -135,6 +195,7 @@ impl TrackIndex {
     /// All samples as runs of even times.
     pub fn even_runs(&self) -> impl Iterator<Item = EvenRun> + '_ {
         let count = self.header.sample_count;
+        let block_count = (count as usize).div_ceil(BLOCK);
         let mut decode_time = self.header.first_decode_time as i64 - self.header.media_time as i64;
         let mut at = 0;
         let (mut durations, mut compositions) = ([0; BLOCK], [0; BLOCK]);
@@ -144,10 +205,14 @@ impl TrackIndex {
                 return None;
             }
             let block = at as usize / BLOCK;
-            let constant = (self.durations.constant(block), self.compositions.constant(block));
-            let (stop, duration, composition) = match constant {
-                (Some(duration), Some(composition)) if self.header.all_sync => {
-                    (count.min(((block + 1) * BLOCK) as u32), duration, composition)
+            let constant = |block| Some((self.durations.constant(block)?, self.compositions.constant(block)?));
+            let (stop, duration, composition) = match constant(block) {
+                Some(even @ (duration, composition)) if self.header.all_sync => {
+                    let mut next = block + 1;
+                    while next < block_count && constant(next) == Some(even) {
+                        next += 1;
+                    }
+                    (count.min((next * BLOCK) as u32), duration, composition)
                 }
                 _ => {
                     if unpacked != Some(block) {
@@ -259,7 +324,7 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
-    use crate::index::{IndexWriter, NewSample};
+    use crate::index::{IndexWriter, NewSample, Sample};
     use crate::time::Timescale;
 
     #[test]
@@ -294,6 +359,16 @@ mod tests {
             );
             let starts = samples.iter().map(|sample| index.presentation_time(sample));
             assert_eq!(got.start, starts.min().unwrap_or(i64::MAX), "{first}..{end}");
+            let ends = samples
+                .iter()
+                .map(|sample| index.presentation_time(sample) + i64::from(sample.duration));
+            assert_eq!(got.end, ends.max().unwrap_or(i64::MIN), "{first}..{end}");
+            let offsets = || samples.iter().map(|sample| i64::from(sample.composition_offset));
+            let extremes = (offsets().min().unwrap_or(i64::MAX), offsets().max().unwrap_or(i64::MIN));
+            assert_eq!(got.composition_offsets, extremes, "{first}..{end}");
+            let differ = |of: fn(&Sample) -> u32| samples.iter().any(|sample| of(sample) != of(&samples[0]));
+            assert_eq!(got.sizes_differ, differ(|sample| sample.size), "{first}..{end}");
+            assert_eq!(got.durations_differ, differ(|sample| sample.duration), "{first}..{end}");
             assert_eq!(got.first_is_sync, samples.first().is_none_or(|sample| sample.sync));
         }
     }

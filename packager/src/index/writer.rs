@@ -3,8 +3,10 @@
 use bytes::Bytes;
 
 use super::column::{BLOCK, ColumnWriter};
+use super::even::Extremes;
 use super::extent::{ExtentWriter, Place};
 use super::header::{HEADER_SIZE, Header};
+use super::listed::{Listed, SampleTables};
 use super::places::{NewSizes, Places};
 use super::{ANCHOR_SAMPLE_COUNT, IndexError, NewSample, TrackIndex};
 use crate::limits::{SAMPLE_COUNT_MAX, SAMPLE_SIZE_BYTES_MAX};
@@ -16,11 +18,13 @@ pub struct IndexWriter {
     timescale: Timescale,
     sizes: ColumnWriter,
     durations: ColumnWriter,
-    /// Biased by 2^31 so that they are unsigned.
+    /// As [`biased`] makes them.
     compositions: ColumnWriter,
     pub(super) extents: ExtentWriter,
     /// Of each 256th sample.
     pub(super) places: Vec<Place>,
+    /// Sizes and places of all samples, instead of columns of them.
+    pub(super) listed: Option<Listed>,
     decode_time: u64,
     /// When each 256th sample is decoded.
     decode_anchors: Vec<u64>,
@@ -36,11 +40,17 @@ pub struct IndexWriter {
     composition_end: i64,
 }
 
-const COMPOSITION_BIAS: i64 = 1 << 31;
+/// Composition offsets are stored so much greater, so that they are unsigned.
+pub(super) const STORED_BIAS: i64 = 1 << 31;
 
 /// A composition offset as it is stored.
 fn biased(composition_offset: i32) -> u32 {
-    (composition_offset as u32).wrapping_add(COMPOSITION_BIAS as u32)
+    (composition_offset as u32).wrapping_add(STORED_BIAS as u32)
+}
+
+/// The composition offset, as the source has it, that is stored as `value`.
+pub(super) fn stored_offset(value: u32) -> i32 {
+    value.wrapping_sub(STORED_BIAS as u32) as i32
 }
 
 /// Appends little-endian words.
@@ -63,6 +73,7 @@ impl IndexWriter {
             compositions: ColumnWriter::default(),
             extents: ExtentWriter::default(),
             places: Vec::new(),
+            listed: None,
             decode_time: 0,
             decode_anchors: Vec::new(),
             sync: Vec::new(),
@@ -133,6 +144,21 @@ impl IndexWriter {
         (size_max <= SAMPLE_SIZE_BYTES_MAX).then(|| Places::new(self, sizes))
     }
 
+    /// Sizes and places of all samples as the source lists them, of an index that is empty. They are left as they lie until
+    /// [`TrackIndex::pack`]. `None` where some sample is empty or too large, does not lie in the first `source_size` bytes,
+    /// or they have more than `total_size_max` together.
+    pub(crate) fn list(&mut self, tables: SampleTables, source_size: u64, total_size_max: u64) -> Option<()> {
+        let listed = Listed::new(tables, source_size, total_size_max)?;
+        self.count = listed.sizes().len() as u32;
+        self.listed = Some(listed);
+        Some(())
+    }
+
+    /// Makes room for composition offsets of `count` samples.
+    pub(crate) fn reserve_times(&mut self, count: u32) {
+        self.compositions.reserve(count);
+    }
+
     /// Times of the next `count` samples, which all last as long and have one composition offset.
     pub(crate) fn push_times(&mut self, duration: u32, composition_offset: i32, count: u32) -> Result<(), IndexError> {
         if count == 0 {
@@ -154,15 +180,21 @@ impl IndexWriter {
     pub(crate) fn push_even_times(&mut self, duration: u32, composition_offsets: &[i32]) -> Result<i64, IndexError> {
         debug_assert!(composition_offsets.len() <= BLOCK);
         let first = self.push_durations(duration, composition_offsets.len() as u32)? as i64;
-        let (mut earliest, mut latest) = (i64::MAX, i64::MIN);
-        let mut decode_time = first;
-        for composition_offset in composition_offsets {
-            // Far from the ends of the range, as above.
-            let shown = decode_time.wrapping_add(i64::from(*composition_offset));
-            earliest = earliest.min(shown);
-            latest = latest.max(shown);
-            decode_time = decode_time.wrapping_add(i64::from(duration));
-        }
+        let (earliest, latest) = match Extremes::of_even(duration, composition_offsets, |offset| offset) {
+            Some(Extremes { shown, .. }) => (first + i64::from(shown[0]), first + i64::from(shown[1])),
+            None => {
+                let (mut earliest, mut latest) = (i64::MAX, i64::MIN);
+                let mut decode_time = first;
+                for composition_offset in composition_offsets {
+                    // Far from the ends of the range, as above.
+                    let shown = decode_time.wrapping_add(i64::from(*composition_offset));
+                    earliest = earliest.min(shown);
+                    latest = latest.max(shown);
+                    decode_time = decode_time.wrapping_add(i64::from(duration));
+                }
+                (earliest, latest)
+            }
+        };
         let mut stored = [0; BLOCK];
         for (slot, composition_offset) in stored.iter_mut().zip(composition_offsets) {
             *slot = biased(*composition_offset);
@@ -250,25 +282,12 @@ impl IndexWriter {
         // presentation = source decode + source offset - edit
         //              = (source decode + first_decode_time) + offset - media_time
         let shift = media_time - edit_offset - first_decode_time;
-        let extent_count = self.extents.count();
-        let [counts, gaps_low, gaps_high] = self.extents.finish(self.count);
-        let tables_size = self.sync.len() * 4 + self.decode_anchors.len() * (size_of::<u64>() + Place::SIZE);
-        let columns = [
-            self.sizes,
-            self.durations,
-            self.compositions,
-            counts,
-            gaps_low,
-            gaps_high,
-        ];
-        let columns_size: usize = columns.iter().map(ColumnWriter::size_bytes).sum();
-        let mut bytes = Vec::with_capacity(HEADER_SIZE + tables_size + columns_size);
-        let header = Header {
+        let mut header = Header {
             timescale: self.timescale,
             sample_count: self.count,
             first_decode_time: first_decode_time as u64,
             media_time: media_time as u64,
-            composition_bias: shift.checked_sub(COMPOSITION_BIAS).ok_or(overflow)?,
+            composition_bias: shift.checked_sub(STORED_BIAS).ok_or(overflow)?,
             duration: self.decode_time,
             presentation_end: self
                 .composition_end
@@ -276,23 +295,92 @@ impl IndexWriter {
                 .clamp(-i64::MAX / 2, i64::MAX / 2),
             all_sync,
             sync_count: if all_sync { self.count } else { self.sync.len() as u32 },
-            extent_count,
+            extent_count: 0,
         };
-        header.write(&mut bytes);
+        let (durations, compositions) = (self.durations, self.compositions);
+        let times_size = durations.size_bytes() + compositions.size_bytes();
+        let mut times = Vec::with_capacity(header.sync_size() + header.anchor_count() * size_of::<u64>() + times_size);
         if !header.all_sync {
-            write_words(
-                &mut bytes,
-                self.sync.iter().map(|sample_index| sample_index.to_le_bytes()),
-            );
+            let sync = self.sync.iter().map(|sample_index| sample_index.to_le_bytes());
+            write_words(&mut times, sync);
         }
         write_words(
-            &mut bytes,
+            &mut times,
             self.decode_anchors.iter().map(|anchor| anchor.to_le_bytes()),
         );
+        let columns_at = times.len();
+        durations.write(&mut times);
+        compositions.write(&mut times);
+        if let Some(listed) = self.listed {
+            return TrackIndex::of_listed(header, Bytes::from(times), listed);
+        }
+        header.extent_count = self.extents.count();
+        let (sync_and_anchors, columns) = times.split_at(columns_at);
+        let stored = Stored {
+            header,
+            sync_and_anchors,
+            places: &self.places,
+            sizes: self.sizes,
+            times: columns,
+            extents: self.extents,
+        };
+        TrackIndex::of_tables(stored.write())
+    }
+}
+
+/// Parts of a stored index.
+struct Stored<'a> {
+    header: Header,
+    sync_and_anchors: &'a [u8],
+    places: &'a [Place],
+    sizes: ColumnWriter,
+    times: &'a [u8],
+    extents: ExtentWriter,
+}
+
+impl Stored<'_> {
+    fn write(self) -> Bytes {
+        let extents = self.extents.finish(self.header.sample_count);
+        let extents_size: usize = extents.iter().map(ColumnWriter::size_bytes).sum();
+        let places_size = size_of_val(self.places);
+        let tables_size = self.sync_and_anchors.len() + places_size + self.sizes.size_bytes() + self.times.len();
+        let mut bytes = Vec::with_capacity(HEADER_SIZE + tables_size + extents_size);
+        self.header.write(&mut bytes);
+        bytes.extend_from_slice(self.sync_and_anchors);
         write_words(&mut bytes, self.places.iter().copied().map(Place::to_bytes));
-        for column in columns {
+        self.sizes.write(&mut bytes);
+        bytes.extend_from_slice(self.times);
+        for column in extents {
             column.write(&mut bytes);
         }
-        TrackIndex::of_tables(Bytes::from(bytes))
+        Bytes::from(bytes)
     }
+}
+
+/// `index` as it is stored, sizes and places of which are `listed`.
+pub(super) fn pack(index: &TrackIndex, listed: &Listed) -> Result<TrackIndex, IndexError> {
+    let mut writer = IndexWriter::new(index.header.timescale);
+    let damaged = IndexError::Damaged {
+        offset: 0,
+        what: "chunks are not those of the samples",
+    };
+    let mut places = writer
+        .push_sizes(NewSizes::Listed(listed.sizes()))
+        .ok_or(damaged.clone())?;
+    for (offset, count) in listed.chunks() {
+        places.push(offset, count).ok_or(damaged.clone())?;
+    }
+    places.finish().ok_or(damaged)?;
+    let stored = Stored {
+        header: Header {
+            extent_count: writer.extents.count(),
+            ..index.header
+        },
+        sync_and_anchors: &[&index.sync[..], &index.anchors[..]].concat(),
+        places: &writer.places,
+        sizes: writer.sizes,
+        times: &index.times,
+        extents: writer.extents,
+    };
+    TrackIndex::of_tables(stored.write())
 }

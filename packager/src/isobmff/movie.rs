@@ -81,6 +81,7 @@ pub fn read_encrypted(source: &dyn ReadAt, keys: &dyn SourceKeys) -> Result<Sour
     let mut movie = MovieHeader::parse(walk::reader(&moov, &payload));
     let mut reader = Reader {
         source,
+        payload: &payload,
         keys,
         movie_timescale: movie.timescale,
         fragmented: movie.fragmented,
@@ -175,6 +176,8 @@ struct Chosen {
 /// The reading of one file.
 struct Reader<'s> {
     source: &'s dyn ReadAt,
+    /// Of `moov`.
+    payload: &'s Bytes,
     keys: &'s dyn SourceKeys,
     movie_timescale: Option<Timescale>,
     fragmented: bool,
@@ -216,7 +219,10 @@ impl<'s> Reader<'s> {
         header: TrackHeader<'a>,
         extends: &std::collections::BTreeMap<u32, header::TrackExtends>,
         chapters: &[u32],
-    ) -> Option<Candidate<'a>> {
+    ) -> Option<Candidate<'a>>
+    where
+        's: 'a,
+    {
         let entries = header.sample_table.map(sample_entries).unwrap_or(Ok(Vec::new()));
         let name = track_name(&header, entries.as_deref().unwrap_or_default());
         let checked = entries.map_err(|error| error.to_string()).and_then(|entries| {
@@ -226,7 +232,8 @@ impl<'s> Reader<'s> {
             }
             let timescale = header.timescale.ok_or("timescale is zero")?;
             let stbl = header.sample_table.ok_or("no sample table (stbl)")?;
-            let table = SampleTable::parse(stbl, self.source.size()).map_err(|error| error.to_string())?;
+            let table =
+                SampleTable::parse(stbl, self.payload, self.source.size()).map_err(|error| error.to_string())?;
             self.samples_left = self
                 .samples_left
                 .checked_sub(table.sample_count() as usize)

@@ -172,15 +172,16 @@ fn segment_size_bytes(track: &Track, segment: &Segment, span: &Span, format: Seg
 /// few parameter sets that are put before key frames.
 fn ts_size_bytes(track: &Track, segment: &Segment, span: &Span) -> u64 {
     const PACKET: u64 = 188;
-    const PAYLOAD: u64 = 184;
+    const PAYLOAD: u32 = 184;
     if track.description.video().is_none() {
         // Packed audio: frames with at most a 7-byte header each, and one ID3 tag.
         return 75 + span.size_bytes + 7 * segment.samples.len() as u64;
     }
     // PES header with both timestamps, PCR field, access unit delimiter.
-    const OVERHEAD: u64 = 19 + 8 + 6;
+    const OVERHEAD: u32 = 19 + 8 + 6;
+    // No sample comes near 32 bits; what can not overflow is added many at once.
     let packets = track.index.fold_sizes(segment.samples.clone(), 0u64, |packets, size| {
-        packets.wrapping_add((u64::from(size) + OVERHEAD).div_ceil(PAYLOAD))
+        packets.wrapping_add(u64::from(size.wrapping_add(OVERHEAD + PAYLOAD - 1) / PAYLOAD))
     });
     (packets + 2) * PACKET
 }

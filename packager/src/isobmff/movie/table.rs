@@ -2,6 +2,8 @@
 
 mod columns;
 
+use bytes::Bytes;
+
 use crate::index::NewSample;
 use crate::isobmff::{BoxError, BoxReader};
 use crate::limits::SAMPLE_COUNT_MAX;
@@ -13,6 +15,8 @@ const REUSE_MAX: u64 = 4;
 /// The tables of one track, checked against the bytes that hold them (ISO/IEC 14496-12:2022 8.6, 8.7).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SampleTable<'a> {
+    /// The payload of `moov`, in which all of it lies.
+    movie: &'a Bytes,
     sample_count: u32,
     sizes: Sizes<'a>,
     /// Entries of sample count and delta.
@@ -99,11 +103,16 @@ fn entries<'a>(mut reader: BoxReader<'a>, entry_size_bytes: usize) -> Result<&'a
 }
 
 impl<'a> SampleTable<'a> {
-    /// Reads the children of `stbl`. A table that is not there counts as empty where a movie without samples in its
+    /// Reads the children of `stbl`, which is part of `movie`. A table that is not there counts as empty where a movie without samples in its
     /// header (a fragmented one) may lack it.
-    pub(super) fn parse(mut stbl: BoxReader<'a>, source_size: u64) -> Result<SampleTable<'a>, BoxError> {
+    pub(super) fn parse(
+        mut stbl: BoxReader<'a>,
+        movie: &'a Bytes,
+        source_size: u64,
+    ) -> Result<SampleTable<'a>, BoxError> {
         let invalid = stbl;
         let mut table = SampleTable {
+            movie,
             sample_count: 0,
             sizes: Sizes::Constant(0),
             durations: &[],
@@ -256,6 +265,27 @@ impl Run {
     /// Leaves out `count` values of the run that [`Run::next_run`] told.
     fn skip(&mut self, count: u32) {
         self.left = self.left.saturating_sub(count);
+    }
+
+    /// Fills `values` with the next ones; past the end of the table, with `after_end`.
+    fn fill(&mut self, table: &[u8], after_end: u32, values: &mut [i32]) {
+        let entries = table.as_chunks::<8>().0;
+        // Kept out of memory while it goes on.
+        let mut run = *self;
+        for slot in values {
+            while run.left == 0 {
+                let Some([a, b, c, d, value @ ..]) = entries.get(run.next_entry) else {
+                    (run.left, run.value) = (u32::MAX, after_end);
+                    break;
+                };
+                run.left = u32::from_be_bytes([*a, *b, *c, *d]);
+                run.value = u32::from_be_bytes(*value);
+                run.next_entry += 1;
+            }
+            run.left -= 1;
+            *slot = run.value as i32;
+        }
+        *self = run;
     }
 
     /// The next value; past the end of the table, `after_end` of the last one.

@@ -1,10 +1,15 @@
 //! Sample tables copied into an index column by column: what the usual file needs, without looking at each sample.
 
-use super::{Run, SampleTable, Sizes, u32_at};
-use crate::index::{IndexWriter, NewSizes};
+use bytes::Bytes;
+
+use super::{ChunkOffsets, REUSE_MAX, Run, SampleTable, Sizes, u32_at};
+use crate::index::{self, IndexWriter, NewSizes, SampleTables};
 
 /// Samples that are copied at once: a block of the index.
 const BLOCK: usize = 64;
+
+/// Tracks of so many samples are listed rather than copied at first: more than a quarter of an hour of pictures.
+const LISTED_SAMPLE_COUNT_MIN: u32 = 1 << 15;
 
 /// What has to be known of the times of a track that was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +25,35 @@ impl SampleTable<'_> {
     /// samples that are missing, empty, not listed in order or not led by a sync sample, times out of range. What was
     /// copied until then is of no use.
     pub(in crate::isobmff::movie) fn copy_columns(&self, writer: &mut IndexWriter) -> Option<CopiedTimes> {
-        self.copy_places(writer)?;
+        match self.sample_count >= LISTED_SAMPLE_COUNT_MIN && matches!(self.sizes, Sizes::Table(32, _)) {
+            true => self.list_places(writer)?,
+            false => self.copy_places(writer)?,
+        }
         let second_sync = self.copy_sync(writer)?;
         self.copy_times(writer, second_sync)
+    }
+
+    /// Leaves sizes and chunks where they lie in `moov`.
+    fn list_places(&self, writer: &mut IndexWriter) -> Option<()> {
+        let Sizes::Table(32, sizes) = self.sizes else {
+            return None;
+        };
+        let tables = SampleTables {
+            sizes: self.part(sizes)?,
+            chunk_runs: self.part(self.chunk_runs)?,
+            chunk_offsets: match self.chunk_offsets {
+                ChunkOffsets::Short(offsets) => index::ChunkOffsets::Short(self.part(offsets)?),
+                ChunkOffsets::Long(offsets) => index::ChunkOffsets::Long(self.part(offsets)?),
+            },
+        };
+        writer.list(tables, self.source_size, self.source_size.saturating_mul(REUSE_MAX))
+    }
+
+    /// A table, which is part of `moov`, to be held beyond the reading of it.
+    fn part(&self, table: &[u8]) -> Option<Bytes> {
+        let start = (table.as_ptr() as usize).checked_sub(self.movie.as_ptr() as usize)?;
+        let end = start.checked_add(table.len())?;
+        (end <= self.movie.len()).then(|| self.movie.slice(start..end))
     }
 
     fn copy_places(&self, writer: &mut IndexWriter) -> Option<()> {
@@ -39,7 +70,7 @@ impl SampleTable<'_> {
             Sizes::Table(..) => return None,
         };
         let mut places = writer.push_sizes(sizes)?;
-        let mut bytes_left = self.source_size.saturating_mul(super::REUSE_MAX);
+        let mut bytes_left = self.source_size.saturating_mul(REUSE_MAX);
         let runs = self.chunk_runs.as_chunks::<12>().0;
         let first_chunk = |run: usize| runs.get(run).map_or(Some(u32::MAX), |run| u32_at(run, 0));
         let (mut run, skipped) = (0, first_chunk(0)?.checked_sub(1)?);
@@ -88,6 +119,9 @@ impl SampleTable<'_> {
             last: 0,
             second_sync_min: i64::MAX,
         };
+        if !self.compositions.is_empty() {
+            writer.reserve_times(self.sample_count);
+        }
         let mut offsets = [0; BLOCK];
         let (mut at, mut decode_time) = (0, 0i64);
         while at < self.sample_count {
@@ -108,11 +142,10 @@ impl SampleTable<'_> {
                 }
                 // Pictures out of order: nearly each has an offset of its own.
                 false => {
-                    let count = left.min(even).min(BLOCK as u32);
+                    // Up to where a block of the index ends.
+                    let count = left.min(even).min(BLOCK as u32 - at % BLOCK as u32);
                     let offsets = offsets.split_at_mut(count as usize).0;
-                    for offset in offsets.iter_mut() {
-                        *offset = compositions.next(self.compositions, |_| 0) as i32;
-                    }
+                    compositions.fill(self.compositions, 0, offsets);
                     let earliest = writer.push_even_times(duration as u32, offsets).ok()?;
                     (count, earliest, offsets.last().copied().unwrap_or(0))
                 }

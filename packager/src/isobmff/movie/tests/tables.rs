@@ -282,9 +282,50 @@ proptest! {
         let index_of = |size_bits| {
             let form = Form { moov_first: false, size_bits, chunk, ..Form::default() };
             let tracks = read(&movie(&[video(&rows, &edits), audio(frames, &edits)], form)).unwrap();
-            let indexes: Vec<Bytes> = tracks.tracks.iter().map(|track| track.index.as_bytes().clone()).collect();
+            let indexes: Vec<Bytes> = tracks.tracks.iter().map(|track| track.index.to_stored().unwrap()).collect();
             (indexes, tracks.refused)
         };
         prop_assert_eq!(index_of(32), index_of(16));
+    }
+}
+
+/// A film of so many samples that its tables are left where they lie.
+#[test]
+fn tables_of_a_long_film_are_left_as_they_lie() {
+    let rows: Vec<Row> = (0..33_000)
+        .map(|at| (40, [80, 200, 80, 0, 40][at % 5], at % 50 == 0))
+        .collect();
+    let film = |form| movie(&[video(&rows, &[(0, 80, PLAY)]), audio(40_000, &[])], form);
+    for (chunk, long_offsets) in [(1, false), (7, true)] {
+        let form = Form {
+            moov_first: false,
+            long_offsets,
+            chunk,
+            ..Form::default()
+        };
+        let listed = read(&film(form)).unwrap();
+        let copied = read(&film(Form { size_bits: 16, ..form })).unwrap();
+        assert_eq!((listed.tracks.len(), listed.refused.len()), (2, 0));
+        for (listed, copied) in listed.tracks.iter().zip(&copied.tracks) {
+            assert!(!listed.index.is_packed() && copied.index.is_packed());
+            assert!(listed.index.iter().eq(copied.index.iter()));
+            assert_eq!(listed.index.identity(), copied.index.identity());
+            assert!(listed.index.to_stored() == copied.index.to_stored());
+        }
+        // The last byte is that of a sample: its track is looked at sample by sample, the other is not.
+        let whole = film(Form {
+            moov_first: true,
+            ..form
+        });
+        let cut = read(&whole.slice(..whole.len() - 1)).unwrap();
+        let packed: Vec<bool> = cut.tracks.iter().map(|track| track.index.is_packed()).collect();
+        assert_eq!(packed, [false, true]);
+        assert_eq!(cut.tracks[1].index.sample_count(), 39_999);
+        assert_eq!(cut.refused.len(), 1);
+        assert!(
+            cut.refused[0].why.contains("last 1 samples missing"),
+            "{:?}",
+            cut.refused
+        );
     }
 }
