@@ -9,7 +9,7 @@ use packager::presentation::variant::Variant;
 use packager::presentation::{Content, Presentation, Representation};
 
 use crate::protect::Protected;
-use crate::read::{Fingerprint, SourceFile};
+use crate::read::{self, Fingerprint, SourceFile};
 use crate::thumbnails::ThumbnailFolder;
 
 /// The second of two watermark variants.
@@ -86,13 +86,28 @@ impl Asset {
                 size_of_val(representation.segments.segments()) + size_of_val(representation.trick_frames.as_slice());
             (content + tables + 512) as u64
         };
+        // Tracks of a file hold one header together.
+        let mut headers: Vec<&[u8]> = Vec::new();
+        for track in self
+            .presentation
+            .representations
+            .iter()
+            .filter_map(Representation::track)
+        {
+            if let Some(header) = track.index.header()
+                && !headers.iter().any(|known| std::ptr::eq(*known, &header[..]))
+            {
+                headers.push(header);
+            }
+        }
+        let headers: usize = headers.iter().map(|header| read::memory_bytes(header.len())).sum();
         let ciphers = self.files.iter().filter_map(|file| file.cipher());
         let ciphers: usize = ciphers.map(|cipher| cipher.weight_bytes()).sum();
         let other = self
             .variants
             .as_ref()
             .map_or(0, |variants| variants.other.weight_bytes());
-        4096 + other + ciphers as u64 + self.presentation.representations.iter().map(of).sum::<u64>()
+        4096 + other + (headers + ciphers) as u64 + self.presentation.representations.iter().map(of).sum::<u64>()
     }
 
     /// The file that holds a representation's samples.

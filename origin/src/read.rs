@@ -44,6 +44,14 @@ impl Fingerprint {
 /// at a time takes three times as long as reading it from the page cache.
 const LARGE_SIZE_BYTES: usize = 2 << 20;
 
+/// Memory that `size` bytes take which were read at once.
+pub(crate) fn memory_bytes(size: usize) -> usize {
+    match size >= LARGE_SIZE_BYTES {
+        true => size.next_multiple_of(LARGE_SIZE_BYTES),
+        false => size,
+    }
+}
+
 /// An open source file of known size. Blocking: callers read on the blocking pool.
 #[derive(Debug)]
 pub struct SourceFile {
@@ -174,15 +182,19 @@ impl SourceFile {
 
     /// `size` bytes at `offset`, in huge pages; `None` where the system has none to give.
     fn read_large(&self, offset: u64, size: usize) -> std::io::Result<Option<Bytes>> {
-        // Not rounded up to whole ones: some of what is read is kept, and counted by its size.
-        let Ok(mut memory) = MmapMut::map_anon(size) else {
+        // As much more as it may begin in front of a huge page; what is not touched is not there.
+        let Ok(mut memory) = MmapMut::map_anon(memory_bytes(size).saturating_add(LARGE_SIZE_BYTES)) else {
             return Ok(None);
         };
         if memory.advise(Advice::HugePage).is_err() {
             return Ok(None);
         }
-        self.read_exact_at(&mut memory, offset)?;
-        Ok(Some(Bytes::from_owner(memory)))
+        let start = memory.as_ptr().align_offset(LARGE_SIZE_BYTES);
+        let Some(aligned) = memory.get_mut(start..).and_then(|aligned| aligned.get_mut(..size)) else {
+            return Ok(None);
+        };
+        self.read_exact_at(aligned, offset)?;
+        Ok(Some(Bytes::from_owner(memory).slice(start..start + size)))
     }
 
     /// Fills `buffer` from `offset`.

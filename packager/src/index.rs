@@ -235,11 +235,16 @@ impl TrackIndex {
         }
     }
 
-    /// Bytes it holds. The tables of a listed one are parts of a header that other tracks of the file hold too.
+    /// Bytes it holds by itself; a listed one holds its [`TrackIndex::header`] too.
     pub fn memory_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The source's header that sizes and places of a listed index are part of; other tracks of the file hold the same.
+    pub fn header(&self) -> Option<&Bytes> {
         match &self.layout {
-            Layout::Packed(_) => self.bytes.len(),
-            Layout::Listed(listed) => self.bytes.len() + listed.tables_size(),
+            Layout::Packed(_) => None,
+            Layout::Listed(listed) => Some(listed.header()),
         }
     }
 

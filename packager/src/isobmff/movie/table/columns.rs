@@ -39,6 +39,7 @@ impl SampleTable<'_> {
             return None;
         };
         let tables = SampleTables {
+            header: self.movie.clone(),
             sizes: self.part(sizes)?,
             chunk_runs: self.part(self.chunk_runs)?,
             chunk_offsets: match self.chunk_offsets {
