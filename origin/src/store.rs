@@ -33,12 +33,17 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(asset: Asset) -> Arc<Kept> {
+    /// `asset`, whose files were looked at when it was `checked`.
+    fn new(asset: Asset, checked: Instant) -> Arc<Kept> {
         Arc::new(Kept {
             asset: Arc::new(asset),
-            checked: Mutex::new(Instant::now()),
+            checked: Mutex::new(checked),
             packing: Mutex::default(),
         })
+    }
+
+    fn checked(&self) -> Instant {
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,8 +158,7 @@ impl Store {
     /// The presentation `media_id` if it is open and its files were looked at lately: an answer without any I/O.
     pub fn opened(&self, media_id: &str) -> Option<Arc<Asset>> {
         let kept = self.kept.get(media_id)?;
-        let checked = *kept.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        (checked.elapsed() < CHECK_INTERVAL).then(|| kept.asset.clone())
+        (kept.checked().elapsed() < CHECK_INTERVAL).then(|| kept.asset.clone())
     }
 
     /// The presentation `media_id`, opened now if need be. Blocking; one opens, the others wait.
@@ -180,7 +184,7 @@ impl Store {
                 duration_ms = started.elapsed().as_millis() as u64,
                 "opened"
             );
-            Ok(Kept::new(asset))
+            Ok(Kept::new(asset, started))
         });
         match opened {
             Ok(kept) => Ok(kept.asset.clone()),
@@ -192,17 +196,21 @@ impl Store {
     /// `moov` has them until then. Blocking; one packs, the others wait.
     pub fn open_packed(&self, media_id: &str) -> Result<Arc<Asset>, ServeError> {
         let asset = self.open(media_id)?;
-        let Some(kept) = self.kept.get(media_id).filter(|_| !asset.is_packed()) else {
+        if asset.is_packed() {
             return Ok(asset);
-        };
-        let _packing = kept.packing.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        let kept = self.kept.get(media_id);
+        let _packing = kept
+            .as_ref()
+            .map(|kept| kept.packing.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(kept) = self.kept.get(media_id).filter(|kept| kept.asset.is_packed()) {
             return Ok(kept.asset.clone());
         }
-        let packed = kept.asset.packed().map_err(|error| ServeError::Damaged {
+        let packed = asset.packed().map_err(|error| ServeError::Damaged {
             what: format!("{media_id}: {error}"),
         })?;
-        let packed = Kept::new(packed);
+        // One that was not kept, because its tables were too large, is kept from now on.
+        let packed = Kept::new(packed, kept.as_ref().map_or_else(Instant::now, |kept| kept.checked()));
         self.kept.insert(media_id.to_owned(), packed.clone());
         Ok(packed.asset.clone())
     }

@@ -13,6 +13,7 @@ use origin::Origin;
 use origin::asset::Asset;
 use origin::config::Section;
 use origin::route::{self, Addressing, Route, VodResource};
+use origin::store::Store;
 use origin::vod::choice::derivation;
 use origin::vod::listing;
 use packager::form::Form;
@@ -165,4 +166,23 @@ fn what_was_made_of_listed_tables_is_left_behind() {
     assert!(store.derived(&packed, other_cut).is_none());
     assert!(store.derive(&packed, other_cut).unwrap().is_packed());
     assert!(store.derived(&packed, other_cut).is_some());
+}
+
+/// Tables that there is no room for are packed all the same, and kept then.
+#[test]
+fn what_was_too_large_as_it_lay_is_kept_packed() {
+    let Some(house) = House::open("narrow") else { return };
+    let listed = house.origin.store().open(&house.id).unwrap().weight_bytes();
+    let packed = house.origin.store().open_packed(&house.id).unwrap().weight_bytes();
+    assert!(packed * 2 < listed);
+    let mut config = house.origin.config().clone();
+    config.index_memory_bytes_max = packed * 3 / 2;
+    let store = Store::new(config);
+    store.scan().unwrap();
+    assert!(!store.open(&house.id).unwrap().is_packed());
+    assert_eq!(store.usage().1, 0);
+    let asset = store.open_packed(&house.id).unwrap();
+    assert!(asset.is_packed());
+    assert_eq!(store.usage(), (packed, 1));
+    assert!(Arc::ptr_eq(&asset, &store.open(&house.id).unwrap()));
 }
