@@ -12,13 +12,14 @@ use crate::uploads::film;
 
 /// An asset with a job in the queue.
 async fn job(api: &Api, tenant: Uuid, owner: Uuid, priority: i32) -> Uuid {
-    let (asset, blob) = (Uuid::now_v7(), Uuid::now_v7());
+    // Made here, where of two in one millisecond the later is greater.
+    let (asset, blob, job) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
     api.sql(&format!(
         "insert into blobs (id, tenant_id, size_bytes, storage_path) values ('{blob}', '{tenant}', 1, '{blob}');
          insert into assets (id, tenant_id, owner_id, type, title, status, source_blob)
          values ('{asset}', '{tenant}', '{owner}', 'video_master', '{asset}', 'uploaded', '{blob}');
          insert into encoding_jobs (id, tenant_id, asset_id, profile, kind, priority)
-         values (uuid_v7(), '{tenant}', '{asset}', 'ladder', 'video', {priority})"
+         values ('{job}', '{tenant}', '{asset}', 'ladder', 'video', {priority})"
     ))
     .await;
     asset
