@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the first manifest of a two-hour 1080p30 progressive film that an origin has never seen: time of the first
 # request, and how much of the file was read for it; as the first film of a process, and as a later one; and the first
-# segment behind it. Called by ./dev bench.
+# segment behind it; and the first manifest of it in a later process. Called by ./dev bench.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=setup.sh
@@ -45,6 +45,7 @@ median_ms() {
   printf '%s\n' "$@" | sort -n | awk '{ value[NR] = $1 } END { printf "%.1f", value[int((NR + 1) / 2)] / 1000 }'
 }
 
+rm -rf "$folder/library/.headwater-cache"
 media=$("$target/release/headwater" library "$folder/library" --json | sed -n 's/.*"hls":"\([^"]*\)".*/\1/p')
 times=()
 busy_us=()
@@ -82,6 +83,21 @@ while read -r media; do
   get "$media" >/dev/null
   segment_us+=($(($(processor_us) - busy)))
 done < <("$target/release/headwater" library "$several" --json | grep -o '"hls":"[^"]*"' | cut -d '"' -f 4)
+deadline=$((SECONDS + 60))
+until [[ $(find "$several/.headwater-cache" -mindepth 1 -maxdepth 1 -not -name '.*' | wc -l) == 7 ]]; do
+  ((SECONDS < deadline)) || die "what was found in the films is not kept"
+  sleep 0.1
+done
+stop_origin
+kept_us=()
+start_origin "$target/release/headwater" "$several" "$folder/player" "$folder/origin.log"
+while read -r media; do
+  busy=$(processor_us)
+  kept_before=$(sed -n 's/^rchar: //p' "/proc/$origin_pid/io")
+  get "$media" >/dev/null
+  kept_after=$(sed -n 's/^rchar: //p' "/proc/$origin_pid/io")
+  kept_us+=($(($(processor_us) - busy)))
+done < <("$target/release/headwater" library "$several" --json | grep -o '"hls":"[^"]*"' | cut -d '"' -f 4)
 stop_origin
 rm -rf "$several"
 moov=$(python3 - "$film" <<'PY'
@@ -105,4 +121,6 @@ printf 'processor time of a later film of the same process: %s ms\n' \
   "$(median_ms "${later_us[@]:1}")"
 printf 'processor time of its first segment: %s ms\n' "$(median_ms "${segment_us[@]:1}")"
 printf 'bytes read for it: %d, moov: %d\n' $((after - before)) "$moov"
+printf 'processor time of its first manifest after a restart: %s ms; bytes read: %d\n' "$(median_ms "${kept_us[@]:1}")" \
+  $((kept_after - kept_before))
 printf 'the same again: %s s; resident: %s\n' "$again" "$resident"

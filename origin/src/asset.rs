@@ -66,6 +66,11 @@ impl Asset {
         Ok(packed)
     }
 
+    /// Whether something was found in its files that is to be kept on disk.
+    pub(crate) fn has_unkept(&self) -> bool {
+        self.files.iter().any(|file| file.has_unkept())
+    }
+
     /// Whether it, which was made of `asset` as it was, holds tables that `asset` has let go of by now.
     pub fn is_left_behind(&self, asset: &Asset) -> bool {
         !self.is_packed() && asset.is_packed()

@@ -27,7 +27,8 @@ pub struct Section {
     pub listen: String,
     /// Folder with the player library's files; without it the player pages answer 503.
     pub player: Option<PathBuf>,
-    /// Folder for presentations made of sources that can not be indexed in place (MPEG-TS, Ogg).
+    /// Folder for presentations made of sources that can not be indexed in place (MPEG-TS, Ogg), and for indexes of long files
+    /// that can.
     pub cache: Option<PathBuf>,
     /// Most bytes kept in `cache`; the longest unused go first.
     pub cache_size_bytes_max: u64,

@@ -201,7 +201,17 @@ impl Origin {
             return Ok(asset);
         }
         let (origin, media_id) = (self.clone(), media_id.to_owned());
-        server::blocking(move || origin.store.open(&media_id)).await
+        let asset = server::blocking(move || origin.store.open(&media_id)).await?;
+        self.keep_index(&asset);
+        Ok(asset)
+    }
+
+    /// Keeps what was found in the files of `asset`, while it is served already.
+    fn keep_index(self: &Arc<Origin>, asset: &Arc<Asset>) {
+        if asset.is_packed() && asset.has_unkept() {
+            let (origin, asset) = (self.clone(), asset.clone());
+            tokio::task::spawn_blocking(move || origin.store.keep_index(&asset));
+        }
     }
 
     /// The presentation as `resource` wants it.
@@ -213,7 +223,9 @@ impl Origin {
             return Ok(asset);
         }
         let (origin, media_id) = (self.clone(), media_id.to_owned());
-        server::blocking(move || origin.store.open_packed(&media_id)).await
+        let asset = server::blocking(move || origin.store.open_packed(&media_id)).await?;
+        self.keep_index(&asset);
+        Ok(asset)
     }
 
     /// The asset that answers `resource` of `asset`: itself, or what a choice makes of it.

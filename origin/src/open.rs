@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::library::{self, Entry};
 use crate::read::{Fingerprint, SourceFile};
 use crate::source_keys::{KeyTrouble, SourceCipher, SourceKeyring, TitleKeyring};
+use crate::stored::kept_index;
 use crate::{stored, thumbnails};
 
 /// Why an entry could not be opened.
@@ -402,9 +403,24 @@ fn open_with_keys(
     let head_size = file.size().min(container::HEAD_SIZE_BYTES as u64) as usize;
     let head = file.read_at(0, head_size).map_err(|error| wrong(&error))?;
     let container = container::recognise(&head).ok_or_else(|| wrong(&"not a media file that is known here"))?;
-    let opened = match container.index_encrypted(file.as_ref(), keys) {
+    let kept = kept_index::find(config, path, file).unwrap_or_else(|error| {
+        tracing::warn!(%error, "a kept index can not be used, and is made anew");
+        if let Err(error) = kept_index::remove(config, path, file) {
+            tracing::warn!(%error, file = %path.display(), "nor can it be removed");
+        }
+        None
+    });
+    let is_kept = kept.is_some();
+    let indexed = match kept {
+        Some(kept) => container::Indexed::InPlace(Ok(kept)),
+        None => container.index_encrypted(file.as_ref(), keys),
+    };
+    let opened = match indexed {
         container::Indexed::InPlace(tracks) => {
             let tracks = tracks.map_err(|error| wrong(&error))?;
+            if !is_kept {
+                file.set_unkept(kept_index::unkept(config, path, file, &tracks));
+            }
             if let Some(samples) = &tracks.encryption {
                 file.set_cipher(SourceCipher::new(samples.clone(), keys.clone()));
             }

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use memmap2::{Advice, MmapMut};
@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use crate::arena::Region;
 use crate::hot::Held;
 use crate::source_keys::SourceCipher;
+use crate::stored::kept_index::Unkept;
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +64,8 @@ pub struct SourceFile {
     pub(crate) paging: Paging,
     /// What its samples are encrypted with, once that is known.
     cipher: OnceLock<SourceCipher>,
+    /// What was found in it, where that is to be kept on disk and is not yet.
+    unkept: Mutex<Option<Unkept>>,
     /// Counts its memory, where it is a file in memory.
     _held: Option<Held>,
 }
@@ -119,6 +122,7 @@ impl SourceFile {
             region: OnceLock::new(),
             paging: Paging::default(),
             cipher: OnceLock::new(),
+            unkept: Mutex::default(),
             _held: None,
             file,
         })
@@ -168,6 +172,21 @@ impl SourceFile {
     /// What its samples are encrypted with; `None` when all are clear. Whoever reads samples must ask.
     pub(crate) fn cipher(&self) -> Option<&SourceCipher> {
         self.cipher.get()
+    }
+
+    /// Leaves what was found in it for whoever keeps it.
+    pub(crate) fn set_unkept(&self, unkept: Option<Unkept>) {
+        *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = unkept;
+    }
+
+    /// Whether something that was found in it is to be kept.
+    pub(crate) fn has_unkept(&self) -> bool {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// What was found in it and is to be kept, once.
+    pub(crate) fn take_unkept(&self) -> Option<Unkept> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Where the kernel says that it lies now.

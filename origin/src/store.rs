@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::library::{self, Entry, LibraryError};
 use crate::open::{self, OpenError};
 use crate::rendered;
 use crate::source_keys::SourceKeyring;
+use crate::stored::kept_index;
 use crate::vod::choice::Derivation;
 
 /// A request for an unknown id looks at the folder again, but not more often than this.
@@ -69,6 +71,8 @@ pub struct Store {
     kept: Cache<String, Arc<Kept>>,
     /// By media id, version with choice, and form.
     derived: Cache<(String, String, Form), Arc<Asset>>,
+    /// It was said that indexes can not be kept on disk.
+    said_unkept: AtomicBool,
 }
 
 impl Store {
@@ -94,6 +98,7 @@ impl Store {
             derived,
             scanned: RwLock::default(),
             scanning: Mutex::new(()),
+            said_unkept: AtomicBool::new(false),
             kept,
         }
     }
@@ -189,6 +194,19 @@ impl Store {
         match opened {
             Ok(kept) => Ok(kept.asset.clone()),
             Err(error) => Err(self.refusal(media_id, &error)),
+        }
+    }
+
+    /// Keeps what was found in the files of `asset` on disk, where that is worth it, so that they are not looked at again after a
+    /// restart or an eviction. Blocking.
+    pub fn keep_index(&self, asset: &Asset) {
+        if !asset.is_packed() {
+            return;
+        }
+        if let Err(error) = kept_index::keep(&self.config, asset)
+            && !self.said_unkept.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(%error, "indexes are not kept on disk: long files are looked at again after a restart (said once)");
         }
     }
 

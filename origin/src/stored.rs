@@ -4,6 +4,7 @@
 //! whole or not at all: it is built beside its place and renamed.
 
 mod cache;
+pub(crate) mod kept_index;
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -203,14 +204,15 @@ pub fn write_with(
     }
     add(&staging.folder)?;
     let presentation = &asset.presentation;
-    staging.publish(Manifest {
+    let manifest = Manifest {
         format: FORMAT.into(),
         title: presentation.title.clone(),
         segment_duration_ms: presentation.target.millis(),
         hls: presentation.hls.clone(),
         tracks,
         refused: manifest_refused(&presentation.refused),
-    })
+    };
+    staging.publish(STORED_NAME, &manifest)
 }
 
 fn manifest_refused(refused: &[Refusal]) -> Vec<ManifestRefusal> {
@@ -324,14 +326,15 @@ pub fn write_demuxed(
             (None, _) => {}
         }
     }
-    staging.publish(Manifest {
+    let manifest = Manifest {
         format: FORMAT.into(),
         title: title.to_owned(),
         segment_duration_ms: segment_duration.millis(),
         hls: HlsDescription::default(),
         tracks,
         refused,
-    })
+    };
+    staging.publish(STORED_NAME, &manifest)
 }
 
 /// The presentation time that becomes zero: the earliest of any track.
@@ -537,9 +540,10 @@ impl Staging {
         })
     }
 
-    fn publish(mut self, manifest: Manifest) -> Result<(), StoreError> {
-        let path = self.folder.join(STORED_NAME);
-        let text = serde_json::to_vec_pretty(&manifest).map_err(|error| StoreError::Source(error.to_string()))?;
+    /// Lets the folder appear, with what is in it as file `name`.
+    fn publish(mut self, name: &str, manifest: &impl serde::Serialize) -> Result<(), StoreError> {
+        let path = self.folder.join(name);
+        let text = serde_json::to_vec_pretty(manifest).map_err(|error| StoreError::Source(error.to_string()))?;
         write_synced(&path, &text)?;
         let sync_folder = |folder: &Path| {
             File::open(folder)

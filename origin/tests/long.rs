@@ -5,9 +5,10 @@ mod shared;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use origin::Origin;
 use origin::asset::Asset;
@@ -184,5 +185,71 @@ fn what_was_too_large_as_it_lay_is_kept_packed() {
     let asset = store.open_packed(&house.id).unwrap();
     assert!(asset.is_packed());
     assert_eq!(store.usage(), (packed, 1));
+    assert!(Arc::ptr_eq(&asset, &store.open(&house.id).unwrap()));
+}
+
+/// What was found in a long file is found again by a process that starts later: nothing of its header is read.
+#[test]
+fn after_a_restart_no_header_is_read() {
+    let Some(house) = House::open("restart") else { return };
+    let film = house.folder.join("library/film.mp4");
+    let kept = || {
+        std::fs::read_dir(house.folder.join("library/.headwater-cache"))
+            .into_iter()
+            .flatten()
+            .count()
+    };
+    let segment = |asset: &Asset| format!("/vod/{}/v{}/cmaf/a1/9.m4s", house.id, asset.presentation.version);
+    let before = house.origin.store().open(&house.id).unwrap();
+    assert_eq!(kept(), 0);
+    let expected = house.get(&segment(&before));
+    // It is kept behind the answer.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while kept() == 0 {
+        assert!(Instant::now() < deadline, "nothing was kept");
+        std::thread::yield_now();
+    }
+    assert_eq!(kept(), 1);
+    // The same file, as far as its metadata tells, without a header.
+    let modified = std::fs::metadata(&film).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(&film).unwrap();
+    let moov = bytes.windows(4).position(|name| name == b"moov").unwrap();
+    bytes[moov..moov + 1_000].fill(0);
+    let file = std::fs::OpenOptions::new().write(true).open(&film).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    file.set_modified(modified).unwrap();
+    let store = || {
+        let store = Store::new(house.origin.config().clone());
+        store.scan().unwrap();
+        store
+    };
+    let after = store().open(&house.id).unwrap();
+    assert!(after.is_packed());
+    assert_eq!(after.presentation.version, before.presentation.version);
+    let Some(Route::Vod { resource, .. }) = route::parse(&segment(&after), None) else {
+        panic!("no segment");
+    };
+    assert!(house.bytes(&after, resource) == expected);
+    // A damaged index is removed, and the file is looked at again; which is in vain here.
+    let folder = std::fs::read_dir(house.folder.join("library/.headwater-cache")).unwrap();
+    let folder = { folder }.next().unwrap().unwrap().path();
+    let index = std::fs::read(folder.join("0.idx")).unwrap();
+    std::fs::write(folder.join("0.idx"), &index[..index.len() / 2]).unwrap();
+    let error = store().open(&house.id).unwrap_err().to_string();
+    assert!(error.contains("moov") || error.contains("film.mp4"), "{error}");
+    assert_eq!(kept(), 0);
+}
+
+/// What can not be kept is served all the same.
+#[test]
+fn an_index_without_a_place_is_not_missed() {
+    let Some(house) = House::open("unwritable") else { return };
+    let mut config = house.origin.config().clone();
+    // A file where a folder is wanted.
+    config.cache = house.folder.join("library/film.mp4");
+    let store = Store::new(config);
+    store.scan().unwrap();
+    let asset = store.open_packed(&house.id).unwrap();
+    store.keep_index(&asset);
     assert!(Arc::ptr_eq(&asset, &store.open(&house.id).unwrap()));
 }

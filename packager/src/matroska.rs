@@ -120,6 +120,7 @@ pub fn read(source: &dyn ReadAt) -> Result<SourceTracks, MatroskaError> {
         tracks,
         refused,
         encryption: None,
+        has_encrypted: false,
     })
 }
 

@@ -78,4 +78,6 @@ pub struct SourceTracks {
     pub refused: Vec<Refusal>,
     /// How samples of encrypted tracks are protected; `None` where all are clear.
     pub encryption: Option<Arc<EncryptedSamples>>,
+    /// What was found depends on which keys are known: something is encrypted, or was refused because it is.
+    pub has_encrypted: bool,
 }

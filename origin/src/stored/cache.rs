@@ -22,15 +22,7 @@ pub fn import_cached(
         path: path.to_owned(),
         reason,
     };
-    // Nothing of the fingerprint may be forgotten: a file that was replaced must be taken apart again. So must what an
-    // older version stored in another format.
-    let format = packager::index::MAGIC;
-    let what = format!("{format:?}\n{}\n{:?}", path.display(), source.fingerprint());
-    let name: String = Sha256::digest(what.as_bytes())
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let name = name_of("", path, source);
     std::fs::create_dir_all(&config.cache).map_err(|error| storage(format!("{}: {error}", config.cache.display())))?;
     let folder = config.cache.join(&name);
     if !folder.exists() {
@@ -57,8 +49,17 @@ pub fn import_cached(
     super::open(&config.cache, Path::new(&name))
 }
 
-/// Removes the presentations made longest ago until at most `size_bytes_max` are kept. Open files live on until closed.
-fn make_room(cache: &Path, size_bytes_max: u64) -> std::io::Result<()> {
+/// Names what was made of `source`, which lies at `path`, by `how`. Nothing of the fingerprint may be forgotten: a file that
+/// was replaced must be looked at again. So must what an older version stored in another format.
+pub(super) fn name_of(how: &str, path: &Path, source: &SourceFile) -> String {
+    let format = packager::index::MAGIC;
+    let what = format!("{format:?}{how}\n{}\n{:?}", path.display(), source.fingerprint());
+    let digest = Sha256::digest(what.as_bytes());
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Removes what was made longest ago until at most `size_bytes_max` are kept. Open files live on until closed.
+pub(super) fn make_room(cache: &Path, size_bytes_max: u64) -> std::io::Result<()> {
     let mut kept: Vec<(std::time::SystemTime, u64, PathBuf)> = Vec::new();
     for folder in std::fs::read_dir(cache)? {
         let folder = folder?;

@@ -96,6 +96,7 @@ pub fn read(source: &dyn ReadAt) -> Result<SourceTracks, ElementaryError> {
     Ok(SourceTracks {
         tracks: vec![Track { description, index }],
         encryption: None,
+        has_encrypted: false,
         refused: scan.into_notes(),
     })
 }

@@ -86,6 +86,7 @@ pub fn read(source: &dyn ReadAt) -> Result<SourceTracks, ElementaryError> {
     Ok(SourceTracks {
         tracks: vec![Track { description, index }],
         encryption: None,
+        has_encrypted: false,
         refused,
     })
 }

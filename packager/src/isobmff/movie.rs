@@ -87,6 +87,7 @@ pub fn read_encrypted(source: &dyn ReadAt, keys: &dyn SourceKeys) -> Result<Sour
         fragmented: movie.fragmented,
         refused: std::mem::take(&mut movie.refused),
         samples_left: FILE_SAMPLE_COUNT_MAX,
+        has_encrypted: false,
     };
     let chapters: Vec<u32> = movie
         .tracks
@@ -183,6 +184,7 @@ struct Reader<'s> {
     fragmented: bool,
     refused: Vec<Refusal>,
     samples_left: usize,
+    has_encrypted: bool,
 }
 
 /// Sample entries of one `stsd` that are looked at.
@@ -246,6 +248,7 @@ impl<'s> Reader<'s> {
             descriptions.sort_unstable();
             descriptions.dedup();
             let encryption = TrackEncryption::parse(&header, &entries, kind)?;
+            self.has_encrypted |= encryption.is_some();
             Ok((timescale, kind, table, entries, descriptions, encryption))
         });
         match checked {
@@ -486,6 +489,7 @@ impl<'s> Reader<'s> {
             tracks,
             refused: self.refused,
             encryption: (!encryption.is_empty()).then(|| Arc::new(encryption)),
+            has_encrypted: self.has_encrypted,
         }
     }
 }

@@ -361,6 +361,7 @@ fn senc_is_read_in_fragments_and_tables() {
         let refused = read(&film.write()).unwrap();
         let kid = KeyId([KID; 16]).hex();
         assert_eq!(refused.refused[0].why, format!("encrypted (cenc, KID {kid}): no key"));
+        assert!(refused.has_encrypted);
     }
 }
 

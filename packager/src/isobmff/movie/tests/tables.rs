@@ -306,6 +306,7 @@ fn tables_of_a_long_film_are_left_as_they_lie() {
         let listed = read(&film(form)).unwrap();
         let copied = read(&film(Form { size_bits: 16, ..form })).unwrap();
         assert_eq!((listed.tracks.len(), listed.refused.len()), (2, 0));
+        assert!(!listed.has_encrypted);
         for (listed, copied) in listed.tracks.iter().zip(&copied.tracks) {
             assert!(!listed.index.is_packed() && copied.index.is_packed());
             assert!(listed.index.iter().eq(copied.index.iter()));
