@@ -302,6 +302,26 @@ pub(super) struct Column {
     stride: usize,
 }
 
+/// Goes through a column: what was unpacked of a block is at hand for the next values.
+pub(super) struct Cursor<'a> {
+    column: &'a Column,
+    block: usize,
+    values: [u32; BLOCK],
+}
+
+impl Cursor<'_> {
+    /// Value `at`, which exists.
+    #[inline]
+    pub(super) fn value(&mut self, at: u32) -> u32 {
+        let block = at as usize / BLOCK;
+        if block != self.block {
+            self.column.block(block, &mut self.values);
+            self.block = block;
+        }
+        self.values[at as usize % BLOCK]
+    }
+}
+
 /// One block of a column.
 #[derive(Clone, Copy)]
 struct Block {
@@ -365,6 +385,15 @@ impl Column {
             },
             end,
         ))
+    }
+
+    /// For values in order.
+    pub(super) fn cursor(&self) -> Cursor<'_> {
+        Cursor {
+            column: self,
+            block: usize::MAX,
+            values: [0; BLOCK],
+        }
     }
 
     /// Smallest value.

@@ -173,9 +173,14 @@ impl Extents {
         })
     }
 
-    /// How many.
-    pub(super) fn count(&self) -> u32 {
-        self.count
+    /// Sample count and gap of each, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let (mut counts, mut low) = (self.counts.cursor(), self.gaps_low.cursor());
+        let mut high = self.gaps_high.cursor();
+        (0..self.count).map(move |at| {
+            let gap = u64::from(high.value(at)) << 32 | u64::from(low.value(at));
+            (counts.value(at), unzigzag(gap))
+        })
     }
 
     /// Samples in extent `extent_index`; without end past the last.

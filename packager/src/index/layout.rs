@@ -141,36 +141,35 @@ impl Packed {
     pub(super) fn check(&self, sample_count: u32, places_at: usize) -> Result<(), IndexError> {
         let damaged = |offset, what| Err(IndexError::Damaged { offset, what });
         let mut offset = Place::at(&self.places, 0).offset;
+        let mut sizes = self.sizes.cursor();
         let mut at = 0;
-        for extent_index in 0..self.extents.count() {
+        for (extent_index, (extent_sample_count, gap)) in (0u32..).zip(self.extents.iter()) {
             let extent_first = at;
-            let extent_sample_count = self.extents.sample_count(extent_index);
             if extent_sample_count == 0 || extent_sample_count > sample_count - at {
                 return damaged(places_at, "extents are not those of the samples");
             }
             if extent_index > 0 {
-                offset = offset.wrapping_add(self.extents.gap(extent_index));
+                offset = offset.wrapping_add(gap);
             }
-            let end = at + extent_sample_count;
-            while at < end {
-                let place = Place {
-                    offset,
-                    extent_index,
-                    extent_first,
-                };
-                let place_at = (at / ANCHOR_SAMPLE_COUNT) as usize * Place::SIZE;
-                let stored_at = places_at + place_at;
-                if at.is_multiple_of(ANCHOR_SAMPLE_COUNT) && Place::at(&self.places, place_at) != place {
-                    return damaged(stored_at, "place of another sample");
+            for sample_index in at..at + extent_sample_count {
+                let place_at = (sample_index / ANCHOR_SAMPLE_COUNT) as usize * Place::SIZE;
+                if sample_index.is_multiple_of(ANCHOR_SAMPLE_COUNT) {
+                    let place = Place {
+                        offset,
+                        extent_index,
+                        extent_first,
+                    };
+                    if Place::at(&self.places, place_at) != place {
+                        return damaged(places_at + place_at, "place of another sample");
+                    }
                 }
-                let stop = end.min((at / ANCHOR_SAMPLE_COUNT + 1) * ANCHOR_SAMPLE_COUNT);
-                // At most 2^40 bytes, as long as the sum stays in the lower half of the range.
+                // A size has 32 bits: the sum does not overflow as long as it was in the lower half of the range.
                 offset = match offset <= u64::MAX / 2 {
-                    true => offset + self.sizes.sum(at, stop),
-                    false => return damaged(stored_at, "offset out of range"),
+                    true => offset + u64::from(sizes.value(sample_index)),
+                    false => return damaged(places_at + place_at, "offset out of range"),
                 };
-                at = stop;
             }
+            at += extent_sample_count;
         }
         match at == sample_count {
             true => Ok(()),
