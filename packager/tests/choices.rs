@@ -626,9 +626,10 @@ fn a_selection_has_the_same_segments() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
+    // One frame of sound is priming alone; of two, something is always shown.
     #[test]
     fn any_clip_of_any_track_agrees(
-        lengths in prop::collection::vec(1u32..90, 1..8), frames in 1u32..700, late in -5_000i64..5_000,
+        lengths in prop::collection::vec(1u32..90, 1..8), frames in 2u32..700, late in -5_000i64..5_000,
         start_ms in 0u64..20_000, length_ms in 100u64..20_000, preset in 0usize..6,
     ) {
         let rows = lengths.iter().flat_map(|length| (0..*length).map(|at| (1_001, 0, at == 0)));
