@@ -162,10 +162,20 @@ within_limit() {
   timeout --verbose --kill-after=20 "$stage_limit_s" "$@"
 }
 
+# Fuzz targets are a workspace of their own, which nothing else here builds.
+lints() {
+  cargo clippy --locked --workspace --all-targets -- -D warnings &&
+    CARGO_TARGET_DIR=$target cargo clippy --locked --manifest-path packager/fuzz/Cargo.toml -- -D warnings
+}
+
+format() {
+  cargo fmt --all --check && cargo fmt --manifest-path packager/fuzz/Cargo.toml --check
+}
+
 # check NAME: one of the stages after the tests.
 check() {
   case $1 in
-    lints) cargo clippy --locked --workspace --all-targets -- -D warnings ;;
+    lints) lints ;;
     players) players ;;
     page) players page ;;
     *) within_limit "$root/tests/e2e.d/$1" ;;
@@ -181,7 +191,7 @@ set_up
 cd "$root"
 target=$(target_dir)
 
-stage "format" cargo fmt --all --check || true
+stage "format" format || true
 # The binary that the stages below run is built along with the tests: a release build of its own would take as long as
 # half of them. Without it nothing can run.
 stage "build" cargo test --locked --workspace --no-run || close

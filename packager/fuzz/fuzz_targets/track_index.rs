@@ -51,7 +51,7 @@ fn written(bytes: &[u8]) -> Option<TrackIndex> {
 }
 
 /// `bytes` with one byte replaced for every three of `changes`: a position and the new value.
-fn changed(bytes: &Bytes, changes: &[u8]) -> Bytes {
+fn changed(bytes: &[u8], changes: &[u8]) -> Bytes {
     let mut bytes = bytes.to_vec();
     for &[high, low, value] in changes.as_chunks().0 {
         let position = usize::from(u16::from_be_bytes([high, low]));

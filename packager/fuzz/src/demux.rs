@@ -36,7 +36,7 @@ fn packets_of<'a, D: Demuxer>(
     Ok(packets)
 }
 
-fn pieces<'a>(mut data: &'a [u8], mut sizes: impl Iterator<Item = usize>) -> impl Iterator<Item = &'a [u8]> {
+fn pieces(mut data: &[u8], mut sizes: impl Iterator<Item = usize>) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let size = sizes.next().unwrap_or(data.len()).min(data.len());
         let (piece, rest) = data.split_at(size);
@@ -59,9 +59,8 @@ fn stored(demuxer: &dyn Demuxer, packets: Vec<Packet>) -> (Bytes, SourceTracks) 
         track.push((packet, offset));
     }
     let mut found = SourceTracks {
-        tracks: Vec::new(),
         refused: demuxer.refused().to_vec(),
-        encryption: None,
+        ..SourceTracks::default()
     };
     for (track, samples) in demuxer.tracks().iter().zip(&samples) {
         let Some(description) = &track.description else {

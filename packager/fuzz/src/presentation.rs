@@ -28,6 +28,8 @@ const BUILT_SIZE_BYTES_MAX: u64 = 1 << 20;
 /// Makes a presentation of what was found in `source`, and all that is served of it.
 pub fn check(source: &Bytes, found: SourceTracks) {
     for track in &found.tracks {
+        let packed = track.index.pack().expect("what is listed can be packed");
+        assert!(packed.is_packed() && packed.iter().eq(track.index.iter()));
         check_reread(source, track);
     }
     let mut tracks: Vec<NewRepresentation> = found.tracks.into_iter().map(representation).collect();

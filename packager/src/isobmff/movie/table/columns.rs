@@ -8,8 +8,9 @@ use crate::index::{self, IndexWriter, NewSizes, SampleTables};
 /// Samples that are copied at once: a block of the index.
 const BLOCK: usize = 64;
 
-/// Tracks of so many samples are listed rather than copied at first: more than a quarter of an hour of pictures.
-const LISTED_SAMPLE_COUNT_MIN: u32 = 1 << 15;
+/// Tracks of so many samples are listed rather than copied at first: more than a quarter of an hour of pictures. What a fuzzer
+/// tries is shorter.
+const LISTED_SAMPLE_COUNT_MIN: u32 = if cfg!(fuzzing) { 8 } else { 1 << 15 };
 
 /// What has to be known of the times of a track that was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
