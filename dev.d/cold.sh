@@ -117,10 +117,10 @@ PY
 )
 printf 'first manifest of a 2 h film, index cold, page cache warm: %s s\n' "$(printf '%s\n' "${times[@]}" | sort | sed -n 3p)"
 printf 'processor time of it: %s ms\n' "$(median_ms "${busy_us[@]}")"
+printf 'bytes read for it: %d, moov: %d\n' $((after - before)) "$moov"
+printf 'the same again: %s s; resident: %s\n' "$again" "$resident"
 printf 'processor time of a later film of the same process: %s ms\n' \
   "$(median_ms "${later_us[@]:1}")"
 printf 'processor time of its first segment: %s ms\n' "$(median_ms "${segment_us[@]:1}")"
-printf 'bytes read for it: %d, moov: %d\n' $((after - before)) "$moov"
 printf 'processor time of its first manifest after a restart: %s ms; bytes read: %d\n' "$(median_ms "${kept_us[@]:1}")" \
   $((kept_after - kept_before))
-printf 'the same again: %s s; resident: %s\n' "$again" "$resident"

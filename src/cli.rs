@@ -105,7 +105,7 @@ pub struct OriginArguments {
     /// Folder with the player library's files.
     #[arg(long, value_name = "DIR")]
     pub player: Option<PathBuf>,
-    /// Folder for what is made of sources that can not be served in place [default: .headwater-cache in the library].
+    /// Folder for what is made of sources that can not be served in place, and for indexes of long ones [default: .headwater-cache in the library].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
 }
@@ -331,7 +331,7 @@ pub struct LibraryArguments {
     /// The library.
     #[arg(value_name = "DIR")]
     pub library: PathBuf,
-    /// Folder for what is made of sources that can not be served in place [default: .headwater-cache in the library].
+    /// Folder for what is made of sources that can not be served in place, and for indexes of long ones [default: .headwater-cache in the library].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
     /// How the list is written.

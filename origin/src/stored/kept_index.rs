@@ -1,5 +1,5 @@
-//! Indexes of long files that are served where they lie, kept in the cache: after a restart or an eviction nothing of such a
-//! file is read for its playlists.
+//! Indexes of long files that are served where they lie, kept in the cache: after a restart or an eviction only the beginning
+//! of such a file is read for its playlists, from which its container is told, and the text of Matroska.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -187,6 +187,14 @@ mod tests {
     use super::*;
     use crate::config::Section;
 
+    fn config() -> Config {
+        let section = Section {
+            library: Some(std::env::temp_dir()),
+            ..Section::default()
+        };
+        section.check().unwrap()
+    }
+
     fn found(sample_count: u64, has_encrypted: bool) -> SourceTracks {
         let facts = TrackFacts {
             source_track_id: 1,
@@ -219,11 +227,7 @@ mod tests {
 
     #[test]
     fn short_files_and_those_with_something_encrypted_are_not_kept() {
-        let section = Section {
-            library: Some(std::env::temp_dir()),
-            ..Section::default()
-        };
-        let config = section.check().unwrap();
+        let config = config();
         let path = std::env::current_exe().unwrap();
         let file = SourceFile::open(&path).unwrap();
         let is_kept = |found: &SourceTracks| unkept(&config, &path, &file, found).is_some();
@@ -235,11 +239,7 @@ mod tests {
     /// Whatever tells one file from another tells what was kept of it.
     #[test]
     fn another_file_is_kept_elsewhere() {
-        let section = Section {
-            library: Some(std::env::temp_dir()),
-            ..Section::default()
-        };
-        let config = section.check().unwrap();
+        let config = config();
         let path = std::env::temp_dir().join(format!("headwater-kept-index-{}", std::process::id()));
         let folder = |bytes: &[u8], path_within: &str| {
             std::fs::write(&path, bytes).unwrap();
