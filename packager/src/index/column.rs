@@ -293,6 +293,40 @@ impl Packer {
     }
 }
 
+/// Values that are unpacked together: as many bytes as a value has bits.
+const GROUP: usize = 8;
+/// The most that is looked at of a group.
+const GROUP_SIZE: usize = GROUP * size_of::<u32>() + PADDING;
+
+/// Unpacks a block whose values have `WIDTH` bits, at most 32, above `base`. The shift of each is known when this is compiled.
+fn unpack<const WIDTH: usize>(packed: &[u8; UNPACKED_SIZE], base: u32, values: &mut [u32; BLOCK]) {
+    let mask = (1u64 << WIDTH) - 1;
+    for (number, group) in values.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
+        let behind = packed
+            .get(number * WIDTH..)
+            .and_then(|behind| behind.first_chunk::<GROUP_SIZE>());
+        let Some(bytes) = behind else { return };
+        for (place, value) in group.iter_mut().enumerate() {
+            let bit = place * WIDTH;
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[bit / 8..bit / 8 + 8]);
+            *value = base.wrapping_add((u64::from_le_bytes(word) >> (bit % 8) & mask) as u32);
+        }
+    }
+}
+
+type Unpack = fn(&[u8; UNPACKED_SIZE], u32, &mut [u32; BLOCK]);
+
+/// For each width.
+#[rustfmt::skip]
+const UNPACK: [Unpack; 33] = [
+    unpack::<0>, unpack::<1>, unpack::<2>, unpack::<3>, unpack::<4>, unpack::<5>, unpack::<6>, unpack::<7>,
+    unpack::<8>, unpack::<9>, unpack::<10>, unpack::<11>, unpack::<12>, unpack::<13>, unpack::<14>, unpack::<15>,
+    unpack::<16>, unpack::<17>, unpack::<18>, unpack::<19>, unpack::<20>, unpack::<21>, unpack::<22>, unpack::<23>,
+    unpack::<24>, unpack::<25>, unpack::<26>, unpack::<27>, unpack::<28>, unpack::<29>, unpack::<30>, unpack::<31>,
+    unpack::<32>,
+];
+
 /// A column inside an index.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
@@ -475,15 +509,8 @@ impl Column {
                 &copied
             }
         };
-        let mask = (1u64 << width) - 1;
-        let mut bit = 0;
-        for value in values.iter_mut() {
-            // Below 256 anyway, which is said here so that the compiler need not check it.
-            let byte = bit / 8 % (UNPACKED_SIZE - PADDING);
-            let mut word = [0; 8];
-            word.copy_from_slice(&packed[byte..byte + 8]);
-            *value = base.wrapping_add((u64::from_le_bytes(word) >> (bit % 8) & mask) as u32);
-            bit += width;
+        if let Some(unpack) = UNPACK.get(width) {
+            unpack(packed, base, values);
         }
         for (aside, value) in self.aside(block) {
             values[aside % BLOCK] = value;
@@ -580,6 +607,25 @@ mod tests {
                 3 * (9 + each as usize),
                 "{key_frames}"
             );
+        }
+    }
+
+    #[test]
+    fn every_width_survives() {
+        for width in 0..=32 {
+            let noise = (0..200u64).map(|at| (at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32);
+            let values: Vec<u32> = noise.map(|noise| (noise >> (32 - width)) as u32).collect();
+            let mut writer = ColumnWriter::default();
+            writer.push_slice(&values);
+            let mut bytes = Vec::new();
+            writer.write(&mut bytes);
+            let (column, _) = Column::open(&bytes.into(), 0, values.len()).unwrap();
+            let mut block = [0; BLOCK];
+            for (number, expected) in values.chunks(BLOCK).enumerate() {
+                assert_eq!(column.header(number).width as u64, width, "spread over all of it");
+                column.block(number, &mut block);
+                assert_eq!(block[..expected.len()], *expected, "{width} bits");
+            }
         }
     }
 
