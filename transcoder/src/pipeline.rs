@@ -22,6 +22,9 @@ pub enum PipelineError {
     /// Nothing moved for so long.
     #[error("nothing moved for {} s", .0.as_secs())]
     Stuck(Duration),
+    /// No thread of it is at work any more, and none said why.
+    #[error("GStreamer gave up without a word")]
+    GivenUp,
     /// A file could not be written.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -101,6 +104,19 @@ pub(crate) enum Watched {
     Moving(u64),
     /// It has what it came for.
     Enough,
+    /// Nothing is at work any more.
+    Still,
+}
+
+/// Whether a thread of `pipeline` is at work, or waits for one that is.
+pub(crate) fn is_at_work(pipeline: &gst::Pipeline) -> bool {
+    let mut at_work = false;
+    let looked = pipeline.iterate_recurse().foreach(|element| {
+        let mut pads = element.pads().into_iter();
+        at_work |= pads.any(|pad| pad.task_state() == gst::TaskState::Started);
+    });
+    // Elements that come or go are somebody's work.
+    at_work || looked.is_err()
 }
 
 impl<'a> Running<'a> {
@@ -137,6 +153,15 @@ impl<'a> Running<'a> {
         loop {
             match watch() {
                 Watched::Enough => return Ok(()),
+                // Whoever ends says so first, if at all.
+                Watched::Still => {
+                    let last_word = bus.pop_filtered(&[gst::MessageType::Eos, gst::MessageType::Error]);
+                    return match last_word.as_ref().map(|message| message.view()) {
+                        Some(gst::MessageView::Eos(_)) => Ok(()),
+                        Some(gst::MessageView::Error(error)) => Err(said_by(error)),
+                        _ => Err(PipelineError::GivenUp),
+                    };
+                }
                 Watched::Moving(moved) if moved != mark => {
                     mark = moved;
                     patience.renew(Instant::now());

@@ -11,7 +11,7 @@ use packager::codec::{MediaKind, VideoRange};
 
 use crate::caps;
 use crate::input::IndexedTrack;
-use crate::pipeline::{Decoding, PipelineError, Running, Take, Watched, lock, take};
+use crate::pipeline::{Decoding, PipelineError, Running, Take, Watched, is_at_work, lock, take};
 use crate::source::{AudioSource, Orientation, Refused, SourceInfo, VideoSource};
 use crate::worker::Source;
 
@@ -19,6 +19,11 @@ use crate::worker::Source;
 const STREAM_COUNT_MAX: usize = 64;
 /// A source that has not shown what it holds after this long never will.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(60);
+/// After so long without a stream it is looked whether anything is at work still. decodebin loses the error of a demuxer that
+/// fails at once: one that comes between the demuxer's start and the end of decodebin's own care for its errors.
+const STILL_AFTER: Duration = Duration::from_millis(300);
+/// Looks at a source whose errors get lost: on a busy machine one of twenty does.
+const LOOK_COUNT_MAX: usize = 5;
 /// Containers in which every time can be entered exactly.
 const SEEKABLE: [&str; 4] = ["video/quicktime", "video/x-matroska", "video/webm", "audio/x-m4a"];
 /// Raw audio beyond this is not film sound.
@@ -98,10 +103,21 @@ fn of_tracks(tracks: &[IndexedTrack]) -> SourceInfo {
     info
 }
 
-/// Decodes what `open` opens until it has shown what it is; gives that, how long it lasts and whether it can be sought in.
-fn look_into(
-    open: impl FnOnce(Take) -> Result<Decoding, PipelineError>,
-) -> Result<(Seen, Option<u64>, bool), PipelineError> {
+/// What was seen of a source, how long it lasts in milliseconds, and whether it can be sought in.
+type Look = (Seen, Option<u64>, bool);
+
+/// Decodes what `open` opens until it has shown what it is. Where an error got lost it is looked again.
+fn look_into(open: impl Fn(Take) -> Result<Decoding, PipelineError>) -> Result<Look, PipelineError> {
+    let mut look = 1;
+    loop {
+        match look_once(&open) {
+            Err(PipelineError::GivenUp) if look < LOOK_COUNT_MAX => look += 1,
+            looked => return looked,
+        }
+    }
+}
+
+fn look_once(open: impl Fn(Take) -> Result<Decoding, PipelineError>) -> Result<Look, PipelineError> {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let taking = seen.clone();
     let decoding = open(Box::new(move |pipeline, pad, id| look(pipeline, pad, id, &taking)))?;
@@ -116,11 +132,17 @@ fn look_into(
     // Streams may begin late: what is looked at flows on until all have begun.
     let mut running = Running::start(&decoding.pipeline, gst::State::Playing)?;
     let looked = running.wait(|| {
-        let seen = lock(&seen);
-        let whole = seen.complete && seen.streams.iter().all(|(_, stream)| stream.started);
-        match whole || begun.elapsed() > LOOK_TIMEOUT {
-            true => Watched::Enough,
-            false => Watched::Moving(seen.streams.len() as u64),
+        let (stream_count, whole) = {
+            let seen = lock(&seen);
+            let whole = seen.complete && seen.streams.iter().all(|(_, stream)| stream.started);
+            (seen.streams.len(), whole)
+        };
+        match begun.elapsed() {
+            _ if whole => Watched::Enough,
+            // What has shown itself until now is what there is.
+            elapsed if elapsed > LOOK_TIMEOUT => Watched::Enough,
+            elapsed if elapsed > STILL_AFTER && stream_count == 0 && !is_at_work(&decoding.pipeline) => Watched::Still,
+            _ => Watched::Moving(stream_count as u64),
         }
     });
     if let Err(error) = looked {
@@ -134,7 +156,10 @@ fn look_into(
     let seekable = decoding.pipeline.query(&mut query) && query.result().0;
     drop(running);
     let seen = std::mem::take(&mut *lock(&seen));
-    Ok((seen, duration_ms, seekable))
+    match seen.streams.is_empty() && seen.refused.is_empty() && !seen.complete {
+        true => Err(PipelineError::Stuck(LOOK_TIMEOUT)),
+        false => Ok((seen, duration_ms, seekable)),
+    }
 }
 
 /// Hears what decodebin says of the source besides the streams it offers.
@@ -363,4 +388,46 @@ fn sound(id: &str, stream: &Stream, caps: &gst::Caps) -> Option<AudioSource> {
         language: stream.language.clone(),
         title: stream.title.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// What decodebin does by chance, when a demuxer fails sooner than decodebin expects.
+    #[test]
+    fn an_error_that_gets_lost_is_missed() {
+        gst::init().unwrap();
+        let path = std::env::temp_dir().join(format!("headwater-lost-error-{}.mp4", std::process::id()));
+        // A header that is cut off.
+        let film = [&b"\0\0\0\x10ftypisom\0\0\0\0\0\0\x10\0moov"[..], &[0; 500]].concat();
+        std::fs::write(&path, film).unwrap();
+        let look = |lost_count: usize| {
+            let looks = Cell::new(0);
+            let open = |take| {
+                looks.set(looks.get() + 1);
+                let decoding = Decoding::of_file(&path, |_| true, take)?;
+                if let Some(bus) = decoding.pipeline.bus().filter(|_| looks.get() <= lost_count) {
+                    bus.set_sync_handler(|_, message| match message.view() {
+                        gst::MessageView::Error(_) => gst::BusSyncReply::Drop,
+                        _ => gst::BusSyncReply::Pass,
+                    });
+                }
+                Ok(decoding)
+            };
+            let error = look_into(open).err().unwrap();
+            (error, looks.get())
+        };
+        let begun = Instant::now();
+        // decodebin itself may lose one more.
+        let (error, looks) = look(1);
+        assert!(matches!(error, PipelineError::Element(_)) && looks > 1, "{error}");
+        let (error, looks) = look(usize::MAX);
+        assert!(matches!(error, PipelineError::GivenUp), "{error}");
+        assert_eq!(looks, LOOK_COUNT_MAX);
+        assert!(begun.elapsed() < LOOK_TIMEOUT / 2);
+        std::fs::remove_file(&path).unwrap();
+    }
 }
