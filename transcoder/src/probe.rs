@@ -156,7 +156,8 @@ fn look_once(open: impl Fn(Take) -> Result<Decoding, PipelineError>) -> Result<L
     let seekable = decoding.pipeline.query(&mut query) && query.result().0;
     drop(running);
     let seen = std::mem::take(&mut *lock(&seen));
-    match seen.streams.is_empty() && seen.refused.is_empty() && !seen.complete {
+    let is_empty = seen.streams.is_empty() && seen.refused.is_empty();
+    match is_empty && begun.elapsed() > LOOK_TIMEOUT {
         true => Err(PipelineError::Stuck(LOOK_TIMEOUT)),
         false => Ok((seen, duration_ms, seekable)),
     }
