@@ -509,6 +509,7 @@ impl Column {
                 &copied
             }
         };
+        // No wider ones pass [`Column::open`].
         if let Some(unpack) = UNPACK.get(width) {
             unpack(packed, base, values);
         }
