@@ -14,6 +14,8 @@
 //! - HTTP/2 copies small chunks: such connections never get a file slice (`body::Delivery`). Where TLS is sealed in this
 //!   process, its transport looks the slices up and reads the files itself.
 //!
+//! A part of the reservation names no file but what a connection has on its [`crate::tray`], by the same rules.
+//!
 //! Were both wrong one day, the read faults at once and loudly instead of sending wrong bytes to a cache that keeps
 //! them for a year; a kernel call that is handed such a slice answers `EFAULT`. The tests send every kind of answer.
 #![allow(unsafe_code)]
@@ -35,6 +37,10 @@ const GRANULE_SIZE: usize = 1 << GRANULE_SHIFT;
 const RESERVATION_SIZES: std::ops::RangeInclusive<u32> = 36..=44;
 /// Of a table entry: the file system has no `sendfile`.
 const REFUSED: u64 = 1 << 63;
+/// Of a table entry, in place of a descriptor + 1: bytes on a tray. No process has so many descriptors.
+const TRAY: u64 = (1 << 31) - 1;
+/// Things on one tray that have names at once. hyper queues 16 buffers.
+pub const TRAY_PLACE_COUNT: usize = 16;
 
 /// The process's reservation of address space.
 pub struct Arena {
@@ -43,6 +49,8 @@ pub struct Arena {
     granules: Vec<AtomicU64>,
     /// Free granules: first → count.
     free: Mutex<BTreeMap<usize, usize>>,
+    /// Names of what lies on trays: all connections use the same ones, each for what is its own.
+    tray: OnceLock<Option<Region>>,
 }
 
 /// The reservation, made when first asked for; `None` where the system does not give address space away.
@@ -66,6 +74,7 @@ impl Arena {
             base,
             granules: std::iter::repeat_with(AtomicU64::default).take(count).collect(),
             free: Mutex::new(BTreeMap::from([(0, count)])),
+            tray: OnceLock::new(),
         })
     }
 
@@ -73,6 +82,14 @@ impl Arena {
     fn take(&'static self, descriptor: RawFd, size: u64) -> Option<Region> {
         let count = usize::try_from(size.div_ceil(GRANULE_SIZE as u64)).ok()?.max(1);
         let tag = u64::try_from(descriptor).ok()? + 1;
+        if tag == TRAY {
+            return None;
+        }
+        self.take_granules(tag, count)
+    }
+
+    /// `count` granules whose entries say `tag`.
+    fn take_granules(&'static self, tag: u64, count: usize) -> Option<Region> {
         let first = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
             let (&first, &available) = free.iter().find(|(_, available)| **available >= count)?;
@@ -96,23 +113,38 @@ impl Arena {
         self.granules.get(address.wrapping_sub(self.base) >> GRANULE_SHIFT)
     }
 
-    /// The file and offset that `slice` stands for; `None` for plain memory.
-    pub fn lookup<'a>(&self, slice: &'a [u8]) -> Option<Place<'a>> {
+    /// What `slice` stands for; `None` for plain memory.
+    pub fn lookup<'a>(&self, slice: &'a [u8]) -> Option<Name<'a>> {
         let address = slice.as_ptr().addr();
         let entry = self.entry(address)?.load(Ordering::Acquire);
-        let descriptor = i32::try_from((entry & !REFUSED) >> 32).ok()?.checked_sub(1)?;
+        let tag = (entry & !REFUSED) >> 32;
+        let inner = address.wrapping_sub(self.base) & (GRANULE_SIZE - 1);
+        if tag == TRAY {
+            return Some(Name::Tray {
+                place: (entry & u64::from(u32::MAX)) as usize,
+                offset: inner,
+            });
+        }
+        let descriptor = i32::try_from(tag).ok()?.checked_sub(1)?;
         if descriptor < 0 {
             return None;
         }
-        let inner = address.wrapping_sub(self.base) & (GRANULE_SIZE - 1);
         // SAFETY: only `FileSlice::chunk` makes slices of the reservation, and a `FileSlice` keeps its file open; so the
         // descriptor is open as long as the slice is borrowed.
         let file = unsafe { BorrowedFd::borrow_raw(descriptor) };
-        Some(Place {
+        Some(Name::File(Place {
             file,
             offset: ((entry & u64::from(u32::MAX)) << GRANULE_SHIFT) + inner as u64,
             refused: entry & REFUSED != 0,
-        })
+        }))
+    }
+
+    /// The file and offset that `slice` stands for; `None` for everything else.
+    pub fn file<'a>(&self, slice: &'a [u8]) -> Option<Place<'a>> {
+        match self.lookup(slice)? {
+            Name::File(place) => Some(place),
+            Name::Tray { .. } => None,
+        }
     }
 
     /// Notes that the file under `slice` can not be sent by `sendfile`.
@@ -124,6 +156,20 @@ impl Arena {
 }
 
 /// What an address of the reservation stands for.
+#[derive(Clone, Copy, Debug)]
+pub enum Name<'a> {
+    /// A byte of a file.
+    File(Place<'a>),
+    /// A byte of what lies on the tray of the connection that the slice is sent on.
+    Tray {
+        /// Which of its places.
+        place: usize,
+        /// The byte.
+        offset: usize,
+    },
+}
+
+/// A byte of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The file.
@@ -186,6 +232,50 @@ impl Drop for Region {
     }
 }
 
+/// The name of bytes that lie on a tray, as hyper carries it.
+#[derive(Debug)]
+pub struct TrayName {
+    address: usize,
+    size: usize,
+}
+
+impl TrayName {
+    /// The name of all `size` bytes at `place` of a tray; `None` where there is none for so many.
+    pub fn new(place: usize, size: usize) -> Option<TrayName> {
+        let arena = arena()?;
+        let region = arena.tray.get_or_init(|| arena.take_granules(TRAY, TRAY_PLACE_COUNT));
+        let region = region.as_ref()?;
+        (place < region.count && size <= GRANULE_SIZE).then(|| TrayName {
+            address: region.address((place as u64) << GRANULE_SHIFT),
+            size,
+        })
+    }
+}
+
+impl Buf for TrayName {
+    fn remaining(&self) -> usize {
+        self.size
+    }
+
+    fn chunk(&self) -> &[u8] {
+        name(self.address, self.size)
+    }
+
+    fn advance(&mut self, count: usize) {
+        let count = count.min(self.size);
+        self.address += count;
+        self.size -= count;
+    }
+}
+
+/// `size` bytes from `address` on, all of them in a region of the reservation, which nobody looks into.
+fn name<'a>(address: usize, size: usize) -> &'a [u8] {
+    let start: *const u8 = std::ptr::with_exposed_provenance(address);
+    // SAFETY: whoever calls took the range from a region that stays reserved as long as they do: not null, one allocation,
+    // below isize::MAX bytes. Nothing reads through the slice (module comment): it is a name that travels as a pointer.
+    unsafe { std::slice::from_raw_parts(start, size) }
+}
+
 /// A range of an open file that hyper carries as if it were memory.
 #[derive(Clone, Debug)]
 pub struct FileSlice {
@@ -222,10 +312,7 @@ impl Buf for FileSlice {
     }
 
     fn chunk(&self) -> &[u8] {
-        let start: *const u8 = std::ptr::with_exposed_provenance(self.address);
-        // SAFETY: `new` put the range within the region, which `file` keeps reserved: not null, one allocation, below
-        // isize::MAX bytes. Nothing reads through the slice (module comment): it is a name that travels as a pointer.
-        unsafe { std::slice::from_raw_parts(start, self.size) }
+        name(self.address, self.size)
     }
 
     fn advance(&mut self, count: usize) {
@@ -254,11 +341,11 @@ mod tests {
         let check = |of: &Arc<SourceFile>, offset: u64, size: u64| {
             let mut slice = FileSlice::new(of, offset, size).unwrap();
             let region = of.region().unwrap();
-            let place = region.arena.lookup(slice.chunk()).unwrap();
+            let place = region.arena.file(slice.chunk()).unwrap();
             assert_eq!((place.offset, slice.remaining() as u64), (offset, size));
             let step = (size / 2) as usize;
             slice.advance(step);
-            let place = region.arena.lookup(slice.chunk()).unwrap();
+            let place = region.arena.file(slice.chunk()).unwrap();
             assert_eq!(place.offset, offset + step as u64);
             assert_eq!(place.file.as_raw_fd(), of.descriptor().as_raw_fd());
         };
@@ -286,7 +373,7 @@ mod tests {
         let slice = FileSlice::new(&one, 0, 10).unwrap();
         arena().unwrap().refuse(slice.chunk());
         assert!(FileSlice::new(&one, 0, 10).is_none());
-        assert!(arena().unwrap().lookup(slice.chunk()).unwrap().refused);
+        assert!(arena().unwrap().file(slice.chunk()).unwrap().refused);
     }
 
     #[test]
@@ -296,6 +383,7 @@ mod tests {
             base: 1 << 40,
             granules: std::iter::repeat_with(AtomicU64::default).take(8).collect(),
             free: Mutex::new(BTreeMap::from([(0, 8)])),
+            tray: OnceLock::new(),
         }));
         let granule = GRANULE_SIZE as u64;
         let first = own.take(3, 3 * granule).unwrap();

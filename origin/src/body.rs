@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::{ErrorKind, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -15,12 +16,12 @@ use packager::source::ReadAt;
 use tokio::sync::oneshot;
 
 use crate::arena::FileSlice;
-use crate::content::{Made, Piece, Pieces};
+use crate::content::{Made, Piece, Pieces, Reading};
 use crate::fetch;
 use crate::metrics::Counters;
 use crate::paging::Gate;
-use crate::pool::Buffer;
 use crate::read::SourceFile;
+use crate::tray::{Tray, TraySlice};
 
 /// Bytes read at once for HTTP/1: small enough that a slow reader holds little, large enough that a read costs less than
 /// its call.
@@ -57,6 +58,8 @@ pub enum Chunk {
     Memory(Bytes),
     /// In a file.
     File(FileSlice),
+    /// On the connection's tray.
+    Tray(TraySlice),
 }
 
 impl Buf for Chunk {
@@ -64,6 +67,7 @@ impl Buf for Chunk {
         match self {
             Chunk::Memory(bytes) => bytes.len(),
             Chunk::File(slice) => slice.remaining(),
+            Chunk::Tray(slice) => slice.remaining(),
         }
     }
 
@@ -71,6 +75,7 @@ impl Buf for Chunk {
         match self {
             Chunk::Memory(bytes) => bytes,
             Chunk::File(slice) => slice.chunk(),
+            Chunk::Tray(slice) => slice.chunk(),
         }
     }
 
@@ -88,12 +93,21 @@ impl Buf for Chunk {
         match self {
             Chunk::Memory(bytes) => bytes.advance(count.min(bytes.len())),
             Chunk::File(slice) => slice.advance(count),
+            Chunk::Tray(slice) => slice.advance(count),
         }
     }
 }
 
+/// What was waited for.
+enum Got {
+    /// A file range that is in memory now.
+    Resident(FileSlice),
+    /// What was read.
+    Read(Reading, Bytes),
+}
+
 /// Something that must be waited for before the next bytes can go.
-type Waiting = Pin<Box<dyn Future<Output = std::io::Result<Chunk>> + Send>>;
+type Waiting = Pin<Box<dyn Future<Output = std::io::Result<Got>> + Send>>;
 
 /// Bytes that an answer read, as long as they have not gone.
 struct Unsent {
@@ -120,6 +134,8 @@ pub struct Body {
     /// Bytes to read next.
     read_size_bytes: u64,
     delivery: Option<Arc<Delivery>>,
+    /// Of the connection that it goes out on.
+    tray: Option<Rc<Tray>>,
 }
 
 impl Body {
@@ -134,6 +150,15 @@ impl Body {
             resident: None,
             read_size_bytes: delivery.first_read_size_bytes,
             delivery: Some(delivery.clone()),
+            tray: None,
+        }
+    }
+
+    /// Goes out on the connection of `tray`, which lets go of what is not sent.
+    pub fn carry_on(&mut self, tray: &Rc<Tray>) {
+        if self.delivery.is_some() {
+            tray.watch(self.pieces.let_go());
+            self.tray = Some(tray.clone());
         }
     }
 
@@ -150,6 +175,7 @@ impl Body {
             resident: None,
             read_size_bytes: 0,
             delivery: None,
+            tray: None,
         }
     }
 
@@ -184,7 +210,10 @@ impl Body {
                 Piece::Made(made) if made.range.is_empty() => continue,
                 Piece::Made(made) => {
                     let delivery = self.delivery.clone()?;
-                    return Some(self.make(delivery, made));
+                    return Some(match made.take_ready() {
+                        Some(bytes) => Step::Chunk(self.chunk(&delivery, Reading::Made(made), bytes)),
+                        None => self.read(delivery, Reading::Made(made)),
+                    });
                 }
                 Piece::File { file, offset, size } => (file, offset, size),
             };
@@ -235,44 +264,13 @@ impl Body {
                 }
             }
         }
-        self.read(delivery, &[(&file, &extents)], |buffer| Ok(buffer.into_bytes()))
+        self.read(delivery, Reading::Ranges { file, extents })
     }
 
-    /// Reads what a part is made of, and makes it: in one pass, while it is in the core's cache.
-    fn make(&mut self, delivery: Arc<Delivery>, made: Made) -> Step {
-        let sources: Vec<_> = made.sources().collect();
-        let maker = made.clone();
-        self.read(delivery, &sources, move |media| maker.make(media))
-    }
-
-    /// Reads ranges of files, waiting where they are cold, and has `finish` turn them into what is sent.
-    fn read(
-        &mut self,
-        delivery: Arc<Delivery>,
-        sources: &[(&Arc<SourceFile>, &[Extent])],
-        finish: impl FnOnce(Buffer) -> std::io::Result<Bytes> + Send + 'static,
-    ) -> Step {
-        let held = delivery.one_read_at_a_time.then(|| {
-            let (gone, going) = oneshot::channel();
-            self.going = Some(going);
-            gone
-        });
-        let finish = move |buffer| {
-            let bytes = finish(buffer)?;
-            Ok(match held {
-                Some(_gone) => Bytes::from_owner(Unsent { bytes, _gone }),
-                None => bytes,
-            })
-        };
-        let mut buffer = Buffer::filled(sources.iter().map(|(_, extents)| fetch::size(extents)).sum());
-        let mut filled = 0;
-        for (file, extents) in sources {
-            let end = filled + fetch::size(extents);
-            filled += fetch::cached(file, extents, buffer.get_mut(filled..end).unwrap_or_default());
-            if filled < end {
-                break;
-            }
-        }
+    /// Reads `reading` and makes of it what is sent, in one pass, while it is in the core's cache; waiting where it is cold.
+    fn read(&mut self, delivery: Arc<Delivery>, reading: Reading) -> Step {
+        let sources = reading.sources();
+        let (buffer, filled) = fetch::cached_of(&sources);
         delivery.counters.read_bytes.add(filled as u64);
         let reach = self.remaining.min(WINDOW_SIZE_BYTES);
         // Where the first file is known to be in memory, so are the others.
@@ -290,17 +288,12 @@ impl Body {
             for (file, extents) in sources.iter().filter(|_| !known) {
                 delivery.gate.advise_next(file, &fetch::span(extents, reach, file));
             }
-            return match finish(buffer) {
-                Ok(bytes) => Step::Chunk(Chunk::Memory(bytes)),
+            return match reading.finish(buffer) {
+                Ok(bytes) => Step::Chunk(self.chunk(&delivery, reading, bytes)),
                 Err(error) => Step::Failed(error),
             };
         }
-        let wanted = sources.iter().map(|(file, extents)| fetch::Wanted {
-            file: (*file).clone(),
-            extents: extents.to_vec(),
-            window: fetch::span(extents, reach, file),
-        });
-        let wanted: Vec<_> = wanted.collect();
+        let wanted = fetch::wanted(&sources, reach);
         Step::Wait(Box::pin(async move {
             let gate = delivery.gate.clone();
             let windows: Vec<_> = wanted
@@ -311,8 +304,43 @@ impl Body {
             for (file, window) in windows {
                 gate.advise_next(&file, &window);
             }
-            finish(buffer).map(Chunk::Memory)
+            let bytes = reading.finish(buffer)?;
+            Ok(Got::Read(reading, bytes))
         }))
+    }
+
+    /// `bytes`, which `reading` came to, as they are handed over.
+    fn chunk(&mut self, delivery: &Arc<Delivery>, reading: Reading, bytes: Bytes) -> Chunk {
+        if !delivery.one_read_at_a_time {
+            return match &self.tray {
+                Some(tray) => tray.lay(delivery, reading, bytes).unwrap_or_else(Chunk::Memory),
+                None => Chunk::Memory(bytes),
+            };
+        }
+        let bytes = match reading {
+            Reading::Made(made) => self.first_of(delivery, &made, bytes),
+            Reading::Ranges { .. } => bytes,
+        };
+        let (gone, going) = oneshot::channel();
+        self.going = Some(going);
+        Chunk::Memory(Bytes::from_owner(Unsent { bytes, _gone: gone }))
+    }
+
+    /// So much of a part that an answer may hold by now, as bytes of their own; the rest is let go if it is not sent soon.
+    fn first_of(&mut self, delivery: &Delivery, made: &Made, bytes: Bytes) -> Bytes {
+        let at_once = self.read_size_bytes;
+        self.read_size_bytes = at_once.saturating_mul(2).min(delivery.read_size_bytes);
+        let now = usize::try_from(at_once).unwrap_or(usize::MAX);
+        if at_once >= delivery.read_size_bytes || bytes.len() <= now {
+            return bytes;
+        }
+        let first = Bytes::copy_from_slice(bytes.get(..now).unwrap_or_default());
+        let rest = made.rest(at_once, bytes);
+        if let Some(tray) = &self.tray {
+            tray.watch(rest.ready.let_go());
+        }
+        self.current = Some(Piece::Made(rest));
+        first
     }
 
     /// A file range for `sendfile`, once it is in memory.
@@ -338,7 +366,7 @@ impl Body {
             let file = slice.file().clone();
             gate.fill(file.clone(), range.clone()).await?;
             gate.advise_next(&file, &range);
-            Ok(Chunk::File(slice))
+            Ok(Got::Resident(slice))
         }))
     }
 }
@@ -379,7 +407,12 @@ impl http_body::Body for Body {
         let waited = std::task::ready!(waiting.as_mut().poll(cx));
         this.waiting = None;
         Poll::Ready(Some(match waited {
-            Ok(chunk) => {
+            Ok(got) => {
+                let chunk = match (got, this.delivery.clone()) {
+                    (Got::Resident(slice), _) => Chunk::File(slice),
+                    (Got::Read(reading, bytes), Some(delivery)) => this.chunk(&delivery, reading, bytes),
+                    (Got::Read(_, bytes), None) => Chunk::Memory(bytes),
+                };
                 this.remaining = this.remaining.saturating_sub(chunk.remaining() as u64);
                 Ok(Frame::data(chunk))
             }
@@ -404,8 +437,9 @@ pub(crate) mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::content::{Content, Layout, Maker};
+    use crate::content::{Content, Layout, Maker, Ready};
     use crate::paging::{Fill, Probe};
+    use crate::pool::Buffer;
 
     /// A segment of three parts, of which one can not be had.
     struct Broken {
@@ -456,6 +490,7 @@ pub(crate) mod tests {
                 maker: self,
                 part,
                 range: 0..1_000,
+                ready: Ready::default(),
             })]
         }
     }
@@ -513,6 +548,72 @@ pub(crate) mod tests {
             assert_eq!(http_body::Body::is_end_stream(&body), !failed, "{how:?}");
         }
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn parts_to_nobody_hold_little_and_are_made_again() {
+        let path = std::env::temp_dir().join(format!("headwater-body-parts-{}", std::process::id()));
+        let whole: Vec<u8> = (0u32..).flat_map(u32::to_le_bytes).take(300 << 10).collect();
+        std::fs::write(&path, &whole).unwrap();
+        let file = Arc::new(SourceFile::open(&path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        // Parts of 100 KiB, by HTTP/2.
+        let maker = Arc::new(AsItIs(file));
+        let piece = |part: usize| {
+            Piece::Made(Made {
+                maker: maker.clone(),
+                part,
+                range: 0..100 << 10,
+                ready: Ready::default(),
+            })
+        };
+        let delivery = delivery(STREAM_FIRST_READ_SIZE_BYTES, STREAM_READ_SIZE_BYTES);
+        for stands_still in [false, true] {
+            let tray = Rc::new(Tray::default());
+            let mut body = Body::new(
+                Content::Pieces((0..3).map(piece).collect()).range(0..300 << 10),
+                &delivery,
+            );
+            body.carry_on(&tray);
+            let (mut sizes, mut got) = (Vec::new(), Vec::new());
+            let before = delivery.counters.read_bytes.get();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.unwrap();
+                if stands_still {
+                    tray.put_down();
+                }
+                let chunk = frame.data_ref().unwrap().chunk();
+                sizes.push(chunk.len() >> 10);
+                got.extend_from_slice(chunk);
+            }
+            assert!(got == whole);
+            assert_eq!(sizes, [16, 32, 52, 100, 100]);
+            // The first part was made once, or once for each of its frames.
+            let read = (delivery.counters.read_bytes.get() - before) >> 10;
+            assert_eq!(read, if stands_still { 500 } else { 300 });
+        }
+    }
+
+    /// Parts of 100 KiB, as they lie in the file.
+    struct AsItIs(Arc<SourceFile>);
+
+    impl Maker for AsItIs {
+        fn source_count(&self) -> usize {
+            1
+        }
+        fn source(&self, part: usize, _source: usize) -> Option<(&Arc<SourceFile>, &[Extent])> {
+            const fn at(part: u64) -> Extent {
+                Extent {
+                    offset: part * (100 << 10),
+                    size: 100 << 10,
+                }
+            }
+            const PARTS: [Extent; 3] = [at(0), at(1), at(2)];
+            Some((&self.0, PARTS.get(part..part + 1)?))
+        }
+        fn make(&self, _part: usize, media: Buffer) -> std::io::Result<Buffer> {
+            Ok(media)
+        }
     }
 
     #[tokio::test]

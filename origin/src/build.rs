@@ -48,10 +48,7 @@ impl Origin {
         self.built.weigh(key, &entry);
         // Where memory is short, this viewer too holds a part and not all of it.
         match pool::in_use_bytes() < self.config().limits.answer_memory_bytes_max / 2 {
-            true => {
-                entry.hot.count_viewer();
-                Ok(parts.answer_made(made))
-            }
+            true => Ok(parts.answer_ready(made)),
             false => Ok(parts.answer()),
         }
     }

@@ -1,7 +1,7 @@
 //! What an answer is made of: bytes from memory and ranges of source files, known to the byte before any is read.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use packager::index::Extent;
@@ -48,9 +48,81 @@ pub struct Made {
     pub part: usize,
     /// Bytes of the part.
     pub range: Range<u64>,
+    /// Bytes of the part that were made before.
+    pub ready: Ready,
+}
+
+/// Bytes of a part that were made before they are sent: to be had once, or let go before that, and then made again.
+#[derive(Clone, Default)]
+pub struct Ready {
+    /// Where in the part they begin.
+    start: u64,
+    bytes: Option<Arc<Mutex<Bytes>>>,
+}
+
+/// Lets go of bytes that are ready.
+pub struct LetGo(Weak<Mutex<Bytes>>);
+
+impl Ready {
+    /// `bytes` of a part, from its byte `start` on.
+    pub fn new(start: u64, bytes: Bytes) -> Ready {
+        Ready {
+            start,
+            bytes: Some(Arc::new(Mutex::new(bytes))),
+        }
+    }
+
+    /// Bytes that are here yet.
+    pub fn size(&self) -> usize {
+        self.bytes.as_ref().map_or(0, |bytes| lock(bytes).len())
+    }
+
+    /// What lets go of the bytes without taking them; `None` where there never were any.
+    pub fn let_go(&self) -> Option<LetGo> {
+        self.bytes.as_ref().map(|bytes| LetGo(Arc::downgrade(bytes)))
+    }
+
+    /// The bytes of `range` of the part; none of them is here after that.
+    fn take(&self, range: &Range<u64>) -> Option<Bytes> {
+        let bytes = std::mem::take(&mut *lock(self.bytes.as_ref()?));
+        let start = usize::try_from(range.start.checked_sub(self.start)?).ok()?;
+        let end = usize::try_from(range.end.checked_sub(self.start)?).ok()?;
+        (start < end && end <= bytes.len()).then(|| bytes.slice(start..end))
+    }
+}
+
+fn lock(bytes: &Mutex<Bytes>) -> MutexGuard<'_, Bytes> {
+    bytes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LetGo {
+    /// True while somebody may still ask for the bytes.
+    pub fn is_wanted(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// Lets go of them. Returns how many they were.
+    pub fn now(&self) -> usize {
+        let bytes = self.0.upgrade().map(|bytes| std::mem::take(&mut *lock(&bytes)));
+        bytes.map_or(0, |bytes| bytes.len())
+    }
 }
 
 impl Made {
+    /// Its bytes, if they are ready; to be had once.
+    pub(crate) fn take_ready(&self) -> Option<Bytes> {
+        self.ready.take(&self.range)
+    }
+
+    /// What follows its first `count` bytes; `bytes` are all of it, and stay ready.
+    pub(crate) fn rest(&self, count: u64, bytes: Bytes) -> Made {
+        Made {
+            range: self.range.start + count..self.range.end,
+            ready: Ready::new(self.range.start, bytes),
+            ..self.clone()
+        }
+    }
+
     /// The files and their ranges that it is made of.
     pub(crate) fn sources(&self) -> impl Iterator<Item = (&Arc<SourceFile>, &[Extent])> {
         let sources = (0..self.maker.source_count()).filter_map(|source| self.maker.source(self.part, source));
@@ -73,6 +145,38 @@ impl Made {
             fetch::rest(file, extents, 0, of_file)?;
         }
         self.make(buffer)
+    }
+}
+
+/// Bytes of an answer that are read when it gets there, and can be read again.
+#[derive(Clone, Debug)]
+pub enum Reading {
+    /// What is made of what is read.
+    Made(Made),
+    /// Ranges of a file as they are, one behind the other.
+    Ranges {
+        /// The file.
+        file: Arc<SourceFile>,
+        /// The ranges.
+        extents: Vec<Extent>,
+    },
+}
+
+impl Reading {
+    /// The files and their ranges that are read.
+    pub(crate) fn sources(&self) -> Vec<(&Arc<SourceFile>, &[Extent])> {
+        match self {
+            Reading::Made(made) => made.sources().collect(),
+            Reading::Ranges { file, extents } => vec![(file, extents)],
+        }
+    }
+
+    /// What is sent, of what was read.
+    pub(crate) fn finish(&self, media: Buffer) -> std::io::Result<Bytes> {
+        match self {
+            Reading::Made(made) => made.make(media),
+            Reading::Ranges { .. } => Ok(media.into_bytes()),
+        }
     }
 }
 
@@ -135,6 +239,10 @@ pub trait Layout: Send + Sync + 'static {
     /// True when sending it takes memory that it is made in.
     fn is_made(&self) -> bool {
         false
+    }
+    /// Bytes of its parts that are made already.
+    fn ready(&self) -> &[Ready] {
+        &[]
     }
     /// Memory that it takes, in bytes: tables of a few bytes for each section, unless it says otherwise.
     fn memory_size(&self) -> usize {
@@ -245,6 +353,15 @@ impl Pieces {
     /// Bytes not given out yet.
     pub fn remaining(&self) -> u64 {
         self.range.end - self.range.start
+    }
+
+    /// What lets go of bytes of it that are ready.
+    pub fn let_go(&self) -> impl Iterator<Item = LetGo> {
+        let ready = match &self.source {
+            Source::Listed => &[],
+            Source::Sections { layout, .. } => layout.ready(),
+        };
+        ready.iter().filter_map(Ready::let_go)
     }
 }
 

@@ -16,6 +16,33 @@ const GAP_SIZE_BYTES_MAX: u64 = 4 << 10;
 /// Ranges read by one call; the kernel takes 1,024 of them, gaps and all.
 const GROUP_COUNT_MAX: usize = 256;
 
+/// A file, and what of it is wanted.
+pub type Source<'a> = (&'a Arc<SourceFile>, &'a [Extent]);
+
+/// Reads `sources`, one after the other, as far as the page cache has them: a buffer for all, and how many bytes are in it.
+pub fn cached_of(sources: &[Source<'_>]) -> (Buffer, usize) {
+    let mut buffer = Buffer::filled(sources.iter().map(|(_, extents)| size(extents)).sum());
+    let mut filled = 0;
+    for (file, extents) in sources {
+        let end = filled + size(extents);
+        filled += cached(file, extents, buffer.get_mut(filled..end).unwrap_or_default());
+        if filled < end {
+            break;
+        }
+    }
+    (buffer, filled)
+}
+
+/// The same as [`Wanted`], each fetched with what is within `reach` behind it.
+pub fn wanted(sources: &[Source<'_>], reach: u64) -> Vec<Wanted> {
+    let wanted = sources.iter().map(|(file, extents)| Wanted {
+        file: (*file).clone(),
+        extents: extents.to_vec(),
+        window: span(extents, reach, file),
+    });
+    wanted.collect()
+}
+
 /// Reads `extents`, one after the other, as far as the page cache has them. Returns how many bytes that is.
 pub fn cached(file: &SourceFile, extents: &[Extent], buffer: &mut [u8]) -> usize {
     let (mut filled, mut left) = (0_usize, extents);

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::Origin;
 use crate::clients::Clients;
 use crate::limits;
+use crate::pool;
 use crate::pulse::{self, Patience, Pulse};
 use crate::server::{self, Worker};
 use crate::tls::{self, Tls};
@@ -27,6 +28,9 @@ use crate::transport::ZcIo;
 const LISTEN_BACKLOG: i32 = 4_096;
 /// After an accept failed, for want of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a thread gives buffers that it did not use back to the system.
+const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A listening socket, and what is spoken there.
 #[derive(Debug)]
@@ -226,13 +230,17 @@ impl Front {
 
     /// Judges every connection, again and again.
     async fn sweep(self: Rc<Front>) {
-        let mut forgiven = Instant::now();
+        let (mut forgiven, mut trimmed) = (Instant::now(), Instant::now());
         loop {
             tokio::time::sleep(limits::SWEEP_INTERVAL).await;
             let now = Instant::now();
             let forgive = now.saturating_duration_since(forgiven) >= Duration::from_secs(1);
             if forgive {
                 forgiven = now;
+            }
+            if now.saturating_duration_since(trimmed) >= TRIM_INTERVAL {
+                trimmed = now;
+                pool::trim();
             }
             let free = self.origin.connections.available_permits();
             let crowded = free < self.origin.config().connection_count_max / 8;

@@ -2,7 +2,7 @@
 //!
 //! Follow a request: `server` → `route` → `store` (opens an `asset` once) → `vod` (plans an answer) → `respond` → `body`.
 //! Names neither the control plane nor the transcoder. Only `read`, `open`, `stored`, `library` and `page` touch files.
-//! `unsafe` is denied but in `arena` (addresses that stand for file bytes), `cachestat` and `ktls` (system calls without wrapper).
+//! `unsafe` is denied but in `arena` (addresses that stand for file bytes), `cachestat`, `heap` and `ktls` (calls without wrapper).
 
 pub mod access;
 mod arena;
@@ -16,6 +16,7 @@ pub mod content;
 pub mod error;
 mod fetch;
 mod front;
+mod heap;
 mod hot;
 pub mod keys;
 mod ktls;
@@ -45,6 +46,7 @@ pub mod thumbnails;
 pub mod tls;
 mod tls_transport;
 mod transport;
+mod tray;
 #[cfg(feature = "uring")]
 mod uring;
 pub mod vod;
@@ -390,6 +392,7 @@ impl Origin {
         shutdown: watch::Receiver<bool>,
         started: impl FnOnce(Addresses),
     ) -> Result<(), OriginError> {
+        heap::give_back_what_is_freed();
         let shared = inherited.is_some();
         let doors = match inherited {
             Some(inherited) => self.inherited_doors(inherited)?,

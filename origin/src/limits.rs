@@ -24,11 +24,18 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(20);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ciphertext that waits for one TLS client: four records, a system call's worth.
 pub const TLS_BUFFER_SIZE_BYTES_MAX: usize = 64 << 10;
+/// The same for a client that may turn out not to read at all: until it has taken [`TLS_PROVEN_SIZE_BYTES`].
+pub const TLS_FIRST_BUFFER_SIZE_BYTES_MAX: usize = 32 << 10;
+/// More than the kernel takes for a client that does not read.
+pub const TLS_PROVEN_SIZE_BYTES: u64 = 1 << 20;
 /// Bytes that the kernel takes of one client's answers before it has sent what it took, beyond what is on its way. Without
 /// it, a client that does not read would be given megabytes at once while all others wait.
 pub const UNSENT_SIZE_BYTES_MAX: u32 = 128 << 10;
 /// How often every connection of a thread is judged.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// What was read or made for a connection whose socket takes nothing for so long is let go, and read or made again when it
+/// does: clients that read, however slowly, are asked for more several times a second.
+pub const STILL_MAX: Duration = Duration::from_secs(1);
 /// When seven of eight connections are taken, idle ones are let go of after this.
 pub const CROWDED_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// A connection that was asked to end and has nothing to do has this long to.

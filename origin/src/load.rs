@@ -141,7 +141,8 @@ pub struct CountedBody {
 
 impl CountedBody {
     /// `body` as the answer of `counted`, whose head is ready.
-    pub fn new(body: Body, mut counted: Counted) -> CountedBody {
+    pub fn new(mut body: Body, mut counted: Counted) -> CountedBody {
+        body.carry_on(counted.running.tray());
         counted.set_waits_for_us(false);
         if http_body::Body::is_end_stream(&body) {
             counted.running.complete();

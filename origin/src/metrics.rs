@@ -75,6 +75,8 @@ pub struct Counters {
     pub read_waiting_bytes: Tally,
     /// Bytes of file slices that were not in the page cache.
     pub cold_bytes: Tally,
+    /// Bytes that were let go of because their client did not read, to be had again.
+    pub put_down_bytes: Tally,
 }
 
 /// Counters and gauges of one origin.
@@ -90,6 +92,7 @@ pub struct Metrics {
     ended: IntCounterVec,
     refused: IntCounter,
     cut_short: IntCounter,
+    put_down: IntCounter,
     index_memory: IntGauge,
     opened: IntGauge,
     built_memory: IntGauge,
@@ -154,6 +157,10 @@ impl Metrics {
             "headwater_origin_overload_refusals_total",
             "Requests answered 503 because a thread had too much to do",
         )?;
+        let put_down = counter(
+            "headwater_origin_put_down_bytes_total",
+            "Bytes read or made for clients that then did not read, let go and had again when they did.",
+        )?;
         let cut_short = counter(
             "headwater_origin_cut_short_answers_total",
             "Answers that ended before their last byte because media could not be read or made",
@@ -181,6 +188,7 @@ impl Metrics {
             ended,
             refused,
             cut_short,
+            put_down,
             index_memory,
             opened,
             built_memory,
@@ -267,6 +275,7 @@ impl Metrics {
             }
             raise(&self.refused, sum(|counters| &counters.refused));
             raise(&self.cut_short, sum(|counters| &counters.cut_short));
+            raise(&self.put_down, sum(|counters| &counters.put_down_bytes));
             raise(&self.cold, sum(|counters| &counters.cold_bytes));
             raise(&self.answers, sum(|counters| &counters.answer_bytes));
             let open = sum(|counters| &counters.accepted).saturating_sub(sum(|counters| &counters.closed));

@@ -1,7 +1,7 @@
 //! Buffers that built media goes through: each thread keeps those that are given back to it, for the next to fill.
 //!
 //! Fresh memory costs more than what is done in it: the kernel clears every page first. What one request's answer was
-//! built in is still in the core's cache when the next one's is.
+//! built in is still in the core's cache when the next one's is. What nobody has filled for a while goes back to the system.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -33,9 +33,37 @@ thread_local! {
 /// What one thread keeps.
 #[derive(Default)]
 struct Store {
-    /// By capacity; the one that was given back last is taken first.
-    classes: [Vec<Vec<u8>>; CLASS_COUNT],
+    /// By capacity.
+    classes: [Class; CLASS_COUNT],
     kept_bytes: usize,
+}
+
+/// Buffers of one capacity.
+#[derive(Default)]
+struct Class {
+    /// The one that was given back last is taken first.
+    buffers: Vec<Vec<u8>>,
+    /// Of them, those at the front that were not taken since the last [`trim`].
+    idle_count: usize,
+}
+
+impl Class {
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let taken = self.buffers.pop();
+        self.idle_count = self.idle_count.min(self.buffers.len());
+        taken
+    }
+}
+
+/// Gives what this thread keeps and has not used since the last time back to the system.
+pub fn trim() {
+    STORE.with_borrow_mut(|store| {
+        for class in &mut store.classes {
+            let idle = class.buffers.drain(..class.idle_count);
+            store.kept_bytes -= idle.map(|buffer| buffer.capacity()).sum::<usize>();
+            class.idle_count = class.buffers.len();
+        }
+    });
 }
 
 /// A buffer in use. Given back to the thread that drops it.
@@ -101,7 +129,7 @@ impl Buffer {
         let class = class(size);
         let kept = STORE.try_with(|store| {
             let mut store = store.borrow_mut();
-            let kept = store.classes.get_mut(class).and_then(Vec::pop)?;
+            let kept = store.classes.get_mut(class)?.take()?;
             store.kept_bytes -= kept.capacity();
             Some(kept)
         });
@@ -169,7 +197,10 @@ impl Drop for Buffer {
             let mut store = store.borrow_mut();
             // What grew or came from elsewhere has another capacity than its class.
             if capacity.is_power_of_two() && store.kept_bytes + capacity <= KEPT_BYTES_MAX {
-                let kept = store.classes.get_mut(class(capacity)).map(|class| class.push(bytes));
+                let kept = store
+                    .classes
+                    .get_mut(class(capacity))
+                    .map(|class| class.buffers.push(bytes));
                 if kept.is_some() {
                     store.kept_bytes += capacity;
                 }
@@ -184,7 +215,12 @@ mod tests {
 
     fn kept_bytes() -> usize {
         STORE.with_borrow(|store| {
-            let kept = store.classes.iter().flatten().map(Vec::capacity).sum();
+            let kept = store
+                .classes
+                .iter()
+                .flat_map(|class| &class.buffers)
+                .map(Vec::capacity)
+                .sum();
             assert_eq!(store.kept_bytes, kept);
             kept
         })
@@ -212,6 +248,29 @@ mod tests {
         grown.vec().extend_from_slice(&[7; 140_000]);
         grown.vec().shrink_to_fit();
         drop(grown);
+        assert_eq!(kept_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_not_used_goes_back() {
+        let buffers = |count: usize| (0..count).map(|_| Buffer::filled(100_000)).collect::<Vec<_>>();
+        drop(buffers(8));
+        drop(Buffer::filled(5_000));
+        assert_eq!(kept_bytes(), 8 * 131_072 + 8_192);
+        // Since then all of them were given back.
+        trim();
+        assert_eq!(kept_bytes(), 8 * 131_072 + 8_192);
+        drop(buffers(3));
+        trim();
+        assert_eq!(kept_bytes(), 3 * 131_072);
+        let held = buffers(2);
+        trim();
+        // The third was idle.
+        assert_eq!(kept_bytes(), 0);
+        drop(held);
+        trim();
+        assert_eq!(kept_bytes(), 2 * 131_072);
+        trim();
         assert_eq!(kept_bytes(), 0);
     }
 

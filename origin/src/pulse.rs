@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use crate::config::Config;
-use crate::limits::{CANCEL_COUNT_MAX, CROWDED_KEEP_ALIVE, RETIRE_TIMEOUT};
+use crate::limits::{CANCEL_COUNT_MAX, CROWDED_KEEP_ALIVE, RETIRE_TIMEOUT, STILL_MAX};
+use crate::tray::Tray;
 
 /// Why a connection was ended that did not end itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +125,10 @@ pub struct Pulse {
     cancelled: Cell<u32>,
     order: Cell<Order>,
     notes: Cell<Notes>,
+    /// What was written when the socket last took something, and when that was seen.
+    moved: Cell<(u64, Instant)>,
     waker: RefCell<Option<Waker>>,
+    tray: Rc<Tray>,
 }
 
 impl Pulse {
@@ -148,8 +152,15 @@ impl Pulse {
                 since: now,
                 written: 0,
             }),
+            moved: Cell::new((0, now)),
             waker: RefCell::default(),
+            tray: Rc::default(),
         }
+    }
+
+    /// What the connection is about to send.
+    pub fn tray(&self) -> &Rc<Tray> {
+        &self.tray
     }
 
     /// The handshake is over.
@@ -170,6 +181,11 @@ impl Pulse {
     pub fn wrote(&self, count: usize) {
         self.written.set(self.written.get().wrapping_add(count as u64));
         self.blocked.set(false);
+    }
+
+    /// Bytes that the socket took so far.
+    pub fn written(&self) -> u64 {
+        self.written.get()
     }
 
     /// The socket takes no more for now.
@@ -225,8 +241,14 @@ impl Pulse {
         }
     }
 
-    /// Tells the connection to end if its patience is over at `now`. `crowded` when connections are nearly used up.
+    /// Tells the connection to end if its patience is over at `now`, and to put down what it has if it stands still. `crowded` when connections are nearly used up.
     pub fn judge(&self, now: Instant, patience: &Patience, crowded: bool) {
+        let (written, since) = self.moved.get();
+        if written != self.written.get() {
+            self.moved.set((self.written.get(), now));
+        } else if now.saturating_duration_since(since) >= STILL_MAX {
+            self.tray.put_down();
+        }
         let doing = self.doing();
         let notes = self.notes.get();
         let fresh = Notes {
@@ -294,6 +316,11 @@ impl Running {
             waits_for_us: true,
             whole: false,
         }
+    }
+
+    /// What its connection is about to send.
+    pub fn tray(&self) -> &Rc<Tray> {
+        self.pulse.tray()
     }
 
     /// Whether it waits for us now. True when that has changed.

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::arena::{Arena, arena};
 use crate::ktls::{self, Kernel};
 use crate::ktls_transport::KernelIo;
-use crate::limits::TLS_BUFFER_SIZE_BYTES_MAX;
+use crate::limits::{TLS_BUFFER_SIZE_BYTES_MAX, TLS_FIRST_BUFFER_SIZE_BYTES_MAX, TLS_PROVEN_SIZE_BYTES};
 use crate::metrics::Counters;
 use crate::pulse::Pulse;
 use crate::transport::Socket;
@@ -246,7 +246,7 @@ impl TlsIo {
     fn seal(&mut self, slices: &[IoSlice<'_>], room: usize) -> Result<usize> {
         // A long piece of memory need not be copied.
         if let Some(first) = slices.first().filter(|first| first.len() >= RECORD_SIZE_BYTES)
-            && self.arena.is_none_or(|arena| arena.lookup(first).is_none())
+            && self.arena.is_none_or(|arena| arena.file(first).is_none())
         {
             let (first, _) = first.split_at(first.len().min(room));
             let sealed = self.tls.writer().write(first)?;
@@ -262,7 +262,7 @@ impl TlsIo {
                 };
                 let size = slice.len().min(room.len());
                 let (room, _) = room.split_at_mut(size);
-                match self.arena.and_then(|arena| arena.lookup(slice)) {
+                match self.arena.and_then(|arena| arena.file(slice)) {
                     Some(place) => {
                         let read = rustix::io::pread(place.file, &mut *room, place.offset)?;
                         if read == 0 && size > 0 {
@@ -300,14 +300,9 @@ impl TlsIo {
     }
 }
 
-impl Write for TlsIo {
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<Result<usize>> {
-        let this = self.get_mut();
-        if this.turn >= TURN_SIZE_BYTES {
-            this.turn = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
+impl TlsIo {
+    /// Seals and sends as much of `slices` as goes without waiting.
+    fn poll_seal(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<Result<usize>> {
         let mut slices = slices.to_vec();
         let mut rest = slices.as_mut_slice();
         let mut taken = 0;
@@ -315,15 +310,18 @@ impl Write for TlsIo {
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() && taken < TURN_SIZE_BYTES && failed.is_none() {
             // What was sealed before goes first, so that no more than one buffer of it is ever held.
-            if !this.send_now()? {
+            if !self.send_now()? {
                 if taken > 0 {
                     break;
                 }
-                ready!(this.poll_send(cx))?;
+                ready!(self.poll_send(cx))?;
             }
-            let mut room = TLS_BUFFER_SIZE_BYTES_MAX;
+            let mut room = match self.socket.pulse.written() < TLS_PROVEN_SIZE_BYTES {
+                true => TLS_FIRST_BUFFER_SIZE_BYTES_MAX,
+                false => TLS_BUFFER_SIZE_BYTES_MAX,
+            };
             while room > 0 && !rest.is_empty() {
-                match this.seal(rest, room) {
+                match self.seal(rest, room) {
                     Ok(sealed) => {
                         IoSlice::advance_slices(&mut rest, sealed);
                         taken += sealed;
@@ -338,11 +336,26 @@ impl Write for TlsIo {
         }
         // What was taken counts; the error comes again with the next call.
         if let Some(error) = failed.filter(|_| taken == 0) {
-            this.counters.note_failed_send(&error);
+            self.counters.note_failed_send(&error);
             return Poll::Ready(Err(error));
         }
-        this.turn += taken;
+        self.turn += taken;
         Poll::Ready(Ok(taken))
+    }
+}
+
+impl Write for TlsIo {
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+        let this = self.get_mut();
+        if this.turn >= TURN_SIZE_BYTES {
+            this.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // Nothing is made for a socket that is full.
+        ready!(this.poll_send(cx))?;
+        let tray = this.socket.pulse.tray().clone();
+        ready!(tray.poll_send(cx, slices, |cx, slices| this.poll_seal(cx, slices)))?
     }
 
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {

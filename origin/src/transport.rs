@@ -83,7 +83,7 @@ impl ZcIo {
 
     fn place<'a>(&self, slice: &'a [u8]) -> Option<(&'static Arena, Place<'a>)> {
         let arena = self.arena?;
-        Some((arena, arena.lookup(slice)?))
+        Some((arena, arena.file(slice)?))
     }
 
     /// Sends as much of `slices` as goes without waiting, about [`TURN_SIZE_BYTES`] at most; not 0 unless they are empty.
@@ -198,7 +198,10 @@ impl Write for ZcIo {
             }
             // A short count leaves readiness as it is: the socket may be full, but the file may also have ended, and then
             // no event would ever come. The next call tells.
-            match stream.try_io(Interest::WRITABLE, || this.send(slices)) {
+            let sent = pulse.tray().poll_send(cx, slices, |_, slices| {
+                stream.try_io(Interest::WRITABLE, || this.send(slices))
+            });
+            match ready!(sent)? {
                 Ok(sent) => {
                     pulse.wrote(sent);
                     this.turn += sent;

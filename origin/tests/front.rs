@@ -113,6 +113,11 @@ fn get(stream: &mut TcpStream, path: &str) -> (u16, Vec<u8>) {
 /// Status and body, and whether the connection stays open.
 fn try_get(stream: &mut TcpStream, path: &str) -> std::io::Result<((u16, Vec<u8>), bool)> {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes())?;
+    read_answer(stream)
+}
+
+/// The same of what was asked for before.
+fn read_answer(stream: &mut TcpStream) -> std::io::Result<((u16, Vec<u8>), bool)> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte)?;
@@ -169,6 +174,65 @@ fn slow_and_idle_clients_are_let_go_of() {
         std::thread::sleep(Duration::from_millis(900));
         assert_eq!(get(&mut viewer, &url).0, 200);
     }
+}
+
+#[test]
+fn readers_that_stand_still_hold_nothing_and_miss_nothing() {
+    let Some(film) = film() else { return };
+    let house = House::open("still", &[("film.mp4", film)], |section| section.sendfile = false);
+    let cmaf = house.segments("film");
+    let ts: Vec<String> = cmaf
+        .iter()
+        .map(|url| url.replace("/cmaf/", "/ts/").replace(".m4s", ".ts"))
+        .collect();
+    // Read as they are, made for the second who asks, and made for the first: that one has all of it at first.
+    for (urls, known) in [(&cmaf[..3], false), (&ts[..3], true), (&ts[3..], false)] {
+        let whole = |url: &String| get(&mut house.connect(), url).1;
+        let want: Vec<Vec<u8>> = urls.iter().filter(|_| known).map(whole).collect();
+        let before = house.metric("headwater_origin_put_down_bytes_total");
+        let mut still: Vec<TcpStream> = urls.iter().map(|_| house.connect()).collect();
+        for (stream, url) in still.iter_mut().zip(urls) {
+            stream
+                .write_all(format!("GET {url} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes())
+                .unwrap();
+        }
+        let least = urls.len() as u64 * (32 << 10);
+        wait_for("what they do not read is put down", || {
+            house.metric("headwater_origin_put_down_bytes_total") >= before + least
+        });
+        let got = still.iter_mut().map(|stream| read_answer(stream).unwrap().0.1);
+        let got: Vec<Vec<u8>> = got.collect();
+        let want = if known { want } else { urls.iter().map(whole).collect() };
+        assert!(got == want, "{urls:?}");
+        assert!(want.iter().all(|segment| segment.len() > 1 << 20));
+    }
+    assert_eq!(house.ended("slow_reader"), 0);
+}
+
+#[test]
+fn what_was_put_down_and_is_gone_ends_its_answer_alone() {
+    let Some(film) = film() else { return };
+    let house = House::open("gone", &[("film.mp4", film)], |section| section.sendfile = false);
+    let url = house.segments("film").remove(0);
+    let mut still = house.connect();
+    still
+        .write_all(format!("GET {url} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes())
+        .unwrap();
+    wait_for("it is put down", || {
+        house.metric("headwater_origin_put_down_bytes_total") > 0
+    });
+    let file = house.folder.join("library/film.mp4");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(file)
+        .unwrap()
+        .set_len(100)
+        .unwrap();
+    assert!(read_answer(&mut still).is_err());
+    wait_for("it is counted", || {
+        house.metric("headwater_origin_cut_short_answers_total") == 1
+    });
+    assert_eq!(get(&mut house.connect(), "/healthz").0, 200);
 }
 
 #[test]

@@ -102,6 +102,11 @@ fn connect(address: SocketAddr) -> TcpStream {
 fn get(stream: &mut (impl Read + Write), path: &str) -> (u16, Vec<u8>) {
     write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     stream.flush().unwrap();
+    read_answer(stream)
+}
+
+/// The same of what was asked for before.
+fn read_answer(stream: &mut impl Read) -> (u16, Vec<u8>) {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -248,6 +253,44 @@ fn bytes_are_the_same_with_and_without() {
         let counted = format!("headwater_origin_accepted_connections_total{{kind=\"tls_kernel\"}} {count}");
         assert!(says(&counted), "not {counted}");
         assert!(kernel || !by_kernel);
+    }
+}
+
+#[test]
+fn readers_that_stand_still_miss_nothing() {
+    let Some(film) = film() else { return };
+    let house = House::open("still", |section| {
+        std::fs::copy(&film, section.library.as_ref().unwrap().join("film.mp4")).unwrap();
+        section.sendfile = false;
+        section.segment_duration_ms = 6_000;
+    });
+    let entries = house.origin.store().scan().unwrap();
+    let id = entries.keys().next().unwrap();
+    let presentation = &house.origin.store().open(id).unwrap().presentation;
+    let track = &presentation.representations[0].id;
+    let url = format!("/vod/{id}/v{}/cmaf/{track}/1.m4s", presentation.version);
+    let put_down = || {
+        let text = String::from_utf8(get(&mut house.plain(), "/metrics").1).unwrap();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("headwater_origin_put_down_bytes_total "));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .unwrap()
+    };
+    for url in [url.replace("/cmaf/", "/ts/").replace(".m4s", ".ts"), url] {
+        let before = put_down();
+        let mut still = house.secure(rustls::ALL_VERSIONS, &[b"http/1.1"]);
+        still
+            .write_all(format!("GET {url} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes())
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while put_down() == before {
+            assert!(Instant::now() < deadline, "nothing was put down in a minute");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let (status, got) = read_answer(&mut still);
+        assert_eq!(status, 200);
+        assert!(got == get(&mut house.plain(), &url).1, "{url}");
     }
 }
 

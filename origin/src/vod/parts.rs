@@ -1,7 +1,8 @@
 //! Segments made part by part: what must be known of one is found once; its media is read, made and sent for each who
 //! asks.
 //!
-//! A slow reader holds one part, not a segment, and what is made is still in the core's cache when it is sent.
+//! A reader holds one part, not a segment, and what is made is still in the core's cache when it is sent. Who stands still
+//! holds none (`tray`).
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use packager::index::Extent;
 
 use super::{Answer, CachePolicy};
-use crate::content::{Content, Layout, Made, Maker, Piece};
+use crate::content::{Content, Layout, Made, Maker, Piece, Ready};
 use crate::hot::Hot;
 use crate::pool::Buffer;
 use crate::read::SourceFile;
@@ -74,7 +75,26 @@ impl Parts {
         self.answer_of(Content::Virtual(self.clone()))
     }
 
-    /// The answer with its bytes, for the one for whom they were made first.
+    /// The answer for the one for whom its bytes were `made` first. Those that are not sent soon are let go, and made again.
+    pub fn answer_ready(self: &Arc<Self>, made: Vec<Bytes>) -> Answer {
+        // What is encrypted as a whole lies in one piece.
+        let (mut made, mut rest) = (made.into_iter(), Bytes::new());
+        let parts = self.starts.iter().zip(self.starts.iter().skip(1));
+        let ready = parts.map(|(start, end)| {
+            if rest.is_empty() {
+                rest = made.next().unwrap_or_default();
+            }
+            let size = end.saturating_sub(*start) as usize;
+            Ready::new(0, rest.split_to(size.min(rest.len())))
+        });
+        let first = First {
+            ready: ready.collect(),
+            parts: self.clone(),
+        };
+        self.answer_of(Content::Virtual(Arc::new(first)))
+    }
+
+    /// The answer with its bytes, which can not be made again.
     pub fn answer_made(&self, made: Vec<Bytes>) -> Answer {
         let pieces = std::iter::once(self.head.clone()).chain(made);
         self.answer_of(Content::Pieces(pieces.map(Piece::Memory).collect()))
@@ -133,6 +153,7 @@ impl Layout for Parts {
             maker: self,
             part,
             range: 0..end - start,
+            ready: Ready::default(),
         })]
     }
 
@@ -142,6 +163,49 @@ impl Layout for Parts {
 
     fn memory_size(&self) -> usize {
         self.weight_bytes()
+    }
+}
+
+/// The same for the first who asked.
+struct First {
+    parts: Arc<Parts>,
+    /// Of each part.
+    ready: Vec<Ready>,
+}
+
+impl Layout for First {
+    fn size(&self) -> u64 {
+        self.parts.size()
+    }
+
+    fn section_count(&self) -> usize {
+        self.parts.section_count()
+    }
+
+    fn section_at(&self, offset: u64) -> (usize, u64) {
+        self.parts.section_at(offset)
+    }
+
+    fn section(self: Arc<Self>, section: usize) -> Vec<Piece> {
+        let mut pieces = self.parts.clone().section(section);
+        for piece in &mut pieces {
+            if let Piece::Made(made) = piece {
+                made.ready = self.ready.get(made.part).cloned().unwrap_or_default();
+            }
+        }
+        pieces
+    }
+
+    fn is_made(&self) -> bool {
+        self.parts.is_made()
+    }
+
+    fn ready(&self) -> &[Ready] {
+        &self.ready
+    }
+
+    fn memory_size(&self) -> usize {
+        self.parts.memory_size() + self.ready.iter().map(|ready| ready.size() + 64).sum::<usize>()
     }
 }
 
