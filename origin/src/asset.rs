@@ -76,6 +76,12 @@ impl Asset {
         !self.is_packed() && asset.is_packed()
     }
 
+    /// Files that it keeps open.
+    pub fn file_count(&self) -> u64 {
+        let other = self.variants.as_ref().map_or(0, |variants| variants.other.file_count());
+        self.files.len() as u64 + other
+    }
+
     /// Memory the asset holds, in bytes.
     pub fn weight_bytes(&self) -> u64 {
         let of = |representation: &Representation| {

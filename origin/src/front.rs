@@ -42,8 +42,18 @@ pub struct Door {
 }
 
 impl Door {
-    /// A socket of its own at `address`: the kernel spreads connections over all that share it.
+    /// The first door at `address`, where nobody else listens: two servers that share it by mistake would each get a part of
+    /// the requests.
     pub fn open(address: SocketAddr, tls: bool) -> std::io::Result<Door> {
+        let alone = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        alone.set_reuse_address(true)?;
+        alone.bind(&address.into())?;
+        drop(alone);
+        Door::open_beside(address, tls)
+    }
+
+    /// A socket of its own at `address`: the kernel spreads connections over all that share it.
+    fn open_beside(address: SocketAddr, tls: bool) -> std::io::Result<Door> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
@@ -67,7 +77,7 @@ impl Door {
                 listener: self.listener.try_clone()?,
                 tls: self.tls,
             }),
-            false => Door::open(self.listener.local_addr()?, self.tls),
+            false => Door::open_beside(self.listener.local_addr()?, self.tls),
         }
     }
 }
@@ -322,6 +332,18 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_shares_an_address_by_mistake() {
+        let door = Door::open("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let address = door.listener.local_addr().unwrap();
+        let taken = Door::open(address, false).unwrap_err();
+        assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+        let beside = door.another(false).unwrap();
+        assert_eq!(beside.listener.local_addr().unwrap(), address);
+        drop((door, beside));
+        Door::open(address, false).unwrap();
+    }
 
     #[test]
     fn no_client_fills_the_kernel() {

@@ -13,6 +13,7 @@ mod cachestat;
 mod clients;
 pub mod config;
 pub mod content;
+mod descriptors;
 pub mod error;
 mod fetch;
 mod front;
@@ -131,6 +132,7 @@ pub enum OriginError {
 impl Origin {
     /// An origin over the library of `config`; nothing is opened yet.
     pub fn new(config: Config) -> Result<Arc<Origin>, OriginError> {
+        descriptors::raise_limit();
         let rendered = RenderedCache::new(config.rendered_memory_bytes_max);
         let connections = Arc::new(Semaphore::new(config.connection_count_max));
         let metrics = Metrics::new().map_err(OriginError::Metrics)?;

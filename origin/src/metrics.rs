@@ -139,7 +139,7 @@ impl Metrics {
             "Bytes for sendfile that were not in the page cache when they were wanted",
         )?;
         let answers = counter(
-            "headwater_origin_answer_bytes",
+            "headwater_origin_answer_bytes_total",
             "Bytes of all answers begun since start",
         )?;
         let connections = gauge("headwater_origin_connections", "Open client connections")?;

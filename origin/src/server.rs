@@ -129,10 +129,43 @@ pub async fn handle(
     Ok(response.map(|body| CountedBody::new(body, counted)))
 }
 
+/// Refuses what could be taken in two ways on its way here (RFC 9112 3.2): no host in HTTP/1.1, several, or none that is one.
+fn check_host(request: &Request<Incoming>) -> Result<(), &'static str> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let first = hosts.next();
+    if first.is_none() && request.version() == Version::HTTP_11 {
+        return Err("the request has no Host");
+    }
+    if hosts.next().is_some() {
+        return Err("the request has several Hosts");
+    }
+    // RFC 3986 3.2.2 and 3.2.3; without user information, which a Host never has.
+    let is_of_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    match first.is_none_or(|host| host.as_bytes().iter().all(is_of_host)) {
+        true => Ok(()),
+        false => Err("the Host of the request is not one"),
+    }
+}
+
+/// `path` without grants, for the log.
+fn without_grants(path: &str) -> Cow<'_, str> {
+    if !path.contains("/~") {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split('/');
+    let cut = segments.map(|segment| if segment.starts_with('~') { "~…" } else { segment });
+    Cow::Owned(cut.collect::<Vec<_>>().join("/"))
+}
+
 /// Every request, from top to bottom.
 async fn answer(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
     let origin = &worker.origin;
     let method = request.method().clone();
+    if let Err(what) = check_host(&request) {
+        let error = ServeError::BadRequest { what };
+        origin.metrics.count_failure("unknown", error.outcome().2);
+        return respond::failure(&method, &error);
+    }
     if method == Method::OPTIONS {
         return respond::preflight();
     }
@@ -187,7 +220,7 @@ async fn answer(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
     let mut response = served.unwrap_or_else(|error| {
         let (status, blame, outcome) = error.outcome();
         origin.metrics.count_failure(resource, outcome);
-        let path = &*ticket.path;
+        let path = &*without_grants(&ticket.path);
         match blame {
             Blame::Client => tracing::debug!(status = status.as_u16(), path, %error, "refused"),
             // `load` says once when it begins and ends.

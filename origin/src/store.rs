@@ -11,6 +11,7 @@ use packager::form::Form;
 
 use crate::asset::Asset;
 use crate::config::Config;
+use crate::descriptors;
 use crate::error::ServeError;
 use crate::library::{self, Entry, LibraryError};
 use crate::open::{self, OpenError};
@@ -30,6 +31,7 @@ const DERIVED_MEMORY_SHARE: u64 = 4;
 /// A kept presentation, and when its files were last looked at.
 struct Kept {
     asset: Arc<Asset>,
+    memory_bytes: u64,
     checked: Mutex<Instant>,
     packing: Mutex<()>,
 }
@@ -38,6 +40,7 @@ impl Kept {
     /// `asset`, whose files were looked at when it was `checked`.
     fn new(asset: Asset, checked: Instant) -> Arc<Kept> {
         Arc::new(Kept {
+            memory_bytes: asset.weight_bytes(),
             asset: Arc::new(asset),
             checked: Mutex::new(checked),
             packing: Mutex::default(),
@@ -83,9 +86,16 @@ impl Store {
 
     /// The same with keys for encrypted sources.
     pub fn with_keys(config: Config, keyring: SourceKeyring) -> Store {
+        // What is kept has two bounds, memory and open files, and the cache knows one: a file weighs as much as makes both full
+        // together.
+        let file_bytes = config.index_memory_bytes_max / descriptors::title_file_count_max();
+        let weight = move |kept: &Kept| {
+            kept.memory_bytes
+                .max(kept.asset.file_count().saturating_mul(file_bytes))
+        };
         let kept = Cache::builder()
             .max_capacity(config.index_memory_bytes_max)
-            .weigher(|_, kept: &Arc<Kept>| u32::try_from(kept.asset.weight_bytes()).unwrap_or(u32::MAX))
+            .weigher(move |_, kept: &Arc<Kept>| u32::try_from(weight(kept)).unwrap_or(u32::MAX))
             .build();
         // Whatever is let go of is made again in milliseconds.
         let derived = Cache::builder()
@@ -111,7 +121,8 @@ impl Store {
     /// Memory held by opened presentations, in bytes, and how many there are.
     pub fn usage(&self) -> (u64, u64) {
         self.kept.run_pending_tasks();
-        (self.kept.weighted_size(), self.kept.entry_count())
+        let memory_bytes = self.kept.iter().map(|(_, kept)| kept.memory_bytes).sum();
+        (memory_bytes, self.kept.entry_count())
     }
 
     /// Looks at the library folder now. Blocking.

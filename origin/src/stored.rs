@@ -425,7 +425,12 @@ impl PacketWriter {
         media_time: i64,
         zero: Option<packager::time::MediaTime>,
     ) -> Result<(), StoreError> {
-        let duration = self.held.duration.unwrap_or(self.last_duration).max(1);
+        // One picture alone says nothing of how long it is shown.
+        let last_duration = match self.last_duration {
+            0 => description.timescale.get() / PICTURES_A_SECOND,
+            duration => duration,
+        };
+        let duration = self.held.duration.unwrap_or(last_duration).max(1);
         let held = self.held.clone();
         self.write(&held, duration)?;
         let zero = zero.map_or(0, |zero| {
@@ -437,6 +442,9 @@ impl PacketWriter {
         self.writer.finish(description, edit_offset)
     }
 }
+
+/// How long a picture is shown of which nothing else is known.
+const PICTURES_A_SECOND: u32 = 25;
 
 /// Writes one track: media file and index.
 struct TrackWriter {

@@ -439,6 +439,37 @@ fn opened_titles_stay_within_their_bound() {
 }
 
 #[test]
+fn opened_titles_leave_descriptors_for_others() {
+    let encode = "-f lavfi -i color=black:size=32x32:rate=30:duration=2 -c:v libx264 -preset ultrafast";
+    let encode: Vec<&str> = encode.split(' ').collect();
+    let Some(short) = shared::film("front-tiny.mp4", &encode) else {
+        return;
+    };
+    // Of all the descriptors there are, whatever they are here.
+    let all = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let count = all.unwrap_or(u64::MAX).min(20_000) + 200;
+    if count > 10_000 {
+        eprintln!("SKIPPED: this process may have more descriptors than titles can be made for");
+        return;
+    }
+    let house = House::open("many", &[], |_| {});
+    for number in 0..count {
+        let name = house.folder.join(format!("library/{number}.mp4"));
+        std::fs::hard_link(&short, &name)
+            .or_else(|_| std::fs::copy(&short, &name).map(drop))
+            .unwrap();
+    }
+    let entries = house.origin.store().scan().unwrap();
+    assert_eq!(entries.len() as u64, count);
+    for id in entries.keys() {
+        house.origin.store().open(id).unwrap();
+    }
+    let (_, opened) = house.origin.store().usage();
+    assert!(opened <= count / 4, "{opened} of {count} are open");
+    assert_eq!(get(&mut house.connect(), "/healthz").0, 200);
+}
+
+#[test]
 fn idle_connections_cost_little() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

@@ -261,6 +261,133 @@ fn every_listed_url_answers_with_exact_length_range_and_validator() {
     }
 }
 
+/// The number behind `name` in a line of attributes.
+fn attribute(line: &str, name: &str) -> f64 {
+    let attributes = line.split_once(':').unwrap().1.split(',');
+    let mut values = attributes.filter_map(|attribute| attribute.strip_prefix(name)?.strip_prefix('='));
+    values.next().unwrap().parse().unwrap()
+}
+
+/// RFC 8216bis 4.4.6.2: a declared rate is not below the one that is sent, and not far above.
+#[test]
+fn declared_bit_rates_are_those_of_the_bytes() {
+    let Some(house) = House::open("rates") else { return };
+    for entry in ["ts/master.m3u8", "master.m3u8"] {
+        let master = format!("{}/{entry}", house.media());
+        let folder = &master[..master.rfind('/').unwrap() + 1];
+        let text = String::from_utf8(house.get(&master).body).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let mut compared = 0;
+        for (at, line) in lines.iter().enumerate() {
+            let uri = match () {
+                // Sound of CMAF comes from another playlist.
+                () if line.starts_with("#EXT-X-STREAM-INF") && entry.starts_with("ts") => lines[at + 1],
+                () if line.starts_with("#EXT-X-I-FRAME-STREAM-INF") => {
+                    line.split("URI=\"").nth(1).unwrap().split('"').next().unwrap()
+                }
+                () => continue,
+            };
+            let url = resolve(folder, uri);
+            let list = String::from_utf8(house.get(&url).body).unwrap();
+            let inner = &url[..url.rfind('/').unwrap() + 1];
+            let (mut peak, mut bits, mut seconds, mut duration) = (0.0_f64, 0.0, 0.0, 0.0);
+            for line in list.lines() {
+                if let Some(value) = line.strip_prefix("#EXTINF:") {
+                    duration = value.split(',').next().unwrap().parse().unwrap();
+                } else if !line.starts_with('#') && !line.is_empty() {
+                    let size = house.get(&resolve(inner, line)).body.len() as f64 * 8.0;
+                    (bits, seconds) = (bits + size, seconds + duration);
+                    peak = peak.max(size / duration);
+                }
+            }
+            let average = attribute(line, "AVERAGE-BANDWIDTH") / (bits / seconds);
+            assert!(
+                (0.995..1.03).contains(&average),
+                "{line}: {average} of {}",
+                bits / seconds
+            );
+            let (declared, average) = (attribute(line, "BANDWIDTH"), bits / seconds);
+            // Short segments are taken together for a peak, so that it may be below that of one of them.
+            assert!(declared >= average * 0.995 && declared <= peak * 1.1, "{line}: {peak}");
+            if line.starts_with("#EXT-X-STREAM-INF") {
+                assert!(declared >= peak * 0.995, "{line}: {peak}");
+            }
+            compared += 1;
+        }
+        assert!(compared > 0, "{text}");
+    }
+}
+
+/// One picture alone, one picture and long sound, and a fragment for each frame: what playlists promise lasts as long.
+#[test]
+fn odd_films_last_as_long_as_they_say() {
+    let Some(house) = House::open("odd") else { return };
+    let picture = "-f lavfi -i testsrc2=size=64x64:rate=25";
+    let sound = "-f lavfi -i sine=frequency=440:sample_rate=48000";
+    let coding = "-c:v libx264 -preset ultrafast -bf 2 -g 50 -c:a aac";
+    let films = [
+        ("one.ts", format!("{picture} -frames:v 1 {coding}")),
+        (
+            "still.mp4",
+            format!("{picture} {sound} -vf trim=end_frame=1 -t 8 {coding}"),
+        ),
+        (
+            "frames.mp4",
+            format!("{picture} {sound} -t 4 {coding} -movflags +frag_every_frame+empty_moov+default_base_moof"),
+        ),
+    ];
+    for (name, arguments) in &films {
+        let made = Command::new("ffmpeg")
+            .args(["-v", "error", "-y"])
+            .args(arguments.split(' '))
+            .arg(house.folder.join("library").join(name))
+            .status();
+        assert!(made.unwrap().success(), "{name}");
+    }
+    let entries = origin::library::scan(&house.folder.join("library")).unwrap();
+    let length = |name: &str, playlist: &str| {
+        let entry = entries
+            .iter()
+            .find(|(_, entry)| format!("{entry:?}").contains(name))
+            .unwrap();
+        let master = format!("/vod/{}/{playlist}", entry.0);
+        house.settles(&master, |reply| reply.status == 200);
+        let text = String::from_utf8(house.get(&master).body).unwrap();
+        let folder = &master[..master.rfind('/').unwrap() + 1];
+        let lists = text.lines().filter_map(|line| match line.split_once("URI=\"") {
+            Some((_, uri)) if line.starts_with("#EXT-X-MEDIA") => uri.split('"').next(),
+            None if line.ends_with("index.m3u8") => Some(line),
+            _ => None,
+        });
+        let mut lengths: Vec<i64> = lists
+            .map(|list| {
+                let list = String::from_utf8(house.get(&resolve(folder, list)).body).unwrap();
+                let rows = list.lines().filter_map(|line| line.strip_prefix("#EXTINF:"));
+                let seconds = rows.map(|row| row.trim_end_matches(',').parse::<f64>().unwrap());
+                (seconds.sum::<f64>() * 1_000.0).round() as i64
+            })
+            .collect();
+        lengths.sort_unstable();
+        lengths
+    };
+    assert_eq!(length("one.ts", "ts/master.m3u8"), [40]);
+    assert_eq!(length("one.ts", "master.m3u8"), [40]);
+    // Sound that outlasts the pictures has a playlist of its own, in MPEG-TS too.
+    for playlist in ["master.m3u8", "ts/master.m3u8"] {
+        let [pictures, sound] = length("still.mp4", playlist)[..] else {
+            panic!("two lists")
+        };
+        assert!(pictures == 40 && (7_950..8_060).contains(&sound), "{playlist}: {sound}");
+    }
+    let [pictures, sound] = length("frames.mp4", "master.m3u8")[..] else {
+        panic!("sound is there too")
+    };
+    assert!(
+        (3_990..4_060).contains(&pictures) && (3_990..4_060).contains(&sound),
+        "{pictures}, {sound}"
+    );
+}
+
 #[test]
 fn the_virtual_file_is_header_index_and_segments() {
     let Some(house) = House::open("ondemand") else { return };
@@ -404,6 +531,33 @@ fn what_is_not_there_is_refused_with_a_reason() {
                 assert!(!reply.body.windows(6).any(|window| window == b"secret"), "{path}");
             }
         }
+    }
+}
+
+#[test]
+fn a_request_names_one_host() {
+    let Some(house) = House::open("hosts") else { return };
+    for (head, expected) in [
+        ("GET /healthz HTTP/1.1\r\nhost: a\r\n", 200),
+        ("GET /healthz HTTP/1.1\r\nhost: [::1]:8080\r\n", 200),
+        ("GET /healthz HTTP/1.1\r\nhost:\r\n", 200),
+        ("GET http://b/healthz HTTP/1.1\r\nhost: a\r\n", 200),
+        ("GET /healthz HTTP/1.0\r\n", 200),
+        ("GET /healthz HTTP/1.1\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nhost: a\r\nhost: a\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nhost: a\r\nhost: b\r\n", 400),
+        ("GET /healthz HTTP/1.0\r\nhost: a\r\nhost: b\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nhost: a b\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nhost: a/b\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nhost: u@a\r\n", 400),
+        ("OPTIONS /healthz HTTP/1.1\r\n", 400),
+    ] {
+        let mut stream = house.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(b"connection: close\r\n\r\n").unwrap();
+        let mut out = String::new();
+        stream.read_to_string(&mut out).unwrap();
+        assert_eq!(out.split(' ').nth(1), Some(&*expected.to_string()), "{head}: {out}");
     }
 }
 

@@ -4,18 +4,24 @@ pub mod images;
 pub mod media;
 pub mod multivariant;
 
+use std::ops::Range;
+
 use crate::codec::MediaKind;
 use crate::form::{Form, SegmentFormat};
 use crate::presentation::{Presentation, Representation};
-use crate::time::Timescale;
+use crate::time::{MediaTime, Rounding, Timescale};
 
 /// Highest feature used: EXT-X-MAP without I-FRAMES-ONLY needs 6, EXT-X-DEFINE 8, its QUERYPARAM 11 (RFC 8216bis 8).
 const VERSION: u32 = 6;
 const VERSION_WITH_DEFINE: u32 = 8;
 const VERSION_WITH_QUERY_PARAMETER: u32 = 11;
 
+/// Sound may begin so much before pictures, or end so much after them, and still travel in their segments.
+const SOUND_BEYOND_PICTURES_MS_MAX: i64 = 500;
+
 /// The audio that travels inside a form's video segments: MPEG-TS carries the only audio track itself, which is what
-/// old players expect; with several tracks, and in CMAF, audio is a rendition of its own.
+/// old players expect; with several tracks, and in CMAF, audio is a rendition of its own. So it is where it begins before the
+/// pictures or ends after them, for no segment of theirs has its time.
 pub fn muxed_audio(presentation: &Presentation, form: Form) -> Option<&Representation> {
     if form.format() != SegmentFormat::Ts
         || presentation.sound_apart
@@ -24,8 +30,26 @@ pub fn muxed_audio(presentation: &Presentation, form: Form) -> Option<&Represent
         return None;
     }
     let mut audio = presentation.carried(form, MediaKind::Audio);
-    let only = audio.next()?;
-    audio.next().is_none().then_some(only)
+    let only = audio.next().filter(|_| audio.next().is_none())?;
+    let mut video = presentation.carried(form, MediaKind::Video);
+    let fits = |video: &Representation| {
+        let (pictures, sound) = (span_ms(video), span_ms(only));
+        sound.start >= pictures.start - SOUND_BEYOND_PICTURES_MS_MAX
+            && sound.end <= pictures.end + SOUND_BEYOND_PICTURES_MS_MAX
+    };
+    video.all(fits).then_some(only)
+}
+
+/// When a representation's segments begin and end, in milliseconds.
+fn span_ms(representation: &Representation) -> Range<i64> {
+    let table = &representation.segments;
+    let millis = |ticks: u64| {
+        let ticks = i64::try_from(ticks).unwrap_or(i64::MAX);
+        MediaTime::new(ticks, table.timescale()).to_millis(Rounding::Nearest)
+    };
+    let segments = table.segments();
+    let start = segments.first().map_or(0, |first| millis(first.start));
+    start..segments.last().map_or(0, |last| millis(last.end()))
 }
 
 /// File extension of a representation's media segments in `form`.

@@ -159,9 +159,14 @@ impl Representation {
         self.bandwidths.of(form)
     }
 
-    /// Peak and average bit rate of the trick-play frames; `None` without any.
-    pub fn trick_bandwidth(&self) -> Option<Bandwidth> {
-        self.bandwidths.trick
+    /// The same of sound that travels in the segments of the pictures ([`crate::hls::muxed_audio`]).
+    pub fn muxed_bandwidth(&self, form: Form) -> Bandwidth {
+        self.bandwidths.muxed(form)
+    }
+
+    /// Peak and average bit rate of the trick-play frames, as served in `form`; `None` without any.
+    pub fn trick_bandwidth(&self, form: Form) -> Option<Bandwidth> {
+        self.bandwidths.trick(form)
     }
 }
 

@@ -267,6 +267,10 @@ fn read_audio(data: &[u8]) {
         let _ = (dac4.rfc6381(), dac4.channels());
     }
     if let Ok(config) = opus::OpusConfig::parse_dops(data) {
+        let config = opus::OpusConfig {
+            input_sampling_rate: opus::SAMPLING_RATE,
+            ..config
+        };
         survives(&config, Ok(config.serialise_dops()), opus::OpusConfig::parse_dops);
     }
     if let Ok(config) = opus::OpusConfig::parse_head(data) {

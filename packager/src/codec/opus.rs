@@ -118,12 +118,13 @@ impl OpusConfig {
         })
     }
 
-    /// The payload of `dOps`.
+    /// The payload of `dOps`. `InputSampleRate` says 48 kHz, as the sample entry does, whatever the rate before encoding was:
+    /// Chromium refuses to play where the two differ, and nobody else looks.
     #[must_use]
     pub fn serialise_dops(&self) -> Vec<u8> {
         let mut bytes = vec![0, self.channels];
         bytes.extend(self.pre_skip.to_be_bytes());
-        bytes.extend(self.input_sampling_rate.to_be_bytes());
+        bytes.extend(SAMPLING_RATE.to_be_bytes());
         bytes.extend(self.output_gain.to_be_bytes());
         self.extend_mapping(bytes)
     }

@@ -221,7 +221,7 @@ impl<'a> Sets<'a> {
 
     /// Trick-play frames of a set (DASH-IF IOP, trick mode): only sync samples, one a segment.
     fn write_trick(&mut self, w: &mut XmlWriter, main_id: u64, set: &[&Representation]) {
-        if set.iter().all(|rep| rep.trick_bandwidth().is_none()) {
+        if set.iter().all(|rep| rep.trick_bandwidth(self.form()).is_none()) {
             return;
         }
         let id = self.take_id();
@@ -240,7 +240,7 @@ impl<'a> Sets<'a> {
             );
             self.write_continuity(w, &set);
             for rep in &set {
-                let Some(bandwidth) = rep.trick_bandwidth() else {
+                let Some(bandwidth) = rep.trick_bandwidth(self.form()) else {
                     continue;
                 };
                 let tag = w

@@ -295,7 +295,7 @@ impl Sound<'_> {
         match self {
             Sound::Silent => (0, 0, ""),
             Sound::Muxed(audio) => {
-                let bandwidth = audio.bandwidth(form);
+                let bandwidth = audio.muxed_bandwidth(form);
                 (bandwidth.peak_bps, bandwidth.average_bps, audio.rfc6381())
             }
             Sound::Group(group) => (group.peak_bps(form), group.average_bps(form), group.rfc6381()),
@@ -395,7 +395,7 @@ impl Playlist<'_> {
     }
 
     fn push_trick_stream(&self, out: &mut Vec<u8>, video: &Representation) {
-        let Some(bandwidth) = video.trick_bandwidth() else {
+        let Some(bandwidth) = video.trick_bandwidth(self.form) else {
             return;
         };
         out.extend_from_slice(b"#EXT-X-I-FRAME-STREAM-INF:");

@@ -18,9 +18,10 @@ mod stream;
 
 pub use self::layout::SegmentLayout;
 use super::elementary::Form;
-use super::{SampleFault, sample_aes};
+use super::{PACKET_SIZE, PAYLOAD_SIZE, SampleFault, sample_aes};
 use crate::crypto::sample_aes::SampleAes;
 use crate::limits::SEGMENT_SIZE_BYTES_MAX;
+use crate::time::Timescale;
 use crate::track::TrackDescription;
 
 /// How far the program clock runs behind decode times: half a second, which is time enough for any picture to arrive.
@@ -108,6 +109,32 @@ pub fn carries(description: &TrackDescription) -> Result<(), &'static str> {
 /// Whether the muxer can encrypt a track, or the reason it can not, for people.
 pub fn carries_encrypted(description: &TrackDescription) -> Result<(), &'static str> {
     carries(description).and_then(|()| sample_aes::carries(description))
+}
+
+/// Transport packets of a picture of `size` bytes, to within one: PES header with both time stamps, clock, delimiter.
+pub fn picture_packet_count(size: u32) -> u32 {
+    const OVERHEAD: u32 = 19 + 8 + 7;
+    size.wrapping_add(OVERHEAD + PAYLOAD_SIZE as u32 - 1) / PAYLOAD_SIZE as u32
+}
+
+/// Size in bytes of a segment of pictures that take `packet_count` packets, with its tables.
+pub fn pictures_size_bytes(description: &TrackDescription, packet_count: u64) -> u64 {
+    let parameter_sets = description.video().map_or(0, |video| video.parameter_sets.len());
+    let parameter_sets = parameter_sets.div_ceil(PAYLOAD_SIZE) as u64;
+    ((packet_count + parameter_sets).next_multiple_of(16) + 2) * PACKET_SIZE as u64
+}
+
+/// What `sample_count` frames of sound of `size_bytes`, which last `duration` ticks, add to a segment of pictures, in bytes.
+/// Frames are taken for equally long.
+pub fn sound_size_bytes(sample_count: u64, size_bytes: u64, duration: u64, timescale: Timescale) -> u64 {
+    const PES_HEADER_SIZE: u64 = 14;
+    const FRAME_HEADER_SIZE: u64 = 7;
+    let ticks_90k = u128::from(duration) * 90_000 / u128::from(timescale.get());
+    let frame_90k = u64::try_from(ticks_90k).unwrap_or(u64::MAX) / sample_count.max(1);
+    let together = (stream::AUDIO_SPAN_MAX_90K as u64 / frame_90k.max(1)).clamp(1, sample_count.max(1));
+    let units = sample_count.div_ceil(together);
+    let unit_size = size_bytes.div_ceil(units.max(1)) + PES_HEADER_SIZE + together * FRAME_HEADER_SIZE;
+    (units * unit_size.div_ceil(PAYLOAD_SIZE as u64)).next_multiple_of(16) * PACKET_SIZE as u64
 }
 
 impl<'a> Segment<'a> {

@@ -1,9 +1,12 @@
 //! Peak and average bit rate of a representation, measured from its index as each form carries it.
 
+use std::ops::Range;
+
 use super::Content;
 use crate::form::{Form, SegmentFormat};
 use crate::index::Span;
 use crate::isobmff::fragment::{self, SegmentPosition};
+use crate::mpegts::mux;
 use crate::segment::{Cut, Segment, TrickFrame};
 use crate::text::webvtt;
 use crate::time::Timescale;
@@ -22,11 +25,21 @@ pub struct Bandwidth {
 /// All bit rates of one representation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bandwidths {
-    pub(super) cmaf: Bandwidth,
-    pub(super) ts: Bandwidth,
-    pub(super) trick: Option<Bandwidth>,
+    cmaf: Bandwidth,
+    /// By itself: pictures, or packed audio.
+    ts: Bandwidth,
+    /// In the segments of the pictures.
+    ts_muxed: Bandwidth,
+    trick: Option<Trick>,
     /// What protection adds.
     protection_bps: u64,
+}
+
+/// Of the trick-play frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Trick {
+    cmaf: Bandwidth,
+    ts: Bandwidth,
 }
 
 /// What protection adds to a sample at most, in bytes: a row of `senc` with two subsamples and its size in `saiz`, or
@@ -36,10 +49,29 @@ const PROTECTION_SIZE_BYTES: u64 = 24;
 impl Bandwidths {
     /// In `form`.
     pub(super) fn of(&self, form: Form) -> Bandwidth {
-        let clear = match form.format() {
-            SegmentFormat::Cmaf => self.cmaf,
-            SegmentFormat::Ts => self.ts,
-        };
+        self.as_in(
+            form,
+            match form.format() {
+                SegmentFormat::Cmaf => self.cmaf,
+                SegmentFormat::Ts => self.ts,
+            },
+        )
+    }
+
+    /// In the segments of the pictures, in `form`.
+    pub(super) fn muxed(&self, form: Form) -> Bandwidth {
+        self.as_in(form, self.ts_muxed)
+    }
+
+    /// Of the trick-play frames, in `form`.
+    pub(super) fn trick(&self, form: Form) -> Option<Bandwidth> {
+        self.trick.map(|trick| match form.format() {
+            SegmentFormat::Cmaf => trick.cmaf,
+            SegmentFormat::Ts => trick.ts,
+        })
+    }
+
+    fn as_in(&self, form: Form, clear: Bandwidth) -> Bandwidth {
         match form.is_protected() {
             true => Bandwidth {
                 peak_bps: clear.peak_bps.saturating_add(self.protection_bps),
@@ -58,19 +90,23 @@ impl Bandwidths {
         Bandwidths {
             cmaf: greatest(self.cmaf, other.cmaf),
             ts: greatest(self.ts, other.ts),
-            trick: self.trick.zip(other.trick).map(|(one, other)| greatest(one, other)),
+            ts_muxed: greatest(self.ts_muxed, other.ts_muxed),
+            trick: self.trick.zip(other.trick).map(|(one, other)| Trick {
+                cmaf: greatest(one.cmaf, other.cmaf),
+                ts: greatest(one.ts, other.ts),
+            }),
             protection_bps: self.protection_bps.max(other.protection_bps),
         }
     }
 
     pub(super) fn measure(content: &Content, cut: &Cut, trick_frames: &[TrickFrame]) -> Bandwidths {
         let table = &cut.table;
-        let in_form = |format| {
+        let carried = |carriage| {
             let segments = table.segments().iter();
             let rows: Vec<(u64, u64)> = match content {
                 Content::Samples(track) => segments
                     .zip(&cut.spans)
-                    .map(|(segment, span)| (segment.duration, segment_size_bytes(track, segment, span, format)))
+                    .map(|(segment, span)| (segment.duration, segment_size_bytes(track, segment, span, carriage)))
                     .collect(),
                 // As WebVTT, in every form.
                 Content::Cues(text) => segments
@@ -85,11 +121,16 @@ impl Bandwidths {
         };
         let trick = match content {
             Content::Samples(track) if !trick_frames.is_empty() => {
-                let rows: Vec<(u64, u64)> = trick_frames
-                    .iter()
-                    .map(|frame| (frame.duration, trick_size_bytes(track, frame)))
-                    .collect();
-                Some(over_rows(&rows, table.timescale()))
+                let over = |size_bytes: fn(&Track, &TrickFrame) -> u64| {
+                    let rows = trick_frames
+                        .iter()
+                        .map(|frame| (frame.duration, size_bytes(track, frame)));
+                    over_rows(&rows.collect::<Vec<_>>(), table.timescale())
+                };
+                Some(Trick {
+                    cmaf: over(trick_size_bytes),
+                    ts: over(ts_trick_size_bytes),
+                })
             }
             _ => None,
         };
@@ -103,8 +144,12 @@ impl Bandwidths {
             Content::Cues(_) => 0,
         };
         Bandwidths {
-            cmaf: in_form(SegmentFormat::Cmaf),
-            ts: in_form(SegmentFormat::Ts),
+            cmaf: carried(Carriage::Cmaf),
+            ts: carried(Carriage::Ts),
+            ts_muxed: match content {
+                Content::Samples(track) if track.description.video().is_none() => carried(Carriage::TsMuxed),
+                _ => carried(Carriage::Ts),
+            },
             trick,
             protection_bps,
         }
@@ -158,30 +203,46 @@ fn over_rows(rows: &[(u64, u64)], timescale: Timescale) -> Bandwidth {
     Bandwidth { peak_bps, average_bps }
 }
 
-fn segment_size_bytes(track: &Track, segment: &Segment, span: &Span, format: SegmentFormat) -> u64 {
-    match format {
-        SegmentFormat::Cmaf => {
+/// How a segment's samples travel.
+#[derive(Clone, Copy, Debug)]
+enum Carriage {
+    Cmaf,
+    /// Pictures in MPEG-TS, or packed audio.
+    Ts,
+    /// Sound in the MPEG-TS of pictures.
+    TsMuxed,
+}
+
+fn segment_size_bytes(track: &Track, segment: &Segment, span: &Span, carriage: Carriage) -> u64 {
+    match carriage {
+        Carriage::Cmaf => {
             let count = segment.samples.len() as u32;
             fragment::span_header_size(span, count, SegmentPosition::Inner) as u64 + span.size_bytes
         }
-        SegmentFormat::Ts => ts_size_bytes(track, segment, span),
+        // Packed audio: frames with at most a 7-byte header each, and one ID3 tag.
+        Carriage::Ts if track.description.video().is_none() => 75 + span.size_bytes + 7 * segment.samples.len() as u64,
+        Carriage::Ts => ts_size_bytes(track, &segment.samples),
+        Carriage::TsMuxed => {
+            let timescale = track.index.timescale();
+            mux::sound_size_bytes(
+                segment.samples.len() as u64,
+                span.size_bytes,
+                segment.duration,
+                timescale,
+            )
+        }
     }
 }
 
-/// Size of a transport stream segment without building it: whole packets a sample, tables once. Exact to within the
-/// few parameter sets that are put before key frames.
-fn ts_size_bytes(track: &Track, segment: &Segment, span: &Span) -> u64 {
-    const PACKET: u64 = 188;
-    const PAYLOAD: u32 = 184;
-    if track.description.video().is_none() {
-        // Packed audio: frames with at most a 7-byte header each, and one ID3 tag.
-        return 75 + span.size_bytes + 7 * segment.samples.len() as u64;
-    }
-    // PES header with both timestamps, PCR field, access unit delimiter.
-    const OVERHEAD: u32 = 19 + 8 + 6;
+fn ts_trick_size_bytes(track: &Track, frame: &TrickFrame) -> u64 {
+    ts_size_bytes(track, &(frame.sample_index..frame.sample_index.saturating_add(1)))
+}
+
+/// Size of a transport stream segment of pictures without building it.
+fn ts_size_bytes(track: &Track, samples: &Range<u32>) -> u64 {
     // No sample comes near 32 bits; what can not overflow is added many at once.
-    let packets = track.index.fold_sizes(segment.samples.clone(), 0u64, |packets, size| {
-        packets.wrapping_add(u64::from(size.wrapping_add(OVERHEAD + PAYLOAD - 1) / PAYLOAD))
+    let packets = track.index.fold_sizes(samples.clone(), 0u64, |packets, size| {
+        packets.wrapping_add(u64::from(mux::picture_packet_count(size)))
     });
-    (packets + 2) * PACKET
+    mux::pictures_size_bytes(&track.description, packets)
 }

@@ -19,6 +19,7 @@ use packager::codec::MediaKind;
 use packager::dash::mpd::{self, Addressing, Options, TextCoding};
 use packager::form::Form;
 use packager::hls;
+use packager::hls::muxed_audio;
 use packager::presentation::{Presentation, Representation};
 
 const ADDRESSINGS: [(&str, Addressing); 4] = [
@@ -236,9 +237,13 @@ fn multivariant_playlists_read_again() {
                 );
                 assert_eq!(variant.frame_rate, Some(23.976), "{context}");
                 let own = video.bandwidth(form).peak_bps;
+                let muxed = muxed_audio(&presentation, form).is_some();
                 let sound = audios
                     .iter()
-                    .map(|audio| audio.bandwidth(form).peak_bps)
+                    .map(|audio| match muxed {
+                        true => audio.muxed_bandwidth(form).peak_bps,
+                        false => audio.bandwidth(form).peak_bps,
+                    })
                     .max()
                     .unwrap_or(0);
                 assert_eq!(variant.bandwidth, own + sound, "{context}");

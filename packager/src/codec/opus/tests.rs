@@ -16,7 +16,10 @@ fn boxes_of_real_files() {
             (config.channels, config.pre_skip, config.mapping_family),
             (channels, pre_skip, family)
         );
-        assert_eq!(config.serialise_dops(), bytes);
+        // Whatever it was before encoding, it is decoded at 48 kHz.
+        let mut written = bytes.clone();
+        written[4..8].copy_from_slice(&SAMPLING_RATE.to_be_bytes());
+        assert_eq!(config.serialise_dops(), written);
         let head = config.serialise_head();
         assert_eq!(OpusConfig::parse_head(&head), Ok(config));
         for cut in 0..bytes.len() {

@@ -108,7 +108,8 @@ impl Gatherer {
         if let Some(pending) = &mut self.pending {
             let duration = i64::from(pending.duration) + decode_time - self.next_decode_time;
             pending.duration = match u32::try_from(duration) {
-                Ok(duration) if duration > 0 => duration,
+                // A sample may last nothing by its own word.
+                Ok(duration) if duration > 0 || pending.duration == 0 => duration,
                 _ if duration <= 0 => {
                     let overlap = self.next_decode_time - decode_time;
                     return Err(format!(

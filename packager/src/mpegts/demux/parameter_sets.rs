@@ -14,7 +14,7 @@ pub(super) struct ParameterSets {
     size: usize,
     /// The configuration has been made of `sets`.
     fixed: bool,
-    /// Sets whose last content in the stream is not that of the configuration.
+    /// Sets that did not stay as they are in the configuration.
     changed: BTreeSet<Key>,
     change_count: u64,
 }
@@ -36,8 +36,9 @@ impl ParameterSets {
         if !same && self.changed.insert(key) {
             self.change_count += 1;
         }
-        // Once it has changed it is repeated with every start, so that decoding can begin at each.
-        Ok(self.changed.contains(&key))
+        // Once one has changed all are repeated with every start, so that decoding can begin at each: a set holds for the one
+        // that it names as that was when the set came.
+        Ok(self.change_count > 0)
     }
 
     /// Sets of one kind, by id.

@@ -13,7 +13,7 @@ use crate::codec::{Codec, MediaKind};
 use crate::track::TrackDescription;
 
 /// Audio frames share a PES packet up to this span, so that headers and stuffing do not outweigh them.
-const AUDIO_SPAN_MAX_90K: i64 = 15_000;
+pub(super) const AUDIO_SPAN_MAX_90K: i64 = 15_000;
 
 /// The same where audio carries the clock, which is sent at least every 100 ms (ISO/IEC 13818-1 2.7.2) with a PES packet.
 const CLOCK_SPAN_MAX_90K: i64 = 9_000;
