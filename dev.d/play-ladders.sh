@@ -32,9 +32,9 @@ need npm nodejs npm
 need chromium chromium
 need_gstreamer
 install_missing
-media=${1:-${HEADWATER_MEDIA:-$root/../shared/media}}
-[[ -d $media ]] || die "there is no folder $media"
-media=$(realpath "$media")
+HEADWATER_MEDIA=${1:-${HEADWATER_MEDIA:-}}
+find_media || die "$no_media"
+media=$HEADWATER_MEDIA
 headwater=${HEADWATER:-$(target_dir)/release/headwater}
 [[ -x $headwater ]] || die "there is no $headwater; build it or name one with HEADWATER"
 work=$(mktemp -d)

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced: what a command needs before it can begin: Debian packages, Rust, the target folder.
+# Sourced: what a command needs before it can begin: Debian packages, Rust, the target folder, real media.
 #
 # Everything is looked for first; only what is missing is installed.
 
@@ -13,6 +13,15 @@ say() { printf '%s\n' "$*"; }
 die() {
   printf 'dev: %s\n' "$*" >&2
   exit 1
+}
+
+# What a stage of ./dev test ends with that can not run here, as tests of automake's do.
+readonly skip_status=77
+
+# skip REASON: ends such a stage; ./dev test tells the reason and does not call it passed.
+skip() {
+  printf '%s: SKIPPED: %s\n' "$(basename "$0")" "$*" >&2
+  exit "$skip_status"
 }
 
 # need COMMAND PACKAGE…: the packages are missing if the command is.
@@ -208,4 +217,22 @@ need_component() {
 target_dir() {
   (cd "$root" && cargo metadata --no-deps --offline --format-version 1) |
     sed 's/.*"target_directory":"\([^"]*\)".*/\1/'
+}
+
+# find_media: exports HEADWATER_MEDIA, the folder of real files, which are not ours to ship: the one it names, or shared/media
+# beside the checkout. Fails where there is none; $no_media says so.
+find_media() {
+  local folder=${HEADWATER_MEDIA:-$root/../shared/media}
+  if [[ ! -d $folder ]]; then
+    no_media="there is no folder $folder; HEADWATER_MEDIA names the one with the real files"
+    return 1
+  fi
+  # Test programs run in folders of their own.
+  HEADWATER_MEDIA=$(realpath "$folder")
+  export HEADWATER_MEDIA
+}
+
+# need_media: as `find_media`, for a stage that is nothing without.
+need_media() {
+  find_media || skip "$no_media"
 }

@@ -6,12 +6,16 @@ What measures time or memory runs alone, at the end.
 
 A program has a limit: past it, what it and its children wait for is printed, and it fails. It also fails if processes that it
 started are still there once all programs have ended.
+
+A test that can not look at something says SKIPPED or NOT SHOWN and passes; each such line is listed at the end, and written to
+the file that an argument names.
 """
 
 import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +34,11 @@ ALONE = {("origin", "front")}
 FIRST = ["packager", "api", "license", "cmaf", "codec_media", "sample_entry_ffprobe"]
 # In the environment of a program and of all that it starts.
 MARK = "HEADWATER_TEST_PROGRAM"
+GAP = re.compile("SKIPPED|NOT SHOWN")
+# What passing tests printed, and their names: all that libtest adds where it is told `--show-output`.
+SHOWN = re.compile(rb"\nsuccesses:\n.*\nsuccesses:\n(?:    [^\n]*\n)*", re.DOTALL)
+# Stands before what a test printed.
+TEST = re.compile("---- (.+) stdout ----")
 
 
 def build():
@@ -87,16 +96,28 @@ def end(pids):
             os.kill(pid, signal.SIGKILL)
 
 
+def gaps_in(said):
+    """Each line by which a program tells that it did not look at something, with the test that printed it if libtest says so."""
+    found, test = [], ""
+    for line in said.decode(errors="replace").splitlines():
+        if heading := TEST.fullmatch(line):
+            test = f", {heading[1]}"
+        elif GAP.search(line):
+            found.append(f"{test}: {line.strip()}")
+    return list(dict.fromkeys(found))
+
+
 class Run:
-    """What has been run, and what of it failed."""
+    """What has been run, what of it failed, and what was not looked at."""
 
     def __init__(self):
         self.failed = []
+        self.gaps = []
         self.marks = []
         self.printing = threading.Lock()
 
     def one(self, package, name, program, folder):
-        """Runs a program to its end and prints all it said."""
+        """Runs a program to its end and prints what it said, but for what its passing tests did."""
         begun = time.monotonic()
         mark = f"{package} {name} of {os.getpid()}"
         # The folder is as cargo calls it.
@@ -105,8 +126,9 @@ class Run:
         wrong = []
         # A file, since whoever is left behind would hold a pipe open.
         with tempfile.TemporaryFile() as output:
+            command = [program, "--show-output"]
             child = subprocess.Popen(
-                [program], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
             try:
                 if child.wait(LIMIT_S) != 0:
@@ -121,8 +143,9 @@ class Run:
         took_s = time.monotonic() - begun
         with self.printing:
             print(f"\n     {package} {name}: {'FAILED' if wrong else 'passed'} in {took_s:.1f} s", flush=True)
-            sys.stdout.buffer.write(said)
+            sys.stdout.buffer.write(SHOWN.sub(b"", said, count=1))
             sys.stdout.flush()
+            self.gaps += [f"{package} {name}{gap}" for gap in gaps_in(said)]
             if wrong:
                 self.failed.append(f"{package} {name} ({program}): " + "\n".join(wrong))
 
@@ -167,9 +190,18 @@ def main():
     run.all([program for program in programs if program[:2] not in ALONE], AT_ONCE)
     run.all([program for program in programs if program[:2] in ALONE], 1)
     run.nobody_is_left()
-    print(f"\n{len(programs)} programs in {time.monotonic() - begun:.0f} s, {len(run.failed)} failed")
+    if run.gaps:
+        print("\nNOT EVERYTHING WAS LOOKED AT:")
+    for gap in run.gaps:
+        print(f"  {gap}")
+    print()
     for failed in run.failed:
         print(f"failed: {failed}")
+    gaps = f"{len(run.gaps)} times SKIPPED or NOT SHOWN"
+    print(f"{len(programs)} programs in {time.monotonic() - begun:.0f} s, {len(run.failed)} failed, {gaps}")
+    for path in sys.argv[1:]:
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(f"{gap}\n" for gap in run.gaps)
     return 1 if run.failed else 0
 
 
