@@ -11,6 +11,7 @@ use packager::crypto::ProtectionScheme;
 use packager::form::Form;
 use packager::grant::{Carried, Grant, GrantKeys, GrantRefusal, GrantRequest, GrantScheme, TimeWindow};
 use packager::presentation::choice::{Choice, TrackChoice};
+use packager::presentation::{Presentation, Representation};
 
 use crate::error::ServeError;
 use crate::read::Fingerprint;
@@ -392,6 +393,14 @@ impl Policy {
             VodResource::Thumbs | VodResource::Poster => {}
         }
         Ok(())
+    }
+
+    /// Whether some of the pictures of `presentation` are low enough. What a viewer wishes takes the lowest where all are too
+    /// high; what a grant allows does not.
+    pub fn opens_pictures(&self, presentation: &Presentation) -> bool {
+        let videos = presentation.representations.iter().filter_map(Representation::video);
+        let lowest = videos.map(|video| video.height).min();
+        self.height_max.zip(lowest).is_none_or(|(most, lowest)| lowest <= most)
     }
 
     /// The tracks that may be had.

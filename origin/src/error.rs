@@ -12,9 +12,15 @@ pub enum ServeError {
     /// The parameters of the request make no sense, or none of this presentation.
     #[error("{0}")]
     Choice(ChoiceError),
-    /// The method is not GET, HEAD or OPTIONS.
-    #[error("method not allowed")]
-    MethodNotAllowed,
+    /// The method is none of those that the resource has.
+    #[error("method not allowed; {allowed} are")]
+    MethodNotAllowed {
+        /// As `Allow` has them.
+        allowed: &'static str,
+    },
+    /// What the request goes on with is not what is here any more.
+    #[error("this is not the version that was asked for any more")]
+    Changed,
     /// The source exists but can not be played; the reason is the library's to tell.
     #[error("{media} can not be played: {reason}")]
     Unplayable {
@@ -93,7 +99,8 @@ impl ServeError {
         match self {
             ServeError::NotFound => (StatusCode::NOT_FOUND, Blame::Client, "not_found"),
             ServeError::Choice(_) => (StatusCode::BAD_REQUEST, Blame::Client, "parameters"),
-            ServeError::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Blame::Client, "method"),
+            ServeError::Changed => (StatusCode::PRECONDITION_FAILED, Blame::Client, "changed"),
+            ServeError::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Blame::Client, "method"),
             ServeError::Unplayable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Blame::Client, "unplayable"),
             ServeError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, Blame::Capacity, "overloaded"),
             ServeError::NoPlayer => (StatusCode::SERVICE_UNAVAILABLE, Blame::Us, "no_player"),
@@ -113,7 +120,8 @@ impl ServeError {
         match self {
             ServeError::NotFound => "NOT_FOUND",
             ServeError::Choice(_) => "INVALID_PARAMETER",
-            ServeError::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            ServeError::Changed => "PRECONDITION_FAILED",
+            ServeError::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
             ServeError::Unplayable { .. } => "UNPLAYABLE",
             ServeError::Overloaded { .. } => "OVERLOADED",
             ServeError::NoPlayer => "PLAYER_NOT_INSTALLED",

@@ -278,6 +278,9 @@ impl Origin {
         if resource.form().is_some_and(|form| !policy.allows(asset.form(form))) {
             return Err(ServeError::NotFound);
         }
+        if !policy.opens_pictures(&asset.presentation) {
+            return Err(ServeError::GrantRefused { reason: "height" });
+        }
         let duration = asset.presentation.duration.to_millis(Rounding::Floor);
         policy.apply(&mut resource, u64::try_from(duration).unwrap_or(0))?;
         let asset = &self.chosen(asset, &resource).await?;

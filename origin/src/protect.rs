@@ -281,7 +281,7 @@ impl Protector {
             if let (true, Some(scheme)) = (allowed, form.key_scheme())
                 && let Some(found) = title.keys(scheme).find(|key| key.key_id == key_id)
             {
-                if !opens_at(asset, form, &title, found, policy) {
+                if !policy.opens_pictures(&asset.presentation) || !opens_at(asset, form, &title, found, policy) {
                     return Ok(None);
                 }
                 // What a manifest hides, a key does not open either.

@@ -103,14 +103,24 @@ pub fn answer(request: Request<'_>, answer: &Prepared) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.headers_mut() = variant.headers.clone();
     let headers = response.headers_mut();
-    if !etag.is_empty() && none_match(request.headers, etag) {
+    if !etag.is_empty() && is_matched(request.headers, etag) && none_match(request.headers, etag) {
         headers.remove(header::CONTENT_LENGTH);
         headers.remove(header::CONTENT_ENCODING);
         headers.remove(header::ACCEPT_RANGES);
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
-    let range = match wanted_range(request.headers, etag, size) {
+    // RFC 9110 13.1.1: what somebody goes on with must be what they began with.
+    if !etag.is_empty() && !is_matched(request.headers, etag) {
+        let error = ServeError::Changed;
+        return failure(request.method, &error);
+    }
+    // RFC 9110 14.2: a range of anything but GET is none.
+    let wanted = match *request.method == Method::GET {
+        true => wanted_range(request.headers, etag, size),
+        false => Wanted::Whole,
+    };
+    let range = match wanted {
         Wanted::Whole => 0..size,
         Wanted::Range(range) => {
             let value = format!("bytes {}-{}/{size}", range.start, range.end - 1);
@@ -150,8 +160,12 @@ pub fn failure(method: &Method, error: &ServeError) -> Response<Body> {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         set(response.headers_mut(), header::RETRY_AFTER, "2");
     }
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        set(response.headers_mut(), header::ALLOW, "GET, HEAD, OPTIONS");
+    if let ServeError::MethodNotAllowed { allowed } = error {
+        set(response.headers_mut(), header::ALLOW, allowed);
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        // RFC 9110 15.5.2, RFC 6750 3.
+        set(response.headers_mut(), header::WWW_AUTHENTICATE, "Bearer");
     }
     response
 }
@@ -185,13 +199,13 @@ pub fn make_private(headers: &mut HeaderMap) {
     headers.append(header::VARY, HeaderValue::from_static("authorization, cookie"));
 }
 
-/// The answer to a CORS preflight: everything here may be read by any page.
-pub fn preflight() -> Response<Body> {
+/// The answer to a CORS preflight, and what methods are `allowed`: everything here may be read by any page.
+pub fn preflight(allowed: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     common(headers);
-    set(headers, header::ALLOW, "GET, HEAD, OPTIONS");
+    set(headers, header::ALLOW, allowed);
     set(
         headers,
         header::ACCESS_CONTROL_ALLOW_METHODS,
@@ -200,7 +214,7 @@ pub fn preflight() -> Response<Body> {
     set(
         headers,
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        "range, if-none-match, if-range, authorization, content-type, cmcd-object, cmcd-request, cmcd-session, cmcd-status",
+        "range, if-match, if-none-match, if-range, authorization, content-type, cmcd-object, cmcd-request, cmcd-session, cmcd-status",
     );
     set(headers, header::ACCESS_CONTROL_MAX_AGE, "86400");
     response
@@ -241,14 +255,36 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
         .get_all(header::ACCEPT_ENCODING)
         .iter()
         .filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|coding| {
+    // What is said of gzip counts; what is said of all others only where nothing is (RFC 9110 12.5.3).
+    let (mut gzip, mut others) = (None, None);
+    for coding in values.flat_map(|value| value.split(',')) {
         let mut parts = coding.split(';').map(str::trim);
-        let gzip = parts
-            .next()
-            .is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
-        let refused = parts.any(|weight| matches!(weight.strip_prefix("q="), Some("0" | "0.0" | "0.00" | "0.000")));
-        gzip && !refused
-    })
+        let name = parts.next().unwrap_or_default();
+        let refused = parts.any(|parameter| {
+            let weight = parameter
+                .split_once('=')
+                .filter(|(name, _)| name.eq_ignore_ascii_case("q"));
+            weight.is_some_and(|(_, weight)| weight.trim().parse() == Ok(0.0))
+        });
+        match name {
+            "*" => others = Some(!refused),
+            name if name.eq_ignore_ascii_case("gzip") => gzip = Some(!refused),
+            _ => {}
+        }
+    }
+    gzip.or(others).unwrap_or(false)
+}
+
+/// Whether `If-Match` lets the request through: it is not there, or names what is here (RFC 9110 13.1.1).
+fn is_matched(headers: &HeaderMap, etag: &str) -> bool {
+    let mut values = headers.get_all(header::IF_MATCH).iter().peekable();
+    if values.peek().is_none() {
+        return true;
+    }
+    let tags = values.filter_map(|value| value.to_str().ok());
+    let mut tags = tags.flat_map(|value| value.split(',')).map(str::trim);
+    // Strong comparison: a weak one matches nothing.
+    tags.any(|tag| tag == "*" || (!tag.starts_with("W/") && tag.trim_matches('"') == etag))
 }
 
 fn none_match(headers: &HeaderMap, etag: &str) -> bool {
@@ -376,6 +412,10 @@ mod tests {
         check("br;q=1.0, GZIP;q=0.8", true);
         check("*", true);
         check("gzip;q=0", false);
+        check("gzip;q=0, *", false);
+        check("gzip;Q=0.", false);
+        check("gzip;q=0.001, *;q=0", true);
+        check("*;q=0", false);
         check("identity", false);
     }
 }

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version, header};
 
-use packager::crypto::clear_key::{self, LicenceRequest};
+use packager::crypto::clear_key::{self, LicenceRequest, SessionType};
 use packager::limits::LICENCE_REQUEST_SIZE_BYTES_MAX;
 
 use crate::Origin;
@@ -167,7 +167,8 @@ async fn answer(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
         return respond::failure(&method, &error);
     }
     if method == Method::OPTIONS {
-        return respond::preflight();
+        let path = Ticket::take(request.uri().path(), request.headers()).path;
+        return respond::preflight(methods_of(route::parse(&path, None).as_ref()));
     }
     let reads = method == Method::GET || method == Method::HEAD;
     // Where everything may be had by everybody, the URL alone decides what is answered.
@@ -211,11 +212,15 @@ async fn answer(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
     let served = match (&method, parsed) {
         _ if admitted.is_err() => admitted.and(Err(ServeError::NotFound)),
         (&Method::POST, Some(Route::License { media })) => Box::pin(license(origin, &ticket, &media, body)).await,
-        (&Method::GET | &Method::HEAD, Some(Route::License { .. })) => Err(ServeError::MethodNotAllowed),
+        (_, route @ Some(Route::License { .. })) => Err(ServeError::MethodNotAllowed {
+            allowed: methods_of(route.as_ref()),
+        }),
         // In a place of its own: every connection keeps room for the largest that may run on it.
         (&Method::GET | &Method::HEAD, Some(route)) => Box::pin(serve_route(worker, &parts, &ticket, route)).await,
         (&Method::GET | &Method::HEAD, None) => Err(ServeError::NotFound),
-        _ => Err(ServeError::MethodNotAllowed),
+        (_, route) => Err(ServeError::MethodNotAllowed {
+            allowed: methods_of(route.as_ref()),
+        }),
     };
     let mut response = served.unwrap_or_else(|error| {
         let (status, blame, outcome) = error.outcome();
@@ -277,6 +282,10 @@ async fn license(
     let wanted = LicenceRequest::parse(&body).map_err(|_| ServeError::BadRequest {
         what: "not a Clear Key licence request",
     })?;
+    // A licence must not outlive the grant.
+    if wanted.session_type != SessionType::Temporary {
+        return Err(ServeError::GrantRefused { reason: "persistent" });
+    }
     let asset = origin.open(media).await?;
     let origin = origin.clone();
     let written = blocking(move || {
@@ -285,10 +294,13 @@ async fn license(
         };
         let mut keys = Vec::new();
         for key_id in &wanted.key_ids {
-            let key = protector
-                .license(&asset, *key_id, &policy)?
-                .ok_or(ServeError::NotFound)?;
-            keys.push((*key_id, key));
+            // Players ask for all that a header names; who has some of them gets those.
+            if let Some(key) = protector.license(&asset, *key_id, &policy)? {
+                keys.push((*key_id, key));
+            }
+        }
+        if keys.is_empty() {
+            return Err(ServeError::NotFound);
         }
         Ok(clear_key::licence(&keys, wanted.session_type))
     });
@@ -299,6 +311,14 @@ async fn license(
         "application/json",
         bytes::Bytes::copy_from_slice(&written),
     ))
+}
+
+/// What may be done with a resource, as `Allow` has it.
+fn methods_of(route: Option<&Route>) -> &'static str {
+    match route {
+        Some(Route::License { .. }) => "POST, OPTIONS",
+        _ => "GET, HEAD, OPTIONS",
+    }
 }
 
 fn resource_label(route: &Route) -> &'static str {
@@ -419,7 +439,9 @@ async fn serve_route(
             let bytes = bytes::Bytes::copy_from_slice(key.expose());
             Ok(respond::text(method, StatusCode::OK, "application/octet-stream", bytes))
         }
-        Route::License { .. } => Err(ServeError::MethodNotAllowed),
+        Route::License { .. } => Err(ServeError::MethodNotAllowed {
+            allowed: methods_of(Some(&route)),
+        }),
         Route::Vod { media, resource } => {
             // Posters and thumbnails are what a title is offered with.
             let policy = match resource.is_offer() {

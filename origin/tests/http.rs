@@ -535,6 +535,36 @@ fn what_is_not_there_is_refused_with_a_reason() {
 }
 
 #[test]
+fn conditions_and_methods_are_heeded() {
+    let Some(house) = House::open("conditions") else { return };
+    let master = format!("{}/master.m3u8", house.media());
+    let whole = house.get(&master);
+    let etag = whole.header("etag").to_owned();
+    let check = |method: &str, headers: &[&str], status: u16| {
+        let reply = house.ask(method, &master, headers);
+        assert_eq!(reply.status, status, "{method} {headers:?}");
+        reply
+    };
+    // A range is of GET alone.
+    let head = check("HEAD", &["range: bytes=0-1"], 200);
+    assert_eq!(head.header("content-length"), whole.header("content-length"));
+    check("GET", &["range: bytes=0-1"], 206);
+    check("GET", &[&format!("if-match: {etag}")], 200);
+    check("GET", &["if-match: *"], 200);
+    check("GET", &[&format!("if-match: \"x\", {etag}"), "range: bytes=0-1"], 206);
+    check("GET", &["if-match: \"x\"", "range: bytes=0-1"], 412);
+    check("GET", &[&format!("if-match: W/{etag}")], 412);
+    check("HEAD", &["if-match: \"x\""], 412);
+    check("GET", &[&format!("if-none-match: {etag}")], 304);
+    check("GET", &["if-match: \"x\"", &format!("if-none-match: {etag}")], 412);
+    let refused = check("DELETE", &[], 405);
+    assert_eq!(refused.header("allow"), "GET, HEAD, OPTIONS");
+    let license = format!("{}/license/clearkey", house.media());
+    let refused = house.ask("GET", &license, &[]);
+    assert_eq!((refused.status, refused.header("allow")), (405, "POST, OPTIONS"));
+}
+
+#[test]
 fn a_request_names_one_host() {
     let Some(house) = House::open("hosts") else { return };
     for (head, expected) in [

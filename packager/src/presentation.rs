@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::bandwidth::Bandwidth;
 use self::bandwidth::Bandwidths;
+pub(crate) use self::cut::begins_open;
 use self::cut::{Named, cut};
 pub use self::description::{Define, HlsDescription, LadderDescription, LadderTrack, Role, SessionData, Start};
 use crate::codec::{Codec, MediaKind, VideoRange};
@@ -77,6 +78,8 @@ pub struct Representation {
     pub trick_frames: Vec<TrickFrame>,
     /// Its HLS playlists tell at which instant it begins, for the tracks of its presentation do not begin together.
     pub(crate) dated: bool,
+    /// Some of its segments begin with pictures that may refer to the segment before.
+    has_open_groups: bool,
     /// Measured once: every playlist and MPD asks.
     bandwidths: Bandwidths,
 }
@@ -157,6 +160,17 @@ impl Representation {
     /// Measured peak and average bit rate as served in `form`.
     pub fn bandwidth(&self, form: Form) -> Bandwidth {
         self.bandwidths.of(form)
+    }
+
+    /// Whether each segment can be decoded without any other (RFC 8216bis 4.4.2.1).
+    pub fn has_independent_segments(&self) -> bool {
+        !self.has_open_groups
+    }
+
+    /// How its segments start at the least (stream access points, ISO/IEC 14496-12:2022 annex I): 1, or 3 where pictures that
+    /// are shown before the first may be lost.
+    pub fn sap_type(&self) -> u8 {
+        if self.has_open_groups { 3 } else { 1 }
     }
 
     /// The same of sound that travels in the segments of the pictures ([`crate::hls::muxed_audio`]).

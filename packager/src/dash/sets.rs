@@ -48,7 +48,14 @@ impl<'a> Sets<'a> {
         id
     }
 
-    fn open<'w>(&self, w: &'w mut XmlWriter, id: u64, content_type: &str, mime_type: &str) -> StartTag<'w> {
+    fn open<'w>(
+        &self,
+        w: &'w mut XmlWriter,
+        id: u64,
+        content_type: &str,
+        mime_type: &str,
+        sap_type: u8,
+    ) -> StartTag<'w> {
         let tag = w
             .element("AdaptationSet")
             .number("id", id)
@@ -57,8 +64,10 @@ impl<'a> Sets<'a> {
         match self.options.addressing {
             Addressing::OnDemand => tag
                 .attribute("subsegmentAlignment", "true")
-                .number("subsegmentStartsWithSAP", 1),
-            _ => tag.attribute("segmentAlignment", "true").number("startWithSAP", 1),
+                .number("subsegmentStartsWithSAP", sap_type.into()),
+            _ => tag
+                .attribute("segmentAlignment", "true")
+                .number("startWithSAP", sap_type.into()),
         }
     }
 
@@ -171,7 +180,8 @@ impl<'a> Sets<'a> {
             set.iter()
                 .filter_map(|rep| rep.video().map(|video| (video.width, video.height)))
         };
-        let mut tag = self.open(w, id, "video", "video/mp4");
+        let sap_type = set.iter().map(|rep| rep.sap_type()).max().unwrap_or(1);
+        let mut tag = self.open(w, id, "video", "video/mp4", sap_type);
         tag = tag.number("maxWidth", sizes().map(|size| size.0).max().unwrap_or(0).into());
         tag = tag.number("maxHeight", sizes().map(|size| size.1).max().unwrap_or(0).into());
         if let Some((width, height)) = set
@@ -229,7 +239,7 @@ impl<'a> Sets<'a> {
         if set.is_empty() {
             return;
         }
-        let tag = self.open(w, id, "video", "video/mp4");
+        let tag = self.open(w, id, "video", "video/mp4", 1);
         tag.attribute("codingDependency", "false").children(|w| {
             self.write_protection(w, &set);
             descriptor(
@@ -283,7 +293,7 @@ impl<'a> Sets<'a> {
             let set = self.present(&set, SegmentList::Media);
             let Some(first) = set.first() else { continue };
             let even = self.is_even(&set);
-            let tag = language(self.open(w, id, "audio", "audio/mp4"), first);
+            let tag = language(self.open(w, id, "audio", "audio/mp4", 1), first);
             tag.children(|w| {
                 // The order is the schema's (ISO/IEC 23009-1 5.3.7.3, 5.3.3.3).
                 self.write_protection(w, &set);
@@ -320,7 +330,7 @@ impl<'a> Sets<'a> {
                 .number("id", id)
                 .attribute("contentType", "text")
                 .attribute("mimeType", mime_type),
-            false => self.open(w, id, "text", mime_type),
+            false => self.open(w, id, "text", mime_type, 1),
         };
         language(tag, text).children(|w| {
             self.write_continuity(w, &[text]);

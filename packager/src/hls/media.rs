@@ -23,7 +23,12 @@ fn write(representation: &Representation, form: Form, protection: Option<&Protec
     let rows = table.segments().iter().map(|segment| (segment.start, segment.end()));
     let mut out = Vec::with_capacity(256 + table.segments().len() * 32);
     let duration = target_duration(rows.clone(), table.timescale());
-    push_head(&mut out, duration, IFramesOnly::No);
+    push_head(
+        &mut out,
+        duration,
+        IFramesOnly::No,
+        representation.has_independent_segments(),
+    );
     let changes = Changes::new(representation, form, protection, SegmentList::Media);
     let extension = segment_extension(representation, form);
     push_segments(&mut out, rows, table.timescale(), b"", extension, changes);
@@ -45,7 +50,7 @@ fn write_trick(representation: &Representation, form: Form, protection: Option<&
     let scale = representation.segments.timescale();
     let rows = frames.iter().map(|frame| (frame.start, frame.start + frame.duration));
     let mut out = Vec::with_capacity(256 + frames.len() * 40);
-    push_head(&mut out, target_duration(rows.clone(), scale), IFramesOnly::Yes);
+    push_head(&mut out, target_duration(rows.clone(), scale), IFramesOnly::Yes, true);
     let changes = Changes::new(representation, form, protection, SegmentList::Trick);
     let extension = segment_extension(representation, form);
     push_segments(&mut out, rows, scale, b"iframe-", extension, changes);
@@ -138,12 +143,15 @@ enum IFramesOnly {
     No,
 }
 
-fn push_head(out: &mut Vec<u8>, target_duration: u64, iframes_only: IFramesOnly) {
+fn push_head(out: &mut Vec<u8>, target_duration: u64, iframes_only: IFramesOnly, independent: bool) {
     out.extend_from_slice(b"#EXTM3U\n#EXT-X-VERSION:");
     push_number(out, VERSION.into());
     out.extend_from_slice(b"\n#EXT-X-TARGETDURATION:");
     push_number(out, target_duration);
-    out.extend_from_slice(b"\n#EXT-X-MEDIA-SEQUENCE:1\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-INDEPENDENT-SEGMENTS\n");
+    out.extend_from_slice(b"\n#EXT-X-MEDIA-SEQUENCE:1\n#EXT-X-PLAYLIST-TYPE:VOD\n");
+    if independent {
+        out.extend_from_slice(b"#EXT-X-INDEPENDENT-SEGMENTS\n");
+    }
     if iframes_only == IFramesOnly::Yes {
         out.extend_from_slice(b"#EXT-X-I-FRAMES-ONLY\n");
     }

@@ -3,6 +3,7 @@
 use super::{
     VERSION, VERSION_WITH_DEFINE, VERSION_WITH_QUERY_PARAMETER, images, muxed_audio, push_number, push_quoted,
 };
+use crate::codec::MediaKind;
 use crate::codec::{Codec, VideoRange};
 use crate::crypto::signal::KeyTagName;
 use crate::form::{Form, SegmentFormat};
@@ -51,7 +52,7 @@ pub fn render_protected(presentation: &Presentation, protection: &Protection, ba
 fn write(presentation: &Presentation, form: Form, base: &str, protection: Option<&Protection>) -> Vec<u8> {
     let mut out = Vec::with_capacity(4096);
     let hls = &presentation.hls;
-    push_head(&mut out, presentation, hls);
+    push_head(&mut out, presentation, form, hls);
     for tag in protection.map(Protection::session_tags).unwrap_or_default() {
         tag.write(&mut out, KeyTagName::SessionKey);
     }
@@ -102,7 +103,7 @@ fn write(presentation: &Presentation, form: Form, base: &str, protection: Option
     out
 }
 
-fn push_head(out: &mut Vec<u8>, presentation: &Presentation, hls: &HlsDescription) {
+fn push_head(out: &mut Vec<u8>, presentation: &Presentation, form: Form, hls: &HlsDescription) {
     out.extend_from_slice(b"#EXTM3U\n#EXT-X-VERSION:");
     let needed = hls.define.iter().map(|define| match define {
         Define::Value { .. } => VERSION_WITH_DEFINE,
@@ -126,7 +127,10 @@ fn push_head(out: &mut Vec<u8>, presentation: &Presentation, hls: &HlsDescriptio
         }
         out.push(b'\n');
     }
-    out.extend_from_slice(b"#EXT-X-INDEPENDENT-SEGMENTS\n");
+    let mut carried = presentation.carried(form, MediaKind::Video);
+    if carried.all(Representation::has_independent_segments) {
+        out.extend_from_slice(b"#EXT-X-INDEPENDENT-SEGMENTS\n");
+    }
     if let Some(start) = &hls.start {
         out.extend_from_slice(b"#EXT-X-START:TIME-OFFSET=");
         if start.offset_ms < 0 {

@@ -8,6 +8,7 @@ use super::BoxWriter;
 use super::fragment::{self, SegmentPosition};
 use super::trak::TRACK_ID;
 use crate::index::TrackIndex;
+use crate::presentation::begins_open;
 use crate::segment::{Segment, SegmentTable};
 use crate::time::Timescale;
 
@@ -166,12 +167,11 @@ pub fn of_segments(index: &TrackIndex, table: &SegmentTable) -> Result<Bytes, Si
 }
 
 fn starts_with(index: &TrackIndex, segment: &Segment) -> StartsWith {
-    let Some(first) = index.sample(segment.samples.start).filter(|first| first.sync) else {
+    if !index.sample(segment.samples.start).is_some_and(|first| first.sync) {
         return StartsWith::NoSap;
-    };
-    // Leading pictures: a sync sample promises that they can be decoded too.
-    match index.presentation_time(&first) > segment.start as i64 {
-        true => StartsWith::SapType2,
+    }
+    match begins_open(index, segment) {
+        true => StartsWith::SapType3,
         false => StartsWith::SapType1,
     }
 }
@@ -257,6 +257,6 @@ mod tests {
         let sizes = [(0..2, SegmentPosition::Inner, 55), (2..4, SegmentPosition::Last, 65)]
             .map(|(range, position, payload)| fragment::header(&index, range, 1, position).len() as u32 + payload);
         assert_eq!([field(32), field(36), field(40) >> 28], [sizes[0], 6000, 0b1001]);
-        assert_eq!([field(44), field(48), field(52) >> 28], [sizes[1], 6000, 0b1010]);
+        assert_eq!([field(44), field(48), field(52) >> 28], [sizes[1], 6000, 0b1011]);
     }
 }

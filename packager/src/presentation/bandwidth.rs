@@ -40,6 +40,7 @@ pub(super) struct Bandwidths {
 struct Trick {
     cmaf: Bandwidth,
     ts: Bandwidth,
+    protection_bps: u64,
 }
 
 /// What protection adds to a sample at most, in bytes: a row of `senc` with two subsamples and its size in `saiz`, or
@@ -65,20 +66,17 @@ impl Bandwidths {
 
     /// Of the trick-play frames, in `form`.
     pub(super) fn trick(&self, form: Form) -> Option<Bandwidth> {
-        self.trick.map(|trick| match form.format() {
-            SegmentFormat::Cmaf => trick.cmaf,
-            SegmentFormat::Ts => trick.ts,
+        self.trick.map(|trick| {
+            let clear = match form.format() {
+                SegmentFormat::Cmaf => trick.cmaf,
+                SegmentFormat::Ts => trick.ts,
+            };
+            protected(form, clear, trick.protection_bps)
         })
     }
 
     fn as_in(&self, form: Form, clear: Bandwidth) -> Bandwidth {
-        match form.is_protected() {
-            true => Bandwidth {
-                peak_bps: clear.peak_bps.saturating_add(self.protection_bps),
-                average_bps: clear.average_bps.saturating_add(self.protection_bps),
-            },
-            false => clear,
-        }
+        protected(form, clear, self.protection_bps)
     }
 
     /// The greater of each.
@@ -94,6 +92,7 @@ impl Bandwidths {
             trick: self.trick.zip(other.trick).map(|(one, other)| Trick {
                 cmaf: greatest(one.cmaf, other.cmaf),
                 ts: greatest(one.ts, other.ts),
+                protection_bps: one.protection_bps.max(other.protection_bps),
             }),
             protection_bps: self.protection_bps.max(other.protection_bps),
         }
@@ -127,7 +126,9 @@ impl Bandwidths {
                         .map(|frame| (frame.duration, size_bytes(track, frame)));
                     over_rows(&rows.collect::<Vec<_>>(), table.timescale())
                 };
+                let ticks = trick_frames.iter().map(|frame| frame.duration).sum();
                 Some(Trick {
+                    protection_bps: protection_bps(trick_frames.len() as u64, ticks, table.timescale()),
                     cmaf: over(trick_size_bytes),
                     ts: over(ts_trick_size_bytes),
                 })
@@ -136,10 +137,8 @@ impl Bandwidths {
         };
         let protection_bps = match content {
             Content::Samples(track) => {
-                let ticks = track.index.duration().ticks.max(1).unsigned_abs();
-                let bits = u128::from(track.index.sample_count()) * u128::from(PROTECTION_SIZE_BYTES * 8);
-                let per_second = bits * u128::from(track.index.timescale().get()) / u128::from(ticks);
-                u64::try_from(per_second).unwrap_or(u64::MAX)
+                let ticks = track.index.duration().ticks.unsigned_abs();
+                protection_bps(track.index.sample_count().into(), ticks, track.index.timescale())
             }
             Content::Cues(_) => 0,
         };
@@ -153,6 +152,23 @@ impl Bandwidths {
             trick,
             protection_bps,
         }
+    }
+}
+
+/// What protection adds to `sample_count` samples that last `ticks`, in bits per second.
+fn protection_bps(sample_count: u64, ticks: u64, timescale: Timescale) -> u64 {
+    let bits = u128::from(sample_count) * u128::from(PROTECTION_SIZE_BYTES * 8);
+    let per_second = bits * u128::from(timescale.get()) / u128::from(ticks.max(1));
+    u64::try_from(per_second).unwrap_or(u64::MAX)
+}
+
+fn protected(form: Form, clear: Bandwidth, protection_bps: u64) -> Bandwidth {
+    match form.is_protected() {
+        true => Bandwidth {
+            peak_bps: clear.peak_bps.saturating_add(protection_bps),
+            average_bps: clear.average_bps.saturating_add(protection_bps),
+        },
+        false => clear,
     }
 }
 

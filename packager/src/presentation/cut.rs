@@ -3,7 +3,10 @@
 use super::bandwidth::Bandwidths;
 use super::{Content, NewRepresentation, Representation, default_role, language_name, video_index};
 use crate::codec::MediaKind;
-use crate::segment::{Alignment, Cut, SegmentTable, SegmentTarget, TrickFrame, choose_boundaries, trick_frames};
+use crate::index::TrackIndex;
+use crate::segment::{
+    Alignment, Cut, Segment, SegmentTable, SegmentTarget, TrickFrame, choose_boundaries, trick_frames,
+};
 use crate::source::Refusal;
 use crate::time::{MediaTime, Rounding, Timescale};
 
@@ -117,6 +120,13 @@ fn representation(named: Named, cut: Cut, trick_frames: Vec<TrickFrame>) -> Repr
         new.roles
     };
     let bandwidths = Bandwidths::measure(&new.content, &cut, &trick_frames);
+    let has_open_groups = match &new.content {
+        Content::Samples(track) if track.description.video().is_some() => {
+            let mut segments = cut.table.segments().iter();
+            segments.any(|segment| begins_open(&track.index, segment))
+        }
+        _ => false,
+    };
     Representation {
         id,
         source: new.source,
@@ -129,8 +139,16 @@ fn representation(named: Named, cut: Cut, trick_frames: Vec<TrickFrame>) -> Repr
         first_source_sample,
         trick_frames,
         dated: false,
+        has_open_groups,
         bandwidths,
     }
+}
+
+/// Whether pictures are shown before the first of `segment`. Which of them can be decoded without what came before, only their
+/// bits tell (HEVC: RADL); the usual encoders' can not.
+pub(crate) fn begins_open(index: &TrackIndex, segment: &Segment) -> bool {
+    let first = index.sample(segment.samples.start);
+    first.is_some_and(|first| index.presentation_time(&first) > i64::try_from(segment.start).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -207,7 +225,21 @@ mod tests {
                     .map(|s| s.samples.start)
                     .collect();
                 assert_eq!(firsts, Vec::from_iter((0..8).map(first)), "{leading} pictures");
+                // What is shown before the key frame of its segment may need the segment before.
+                let sap_type = if *leading > 0 { 3 } else { 1 };
+                assert_eq!(representation.sap_type(), sap_type, "{leading} pictures");
+                let playlist = crate::hls::media::render(representation, Form::Cmaf);
+                let playlist = String::from_utf8(playlist).unwrap();
+                let says = playlist.contains("EXT-X-INDEPENDENT-SEGMENTS");
+                assert_eq!(says, *leading == 0, "{playlist}");
+                let trick = crate::hls::media::render_trick(representation, Form::Cmaf);
+                assert!(String::from_utf8(trick).unwrap().contains("EXT-X-INDEPENDENT-SEGMENTS"));
             }
+            let master = crate::hls::multivariant::render(&presentation, Form::Cmaf, "v/");
+            let says = String::from_utf8(master)
+                .unwrap()
+                .contains("EXT-X-INDEPENDENT-SEGMENTS");
+            assert_eq!(says, leading.iter().all(|leading| *leading == 0));
             assert_eq!(
                 presentation.video_sets(Form::Cmaf).len(),
                 1,
