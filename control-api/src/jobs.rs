@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta};
 use sqlx::postgres::PgListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +20,9 @@ const DEAF_AFTER: Duration = Duration::from_secs(2);
 
 /// After the database was away, beats of all nodes have been written after so long.
 const SETTLED: Duration = Duration::from_secs(10);
+
+/// Windows that ended before that are left to the sweep.
+const WINDOW_SEEN: TimeDelta = TimeDelta::minutes(2);
 
 /// Runs all of it until `stop` turns true. Writes what waits before it returns.
 pub async fn run(app: Arc<App>, stop: watch::Receiver<bool>) {
@@ -128,13 +132,19 @@ pub async fn tick(app: Arc<App>, revoked: Arc<tokio::sync::Mutex<Option<String>>
     if let Err(error) = routes::billing::clock(&app).await {
         tracing::warn!(cause = ?error.cause, "what the clock brings to subscriptions was not done");
     }
+    if let Err(error) = live::close_windows(&app, app.now() - WINDOW_SEEN).await {
+        tracing::warn!(%error, "sessions of titles that ended go on");
+    }
     if let Err(error) = live::write_revoked(&app, &mut *revoked.lock().await).await {
         tracing::warn!(%error, "the file of ended sessions was not written");
     }
 }
 
-/// Ends sessions that were silent for too long.
+/// Ends sessions that were silent for too long, and those of titles whose window was moved into the past.
 pub async fn sweep(app: Arc<App>) {
+    if let Err(error) = live::close_windows(&app, DateTime::UNIX_EPOCH).await {
+        tracing::warn!(%error, "sessions of titles that ended go on");
+    }
     if let Err(error) = live::sweep(&app).await {
         tracing::warn!(%error, "silent sessions were not ended");
     }

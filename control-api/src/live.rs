@@ -178,6 +178,14 @@ pub async fn sweep(app: &App) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Ends sessions of titles whose window ended since then (PL-3), on whichever node.
+pub async fn close_windows(app: &App, since: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let ended = streams::close_windows(&app.db, since, app.now()).await?;
+    let ids: Vec<Uuid> = ended.into_iter().map(|(session, _)| session).collect();
+    app.live.end(&ids);
+    Ok(())
+}
+
 /// Tells the other nodes which sessions ended here; those that could not be told wait.
 pub async fn tell(app: &App) -> Result<(), sqlx::Error> {
     let ended = app.live.take_ended();

@@ -29,6 +29,8 @@ pub struct Sought {
     pub user: Uuid,
     /// What plays.
     pub content: Uuid,
+    /// Of which type that is.
+    pub content_type: String,
     /// This one alone.
     pub session: Option<Uuid>,
     /// Heard of so that they end later than this.
@@ -40,9 +42,10 @@ pub async fn playing(connection: &mut PgConnection, sought: &[Sought]) -> Result
     let ids = |of: fn(&Sought) -> Uuid| sought.iter().map(of).collect::<Vec<Uuid>>();
     let rows = sqlx::query(
         "select q.place, s.id, s.device_id, s.asset_id, s.max_height
-         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[])
-           with ordinality as q (tenant, asking, content, session, alive_after, place)
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::text[])
+           with ordinality as q (tenant, asking, content, session, alive_after, content_type, place)
          join stream_sessions s on s.user_id = q.asking and s.tenant_id = q.tenant and s.content_id = q.content
+           and s.content_type = q.content_type
            and (q.session is null or s.id = q.session) and s.expires_at > q.alive_after
          order by q.place, s.started_at desc, s.id desc",
     )
@@ -51,6 +54,12 @@ pub async fn playing(connection: &mut PgConnection, sought: &[Sought]) -> Result
     .bind(ids(|sought| sought.content))
     .bind(sought.iter().map(|sought| sought.session).collect::<Vec<_>>())
     .bind(sought.iter().map(|sought| sought.alive_after).collect::<Vec<_>>())
+    .bind(
+        sought
+            .iter()
+            .map(|sought| sought.content_type.as_str())
+            .collect::<Vec<_>>(),
+    )
     .fetch_all(connection)
     .await?;
     let mut found = vec![Vec::new(); sought.len()];
@@ -117,7 +126,8 @@ pub async fn insert(connection: &mut PgConnection, licences: &[NewLicence]) -> R
              expires_at)
            select q.id, q.tenant, s.id, q.asking, q.device, q.content, q.system, q.at, q.ends
            from asked q join stream_sessions s on s.id = q.session and s.tenant_id = q.tenant and s.user_id = q.asking
-             and s.device_id = q.device and s.content_id = q.content and s.asset_id = q.asset
+             and s.device_id = q.device and s.content_id = q.content and s.content_type = q.content_type
+             and s.asset_id = q.asset
              and s.max_height is not distinct from q.height_max and s.expires_at > q.alive_after
            returning id
          ), logged as (

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, PgPool, Row as _};
+use sqlx::{PgConnection, PgPool, Postgres, Row as _, Transaction};
 use uuid::Uuid;
 
 use crate::call::TenantId;
@@ -448,22 +448,60 @@ pub async fn write_beats(pool: &PgPool, beats: &[Beat]) -> Result<Vec<Uuid>, sql
 /// Ends sessions that were silent for too long. One node at a time does so; none if another does.
 pub async fn sweep(pool: &PgPool, now: DateTime<Utc>, grace_s: i32) -> Result<Vec<(Uuid, Uuid)>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let ours: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock(7402112)")
-        .fetch_one(&mut *transaction)
-        .await?;
-    if !ours {
+    if !is_ours(&mut transaction).await? {
         return Ok(Vec::new());
     }
-    let late: Vec<Uuid> =
-        sqlx::query_scalar("select id from stream_sessions where expires_at < $1 - make_interval(secs => $2)")
+    let late = sqlx::query_scalar("select id from stream_sessions where expires_at < $1 - make_interval(secs => $2)")
+        .bind(now)
+        .bind(grace_s)
+        .fetch_all(&mut *transaction)
+        .await?;
+    end_and_commit(transaction, late, "timeout", now).await
+}
+
+/// Ends sessions of titles whose window ended after `since` and is over (PL-3). One node at a time does so; none if another
+/// does. Most of the time there is no such title, and the sessions are not looked at.
+pub async fn close_windows(
+    pool: &PgPool,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Vec<(Uuid, Uuid)>, sqlx::Error> {
+    let closed: Vec<Uuid> =
+        sqlx::query_scalar("select content_id from playables where available_until > $1 and available_until <= $2")
+            .bind(since)
             .bind(now)
-            .bind(grace_s)
-            .fetch_all(&mut *transaction)
+            .fetch_all(pool)
             .await?;
-    let ended = if late.is_empty() {
-        Vec::new()
-    } else {
-        end(&mut transaction, &late, "timeout", now).await?
+    if closed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut transaction = pool.begin().await?;
+    if !is_ours(&mut transaction).await? {
+        return Ok(Vec::new());
+    }
+    let late = sqlx::query_scalar("select id from stream_sessions where content_id = any ($1)")
+        .bind(closed)
+        .fetch_all(&mut *transaction)
+        .await?;
+    end_and_commit(transaction, late, "window_closed", now).await
+}
+
+/// Whether it is this node that ends sessions now.
+async fn is_ours(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select pg_try_advisory_xact_lock(7402112)")
+        .fetch_one(connection)
+        .await
+}
+
+async fn end_and_commit(
+    mut transaction: Transaction<'_, Postgres>,
+    ids: Vec<Uuid>,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<(Uuid, Uuid)>, sqlx::Error> {
+    let ended = match ids.is_empty() {
+        true => Vec::new(),
+        false => end(&mut transaction, &ids, reason, now).await?,
     };
     transaction.commit().await?;
     Ok(ended)

@@ -46,6 +46,9 @@ pub struct Subscription {
     /// The provider's name of it.
     #[serde(skip)]
     pub provider_ref: Option<String>,
+    /// Whether an admin gave it.
+    #[serde(skip)]
+    pub is_gift: bool,
     /// The coupon.
     #[serde(skip)]
     pub coupon_id: Option<Uuid>,
@@ -59,7 +62,7 @@ pub struct Subscription {
 
 const COLUMNS: &str = "t.id, t.plan_id, p.name as plan, t.status, t.current_period_start, t.current_period_end,
   t.cancel_at_period_end, t.trial_end, t.coupon_code, t.provider, t.created_at, t.updated_at, t.canceled_at, t.user_id,
-  t.tenant_id, t.provider_ref, t.coupon_id, p.billing_cycle, t.row_version";
+  t.tenant_id, t.provider_ref, t.is_gift, t.coupon_id, p.billing_cycle, t.row_version";
 const FROM: &str = "from subscriptions t join plans p on p.id = t.plan_id";
 const LIVE: &str = "t.status in ('incomplete', 'active', 'trialing', 'past_due')";
 
@@ -133,6 +136,8 @@ pub struct NewSubscription<'a> {
     pub end: DateTime<Utc>,
     /// Whether the subscription ends with it.
     pub cancel_at_period_end: bool,
+    /// Whether an admin gives it.
+    pub is_gift: bool,
     /// When the trial ends.
     pub trial_end: Option<DateTime<Utc>>,
     /// What was redeemed: id, code, for how many periods.
@@ -148,8 +153,8 @@ pub async fn insert(
     let coupon = new.coupon.as_ref();
     sqlx::query(
         "insert into subscriptions (id, tenant_id, user_id, plan_id, status, provider, current_period_start,
-           current_period_end, cancel_at_period_end, trial_end, coupon_id, coupon_code, coupon_cycles_left)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+           current_period_end, cancel_at_period_end, trial_end, coupon_id, coupon_code, coupon_cycles_left, is_gift)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(new.id)
     .bind(tenant.0)
@@ -164,6 +169,7 @@ pub async fn insert(
     .bind(coupon.map(|(id, _, _)| id))
     .bind(coupon.map(|(_, code, _)| code))
     .bind(coupon.and_then(|(_, _, cycles)| *cycles))
+    .bind(new.is_gift)
     .execute(connection)
     .await?;
     Ok(())

@@ -102,6 +102,16 @@ impl Table {
         super::page(connection, &columns, page, conditions).await
     }
 
+    /// Keeps others from choosing slugs of a tenant's titles, until this is committed.
+    pub async fn lock_slugs(self, connection: &mut PgConnection, tenant: TenantId) -> Result<(), sqlx::Error> {
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended($1 || $2::text, 3))")
+            .bind(self.name)
+            .bind(tenant.0)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
     /// Slugs that begin like this one.
     pub async fn slugs_like(
         self,

@@ -273,6 +273,32 @@ pub async fn removed(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Leaves what an account has on disk to the jobs that remove files, before its rows are deleted (DL-9). Whoever imports one
+/// of its uploads is waited for.
+pub async fn abandon(connection: &mut PgConnection, owner: Uuid, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    sqlx::query("select 1 from uploads where owner_id = $1 for update")
+        .bind(owner)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "insert into blobs (id, tenant_id, size_bytes, storage_path, ref_count, created_at)
+         select uuid_v7(), u.tenant_id, u.offset_bytes, u.storage_path, 0, $2 from uploads u
+         where u.owner_id = $1 and u.storage_path <> ''
+           and not exists (select 1 from blobs b where b.storage_path = u.storage_path)",
+    )
+    .bind(owner)
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "insert into removed_media (id, kind) select id, 'ladder' from assets where owner_id = $1 on conflict do nothing",
+    )
+    .bind(owner)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// What an uploader may do, and how much room there is.
 #[derive(Clone, Copy, Debug, sqlx::FromRow)]
 pub struct Uploader {

@@ -192,7 +192,11 @@ pub async fn erase(work: &mut Work, user: &UserRow, heir: Option<Uuid>) -> Resul
     match heir {
         Some(heir) => users::transfer_library(work.connection(), user.id, heir).await?,
         None if users::owns_published(work.connection(), user.id).await? => return Err(Code::MediaInUse.into()),
-        None => users::delete_library(work.connection(), user.id).await?,
+        None => {
+            let now = work.now;
+            db::uploads::abandon(work.connection(), user.id, now).await?;
+            users::delete_library(work.connection(), user.id).await?;
+        }
     }
     end_sign_ins(work, user.id, Which::All).await?;
     let live = streams::of_user(work.connection(), user.id).await?;

@@ -59,6 +59,7 @@ pub fn endpoints() -> Vec<Endpoint> {
                 .named("LicenceRequest"),
             )
             .reply(200, licence.named("Licence"))
+            .idempotent()
             .errors(&[
                 Code::DeviceIdRequired,
                 Code::DeviceNotRegistered,
@@ -176,6 +177,7 @@ impl Request<'_> {
             tenant: self.call.tenant,
             user,
             content: self.asked.content_id,
+            content_type: self.asked.content_type.clone(),
             session: self.asked.session_id,
             alive_after: self.alive_after,
         };
@@ -257,16 +259,25 @@ async fn known(app: &Arc<App>, call: &Call, user: Uuid, device: Uuid, asked: &As
     if !facts.device_known {
         return Err(Code::DeviceNotRegistered.into());
     }
-    if facts.title.is_none() && asked.content_type == "movie" {
-        let mut connection = app.db.acquire().await?;
-        return Err(
-            match db::missing(&mut connection, "movies", asked.content_id, call).await {
-                error if error.code == Code::NotFound => Code::NoActiveSession.into(),
-                error => error,
-            },
-        );
+    match facts.title {
+        Some(_) => Ok(facts),
+        None => Err(unknown(app, call, asked).await),
     }
-    Ok(facts)
+}
+
+/// Why there is nothing of this type and id: what does not exist does not play either.
+async fn unknown(app: &App, call: &Call, asked: &Asked) -> ApiError {
+    if asked.content_type != "movie" {
+        return Code::NoActiveSession.into();
+    }
+    let mut connection = match app.db.acquire().await {
+        Ok(connection) => connection,
+        Err(error) => return error.into(),
+    };
+    match db::missing(&mut connection, "movies", asked.content_id, call).await {
+        error if error.code == Code::NotFound => Code::NoActiveSession.into(),
+        error => error,
+    }
 }
 
 /// Why the title may not be watched any more (DR-8). That it was unpublished meanwhile is no reason.

@@ -20,8 +20,8 @@ use crate::operation::{Answer, Caller, Endpoint, delete, get, patch, post};
 use crate::page::{CREATED, PageQuery, SortField};
 use crate::reply::{Reply, project};
 use crate::schema::{
-    Schema, absent, array, data, date_time, integer, list as any_list, object, optional, page, required, text, uri,
-    uuid,
+    Schema, absent, array, data, date_time, integer, list as any_list, object, optional, page, read_only, required,
+    text, uri, uuid,
 };
 use crate::upload::{ASSET_TYPES, is_video};
 use crate::work::Work;
@@ -108,6 +108,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             ]))
             .reply(200, signed)
             .errors(&[Code::MediaNotReady])
+            .idempotent()
             .cache_control("no-store"),
         post("media.transcode", "/media/{media_id}/transcode", Caller::Any, transcode)
             .summary("Encode anew, or more steps of the ladder")
@@ -117,6 +118,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             ]))
             .reply(202, schema())
             .errors(&[Code::InvalidStateTransition])
+            .idempotent()
             .rules("UP-11"),
         get("transcode.profiles", "/transcode/profiles", Caller::Any, profiles)
             .summary("Steps of the ladder")
@@ -135,13 +137,43 @@ fn target() -> Schema {
 }
 
 fn changeable() -> Schema {
-    object([
+    let ignored = [
+        "id",
+        "type",
+        "filename",
+        "content_type",
+        "size_bytes",
+        "sha256",
+        "status",
+        "playable",
+        "duration_seconds",
+        "width",
+        "height",
+        "resolution",
+        "urls",
+        "renditions",
+        "audio_tracks",
+        "subtitle_tracks",
+        "progress_percent",
+        "tags",
+        "owner_id",
+        "error_message",
+        "created_at",
+        "updated_at",
+        "published_at",
+    ];
+    let fields = vec![
         absent("title", text(1, 255)),
         optional("folder_id", uuid()),
         absent("published", Schema::Bool),
         absent("delivery_policy", Schema::Enum(POLICIES)),
         optional("target", target()),
-    ])
+    ];
+    object(
+        fields
+            .into_iter()
+            .chain(ignored.map(|name| read_only(name, Schema::Any))),
+    )
 }
 
 fn schema() -> Schema {
@@ -197,16 +229,21 @@ fn schema() -> Schema {
     .named("Asset")
 }
 
+/// What an asset is attached to, as it is shown.
+fn target_of(asset: &Asset) -> Option<Value> {
+    asset.target_id.map(|id| {
+        json!({ "content_type": asset.target_type, "content_id": id, "language": asset.target_language,
+            "kind": asset.target_kind })
+    })
+}
+
 /// An asset as it is shown.
 fn shown(app: &App, asset: &Asset) -> Value {
     let base = app.config.section.delivery_url.trim_end_matches('/');
     let id = asset.id;
     let plays = is_video(&asset.r#type);
     let url = |path: String| plays.then(|| format!("{base}{path}"));
-    let target = asset.target_id.map(|id| {
-        json!({ "content_type": asset.target_type, "content_id": id, "language": asset.target_language,
-            "kind": asset.target_kind })
-    });
+    let target = target_of(asset);
     let sides = asset.width.zip(asset.height);
     let rows = asset.tracks.as_array().map(Vec::as_slice).unwrap_or_default();
     json!({
@@ -320,7 +357,9 @@ async fn update(app: Arc<App>, call: Call) -> Answer {
     if members.get("folder_id").is_some_and(|folder| !folder.is_null()) {
         return Err(ApiError::invalid("folder_id", "names no folder"));
     }
-    if let Some(target) = members.get("target") {
+    // What was read and is sent back changes nothing.
+    let target = members.get("target");
+    if let Some(target) = target.filter(|target| **target != json!(target_of(&asset))) {
         if !call.moderates() {
             return Err(ApiError::with(Code::Forbidden, "a target needs the moderator role"));
         }

@@ -22,7 +22,7 @@ use crate::operation::{Answer, Caller, Endpoint, delete, get, patch, post};
 use crate::page::NEWEST;
 use crate::reply::Reply;
 use crate::routes::billing::happen;
-use crate::schema::{Schema, absent, date_time, object, optional, page, required, text, uuid};
+use crate::schema::{Schema, absent, date_time, object, optional, page, read_only, required, text, uuid};
 use crate::work::Work;
 
 const STATUSES: &[&str] = &["incomplete", "active", "trialing", "past_due", "canceled", "expired"];
@@ -59,16 +59,12 @@ pub fn endpoints() -> Vec<Endpoint> {
             .rules("BL-2, BL-3, BL-5"),
         patch("subs.update", "/subscriptions/{subscription_id}", Caller::Jwt, update)
             .summary("Change plan, payment or end of one's subscription")
-            .json(object([
-                absent("plan_id", uuid()),
-                absent("cancel_at_period_end", Schema::Bool),
-                absent("payment_method", text(1, 255)),
-            ]))
+            .json(changeable())
             .reply(200, schema())
             .errors(&[Code::PaymentFailed, Code::UpstreamError, Code::InvalidStateTransition])
             .if_match()
             .idempotent()
-            .rules("BL-5, BL-6"),
+            .rules("BL-2, BL-5, BL-6"),
         delete("subs.cancel", "/subscriptions/{subscription_id}", Caller::Jwt, cancel)
             .summary("End one's subscription now")
             .reply(200, schema())
@@ -93,6 +89,32 @@ pub fn endpoints() -> Vec<Endpoint> {
             .idempotent()
             .rules("BL-3"),
     ]
+}
+
+fn changeable() -> Schema {
+    let ignored = [
+        "id",
+        "plan",
+        "status",
+        "current_period_start",
+        "current_period_end",
+        "trial_end",
+        "coupon_code",
+        "provider",
+        "created_at",
+        "updated_at",
+        "canceled_at",
+    ];
+    let fields = vec![
+        absent("plan_id", uuid()),
+        absent("cancel_at_period_end", Schema::Bool),
+        absent("payment_method", text(1, 255)),
+    ];
+    object(
+        fields
+            .into_iter()
+            .chain(ignored.map(|name| read_only(name, Schema::Any))),
+    )
 }
 
 /// A subscription.
@@ -265,6 +287,7 @@ async fn reserve(
         start: call.now,
         end: trial_end.unwrap_or_else(|| priced.cycle.end(call.now)),
         cancel_at_period_end: false,
+        is_gift: false,
         trial_end,
         coupon: coupon
             .as_ref()
@@ -359,6 +382,22 @@ struct Wish {
     payment_method: Option<String>,
 }
 
+/// Refuses changes of a subscription of which no provider can be asked, where one would have to be (BL-2), and of a gift what
+/// it was not given for.
+fn check_unasked(app: &App, row: &Subscription, plan: Option<&Plan>, ends: Option<bool>) -> Result<(), ApiError> {
+    let has_price = plan.is_some_and(|plan| plan.price > 0.0);
+    if row.is_gift && (has_price || ends == Some(false)) {
+        let message = "A gift ends when it was given to end, on a plan without a price or its own.";
+        return Err(ApiError::with(Code::InvalidStateTransition, message));
+    }
+    let is_paid_elsewhere = row.provider == "manual" && app.settings().billing.provider == "manual";
+    if has_price && !is_paid_elsewhere {
+        let message = "Nothing pays for this subscription: end it, and subscribe to the plan.";
+        return Err(ApiError::with(Code::PaymentFailed, message));
+    }
+    Ok(())
+}
+
 async fn update(app: Arc<App>, call: Call) -> Answer {
     let wish: Wish = call.body()?;
     let mut work = Work::begin(&app, &call).await?;
@@ -383,6 +422,8 @@ async fn update(app: Arc<App>, call: Call) -> Answer {
             .map_err(|error| failed(&error))?;
         work = Work::begin(&app, &call).await?;
         locked(&mut work, call.tenant, row.id).await?;
+    } else {
+        check_unasked(&app, &row, plan.as_ref(), wish.cancel_at_period_end)?;
     }
     if let Some(plan) = &plan {
         subscriptions::set_plan(work.connection(), row.id, plan.id).await?;
@@ -471,6 +512,7 @@ async fn grant(app: Arc<App>, call: Call) -> Answer {
         start: call.now,
         end: gift.current_period_end,
         cancel_at_period_end: true,
+        is_gift: true,
         trial_end: None,
         coupon: None,
     };

@@ -291,9 +291,10 @@ pub fn rating_of(value: Option<&Value>) -> Option<f64> {
     rating.map(|rating| (rating * 10.0).round() / 10.0)
 }
 
-/// A slug that no other title of the table has.
+/// A slug that no other title of the table has, nor gets before this is committed.
 pub async fn free_slug(work: &mut Work, table: Table, title: &str) -> Result<String, ApiError> {
     let (tenant, slug) = (work.tenant, catalog::slug(title));
+    table.lock_slugs(work.connection(), tenant).await?;
     let taken = table.slugs_like(work.connection(), tenant, &slug).await?;
     catalog::free_slug(slug, &taken).ok_or_else(|| ApiError::internal("no slug is free"))
 }

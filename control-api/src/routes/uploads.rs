@@ -79,8 +79,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         delete("uploads.cancel", "/uploads/{upload_id}", Caller::Any, cancel)
             .summary("Cancel an upload")
             .empty(204)
-            .errors(&[Code::UploadNotCancellable, Code::UploadGone])
-            .rules("UP-4"),
+            .errors(&[Code::UploadNotCancellable, Code::MediaInUse, Code::UploadGone])
+            .rules("UP-4, DL-10"),
         post(
             "uploads.complete",
             "/uploads/{upload_id}/complete",
@@ -92,6 +92,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         .reply(202, schema())
         .reply(200, schema())
         .errors(&[Code::UploadIncomplete, Code::InvalidMedia, Code::UploadGone])
+        .idempotent()
         .cache_control("no-store")
         .rules("UP-2, UP-3, UP-9"),
     ];
@@ -459,6 +460,12 @@ async fn end(app: &Arc<App>, call: &Call, id: Uuid) -> Result<(), ApiError> {
         let row = db::assets::get(work.connection(), call.tenant, asset, db::Lock::Change).await?;
         db::encodings::cancel(work.connection(), asset, now).await?;
         if let Some(row) = row {
+            // As if it were deleted by its own name (DL-10).
+            if let Some(target) = row.target_id
+                && db::assets::target_is_out(work.connection(), target).await?
+            {
+                return Err(Code::MediaInUse.into());
+            }
             db::assets::delete(work.connection(), &row).await?;
             let bytes = row.size_bytes.unwrap_or(0);
             db::uploads::use_storage(work.connection(), row.owner_id, -bytes).await?;

@@ -721,3 +721,111 @@ async fn bl_and_tn_1_money_stays_in_its_tenant() {
         .await;
     assert!(api.events().await.contains(&"subscription.canceled".to_owned()));
 }
+
+/// A plan that costs nothing.
+fn free(name: &str) -> Value {
+    let mut plan = plan(name);
+    plan["price"] = json!(0);
+    plan
+}
+
+#[tokio::test]
+async fn bl_2_what_cost_nothing_is_not_changed_into_what_costs() {
+    let (api, mock) = with_mock().await;
+    let (admin, user) = (api.admin().await, api.user().await);
+    let (none, other) = (made(&admin, free("Free")).await, made(&admin, free("Other")).await);
+    let paid = made(&admin, plan("Starter")).await;
+    let body = json!({ "plan_id": none });
+    let bought = user.post("/subscriptions").json(body).expect(201).await;
+    let path = format!("/subscriptions/{}", bought["subscription_id"].as_str().unwrap());
+    let change = |body: Value| user.patch(&path).json(body);
+    change(json!({ "plan_id": paid })).refused("PAYMENT_FAILED").await;
+    change(order(&paid, "good")).refused("PAYMENT_FAILED").await;
+    let now = user.get("/subscriptions/current").expect(200).await;
+    assert_eq!(now["plan_id"], json!(none));
+    // All else may be changed.
+    assert_eq!(
+        change(json!({ "plan_id": other })).expect(200).await["plan_id"],
+        json!(other)
+    );
+    for ends in [true, false] {
+        let body = change(json!({ "cancel_at_period_end": ends })).expect(200).await;
+        assert_eq!(body["cancel_at_period_end"], json!(ends));
+    }
+    assert!(mock.asked().is_empty(), "{:?}", mock.asked());
+    // What is paid for is changed where it is paid.
+    user.delete(&path).expect(200).await;
+    let bought = user.post("/subscriptions").json(order(&paid, "good")).expect(201).await;
+    let path = format!("/subscriptions/{}", bought["subscription_id"].as_str().unwrap());
+    let dear = made(&admin, plan("Professional")).await;
+    user.patch(&path).json(json!({ "plan_id": dear })).expect(200).await;
+    assert!(mock.asked().last().unwrap().starts_with("update ref-"));
+    // Nor does it become something else where its provider is gone.
+    api.sql("update subscriptions set provider = 'gone' where status = 'active'")
+        .await;
+    let back = user.patch(&path).json(json!({ "plan_id": paid }));
+    back.refused("PAYMENT_FAILED").await;
+}
+
+#[tokio::test]
+async fn bl_5_gifts_stay_what_they_were_given_as() {
+    let (api, mock) = with_mock().await;
+    let (admin, user) = (api.admin().await, api.user().await);
+    let (given, dear) = (
+        made(&admin, plan("Starter")).await,
+        made(&admin, plan("Professional")).await,
+    );
+    let end = api.app.now() + TimeDelta::days(7);
+    let gift = json!({ "user_id": user.user_id, "plan_id": given, "current_period_end": end });
+    let gift = admin.post("/admin/subscriptions").json(gift).expect(201).await;
+    let path = format!("/subscriptions/{}", gift["id"].as_str().unwrap());
+    for (change, at) in [
+        (json!({ "plan_id": dear }), &api),
+        (json!({ "cancel_at_period_end": false }), &api),
+        // Nor where nobody takes money for anything.
+        (json!({ "plan_id": dear }), &api.beside_with(settings()).await),
+        (
+            json!({ "cancel_at_period_end": false }),
+            &api.beside_with(settings()).await,
+        ),
+    ] {
+        let ask = user.at(at).patch(&path).json(change);
+        ask.refused("INVALID_STATE_TRANSITION").await;
+    }
+    // What says the same again is no change.
+    let same = json!({ "plan_id": given, "cancel_at_period_end": true });
+    let got = user.patch(&path).json(same).expect(200).await;
+    assert_eq!(
+        (&got["plan_id"], &got["cancel_at_period_end"]),
+        (&json!(given), &json!(true))
+    );
+    assert_eq!(got["current_period_end"], gift["current_period_end"]);
+    assert!(mock.asked().is_empty(), "{:?}", mock.asked());
+    api.app.advance(TimeDelta::days(8));
+    tick(&api).await;
+    let user = api.again(&user).await;
+    user.get("/subscriptions/current")
+        .refused("NO_ACTIVE_SUBSCRIPTION")
+        .await;
+}
+
+#[tokio::test]
+async fn subscriptions_are_sent_back_as_they_were_read() {
+    let api = Api::start().await;
+    let (admin, user) = (api.admin().await, api.user().await);
+    let plan = made(&admin, plan("Starter")).await;
+    let body = json!({ "plan_id": plan });
+    user.post("/subscriptions").json(body).expect(201).await;
+    let mut read = user.get("/subscriptions/current").expect(200).await;
+    let path = format!("/subscriptions/{}", read["id"].as_str().unwrap());
+    read["cancel_at_period_end"] = json!(true);
+    let status = read["status"].take();
+    read["status"] = json!("expired");
+    read["trial_end"] = json!(null);
+    let got = user.patch(&path).json(read).expect(200).await;
+    assert_eq!((&got["cancel_at_period_end"], &got["status"]), (&json!(true), &status));
+    user.patch(&path)
+        .json(json!({ "color": "red" }))
+        .refused("VALIDATION_ERROR")
+        .await;
+}

@@ -461,3 +461,58 @@ async fn country_rules_that_are_loaded_count_at_the_next_licence() {
     load(&api.app, &fixture).await.unwrap();
     ask().refused("GEO_RESTRICTED").await;
 }
+
+#[tokio::test]
+async fn dr_2_and_8_a_title_goes_by_its_own_type_alone() {
+    let api = api().await;
+    let scene = drm_scene(&api).await;
+    let session = scene.start().await;
+    let mut wish = wish(&scene, "clearkey", &clear_key_request(&[KEY_ID_HD]));
+    // What would be refused by its own name, and what would not.
+    for sql in [
+        "select 1",
+        "update movies set available_until = now() - interval '1 hour'",
+        "update subscriptions set status = 'canceled'",
+    ] {
+        api.sql(sql).await;
+        for content_type in ["episode", "channel"] {
+            wish["content_type"] = json!(content_type);
+            for id in [json!(null), session["session_id"].clone()] {
+                wish["session_id"] = id;
+                let ask = scene.viewer.post("/drm/license").json(wish.clone());
+                ask.refused("NO_ACTIVE_SESSION").await;
+            }
+        }
+    }
+    wish["content_type"] = json!("movie");
+    let ask = scene.viewer.post("/drm/license").json(wish);
+    ask.refused("AVAILABILITY_ENDED").await;
+    assert_eq!(api.value::<i64>("select count(*) from drm_licences").await, 0);
+}
+
+#[tokio::test]
+async fn licences_are_given_once_for_a_key() {
+    let api = api().await;
+    let scene = drm_scene(&api).await;
+    scene.start().await;
+    let wish = wish(&scene, "clearkey", &clear_key_request(&[KEY_ID_HD]));
+    let ask = |wish: &Value| {
+        let ask = scene.viewer.post("/drm/license").header("idempotency-key", "k");
+        ask.json(wish.clone()).send()
+    };
+    let first = ask(&wish).await.is(200);
+    let again = ask(&wish).await.is(200);
+    assert_eq!(
+        (again.header("idempotency-replayed"), &again.bytes),
+        ("true", &first.bytes)
+    );
+    assert_eq!(api.value::<i64>("select count(*) from drm_licences").await, 1);
+    let mut other = wish.clone();
+    other["session_id"] = json!(Uuid::now_v7());
+    assert_eq!(ask(&other).await.json()["code"], "IDEMPOTENCY_KEY_REUSED");
+    // What is kept is sealed (DR-4).
+    let kept: String = api
+        .value("select string_agg(t::text, ' ') from idempotency_keys t")
+        .await;
+    assert!(!kept.contains(&URL_SAFE_NO_PAD.encode(KEY_HD)) && !kept.contains(&STANDARD.encode(&first.bytes)));
+}

@@ -329,3 +329,110 @@ async fn movies_tell_their_tracks_and_trailers() {
     assert_eq!((rows.len(), &rows[0]["title"]), (1, &json!("Soon")));
     assert!(rows[0]["hls_url"].as_str().unwrap().contains("/~"));
 }
+
+#[tokio::test]
+async fn dl_10_giving_an_upload_up_takes_nothing_that_is_out() {
+    let api = Api::start().await;
+    let moderator = api.moderator().await;
+    let title = moderator.post("/admin/movies").json(movie("One")).expect(201).await["id"].clone();
+    let target = json!({ "content_type": "movie", "content_id": title });
+    let asset = uploaded(&api, &moderator, json!({ "target": target })).await;
+    let upload: Uuid = api.value("select id from uploads").await;
+    let (upload, publish) = (
+        format!("/uploads/{upload}"),
+        format!("/admin/movies/{}", title.as_str().unwrap()),
+    );
+    let later = json!({ "available_from": api.app.now() + chrono::TimeDelta::days(1) });
+    moderator
+        .post(&format!("{publish}/publish"))
+        .json(later)
+        .expect(200)
+        .await;
+    moderator.delete(&upload).refused("MEDIA_IN_USE").await;
+    let kept = moderator.get(&format!("/media/{asset}")).expect(200).await;
+    assert_eq!(kept["status"], "uploaded");
+    assert_eq!(moderator.get(&upload).expect(200).await["status"], "processing");
+    assert_eq!(
+        api.value::<i64>("select count(*) from encoding_jobs where status = 'queued'")
+            .await,
+        1
+    );
+    moderator.post(&format!("{publish}/unpublish")).expect(200).await;
+    moderator.delete(&upload).expect(204).await;
+    moderator.get(&format!("/media/{asset}")).refused("NOT_FOUND").await;
+}
+
+#[tokio::test]
+async fn assets_are_sent_back_as_they_were_read() {
+    let api = Api::start().await;
+    let (user, moderator) = (api.user().await, api.moderator().await);
+    let title = moderator.post("/admin/movies").json(movie("One")).expect(201).await["id"].clone();
+    let target = json!({ "content_type": "movie", "content_id": title });
+    for (client, announced) in [(&user, json!({})), (&moderator, json!({ "target": target }))] {
+        let place = format!("/media/{}", encoded(&api, client, announced).await);
+        let mut read = client.get(&place).expect(200).await;
+        read["title"] = json!("Another");
+        read["size_bytes"] = json!(1);
+        let before = read["delivery_policy"].clone();
+        let got = client.patch(&place).json(read.clone()).expect(200).await;
+        assert_eq!(
+            (
+                &got["title"],
+                &got["size_bytes"],
+                &got["delivery_policy"],
+                &got["target"]
+            ),
+            (&json!("Another"), &json!(1000), &before, &read["target"])
+        );
+        let unknown = client.patch(&place).json(json!({ "color": "red" }));
+        unknown.refused("VALIDATION_ERROR").await;
+    }
+    // Whose target is the same is not attached anew.
+    let mine = encoded(&api, &user, json!({})).await;
+    let place = format!("/media/{mine}");
+    user.patch(&place)
+        .json(json!({ "delivery_policy": "public" }))
+        .expect(200)
+        .await;
+    let got = user.patch(&place).json(json!({ "target": null })).expect(200).await;
+    assert_eq!(got["delivery_policy"], "public");
+}
+
+#[tokio::test]
+async fn posts_to_the_library_run_once_for_a_key() {
+    let api = Api::start().await;
+    let user = api.user().await;
+    let bytes = film(1_000);
+    let announced = json!({ "asset_type": "video_master", "filename": "f.mp4", "content_type": "video/mp4",
+        "size_bytes": 1000 });
+    let upload = user.post("/uploads").json(announced).expect(201).await;
+    let url = upload["upload_url"].as_str().unwrap().split_once("/api/v1").unwrap().1;
+    api.stranger().put(url).bytes("video/mp4", &bytes).send().await.is(200);
+    let upload = upload["id"].as_str().unwrap();
+    let twice = async |path: String, body: Value, status: u16| {
+        let ask = || {
+            user.post(&path)
+                .header("idempotency-key", &path)
+                .json(body.clone())
+                .send()
+        };
+        let (first, again) = (ask().await.is(status), ask().await.is(status));
+        assert_eq!(
+            (
+                first.header("idempotency-replayed"),
+                again.header("idempotency-replayed")
+            ),
+            ("", "true"),
+            "{path}"
+        );
+        assert_eq!(first.bytes, again.bytes, "{path}");
+        first.json()
+    };
+    let asset = twice(format!("/uploads/{upload}/complete"), json!({}), 202).await["asset_id"].clone();
+    let asset = asset.as_str().unwrap();
+    let job = encoding::claim(&api.app, "w").await.unwrap().unwrap();
+    encoding::finish(&api.app, &job, &made()).await.unwrap();
+    twice(format!("/media/{asset}/sign"), json!({ "ttl_seconds": 60 }), 200).await;
+    twice(format!("/media/{asset}/transcode"), json!({ "force": true }), 202).await;
+    assert_eq!(api.value::<i64>("select count(*) from encoding_jobs").await, 2);
+}

@@ -608,3 +608,33 @@ async fn what_is_sent_back_is_taken() {
     script["images"] = json!({ "poster": "javascript:alert(1)" });
     moderator.put(&path).json(script).refused("VALIDATION_ERROR").await;
 }
+
+#[tokio::test]
+async fn titles_of_one_name_at_once_get_slugs_of_their_own() {
+    let api = Api::start().await;
+    let (moderator, beside) = (api.moderator().await, api.beside().await);
+    for path in ["/admin/movies", "/admin/shows"] {
+        let asks = (0..8).map(|at| {
+            let client = if at % 2 == 0 {
+                moderator.clone()
+            } else {
+                moderator.at(&beside)
+            };
+            async move {
+                client
+                    .post(path)
+                    .json(json!({ "title": "The Same", "drm_required": false, "status": "draft" }))
+                    .expect(201)
+                    .await
+            }
+        });
+        let made = futures_util::future::join_all(asks).await;
+        let mut slugs: Vec<&str> = made.iter().map(|body| body["slug"].as_str().unwrap()).collect();
+        slugs.sort_unstable();
+        let expected: Vec<String> = (2..9).map(|number| format!("the-same-{number}")).collect();
+        assert_eq!(
+            (slugs[0], &slugs[1..]),
+            ("the-same", &expected.iter().map(String::as_str).collect::<Vec<_>>()[..])
+        );
+    }
+}

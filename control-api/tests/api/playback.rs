@@ -613,3 +613,35 @@ async fn what_is_kept_refuses_nobody() {
     quietly("update plans set max_quality = 'FHD'").await;
     assert_eq!(start().expect(201).await["max_quality"], "UHD");
 }
+
+#[tokio::test]
+async fn pl_3_sessions_end_with_the_window_and_free_their_place() {
+    let api = Api::start().await;
+    let scene = scene(&api, 1).await;
+    let other = published(&api, &scene.moderator, movie("Other")).await;
+    api.sql(&format!(
+        "update movies set available_until = now() + interval '30 seconds' where id = '{}'",
+        scene.movie
+    ))
+    .await;
+    let body = scene.start().await;
+    let second = on_device(&scene.viewer, 2).await;
+    let path = format!("/movies/{other}/stream");
+    let tick = async || jobs::tick(Arc::clone(&api.app), Arc::default()).await;
+    api.app.advance(TimeDelta::seconds(29));
+    tick().await;
+    second.post(&path).refused("CONCURRENCY_LIMIT_REACHED").await;
+    api.app.advance(TimeDelta::seconds(2));
+    tick().await;
+    let kept = second.post(&path).expect(201).await;
+    assert_eq!(reason(&scene.beat(&body, 1).await), "410 window_closed");
+    // One that is moved into the past is found a little later.
+    api.sql("update movies set available_until = now() - interval '1 day'")
+        .await;
+    tick().await;
+    assert_eq!(api.value::<i64>("select count(*) from stream_sessions").await, 1);
+    jobs::sweep(Arc::clone(&api.app)).await;
+    let beat = json!({ "session_id": kept["session_id"], "position_seconds": 1 });
+    let late = second.post("/playback/heartbeat").json(beat).send().await;
+    assert_eq!(reason(&late), "410 window_closed");
+}

@@ -778,3 +778,40 @@ async fn ak_8_keys_for_the_tenant_reach_everybodys_uploads() {
         DEFAULT_TENANT.0
     );
 }
+
+#[tokio::test]
+async fn dl_9_what_an_account_had_on_disk_goes_with_it() {
+    let api = Api::start().await;
+    let (user, heir) = (api.user().await, api.user().await);
+    let bytes = film(1_000);
+    let send = async |client: &Client<'_>, count: usize| {
+        let path = tus(client, bytes.len(), "").await;
+        patch(client, &path, 0, &bytes[..count]).send().await.is(204);
+        id_of(&path)
+    };
+    let (begun, whole, imported) = (
+        send(&user, 10).await,
+        send(&user, 1_000).await,
+        send(&user, 1_000).await,
+    );
+    user.post(&format!("/uploads/{imported}/complete")).expect(202).await;
+    let asset: uuid::Uuid = api.value("select id from assets").await;
+    let other = send(&heir, 10).await;
+    let sure = json!({ "current_password": crate::harness::PASSWORD, "confirmation": "DELETE_ACCOUNT" });
+    user.delete("/account").json(sure).expect(204).await;
+    import::tidy(&api.app).await.unwrap();
+    for id in [&begun, &whole, &imported] {
+        assert!(!source(&api, id).exists(), "{id}");
+    }
+    assert!(source(&api, &other).exists());
+    // The worker removes the ladder.
+    assert_eq!(api.value::<uuid::Uuid>("select id from removed_media").await, asset);
+    assert_eq!(api.value::<i64>("select count(*) from blobs").await, 0);
+    // What somebody else gets is kept.
+    let admin = api.admin().await;
+    let next = api.user().await;
+    let path = format!("/admin/users/{}?transfer_to={}", heir.user_id, next.user_id);
+    admin.delete(&path).expect(204).await;
+    import::tidy(&api.app).await.unwrap();
+    assert!(source(&api, &other).exists());
+}

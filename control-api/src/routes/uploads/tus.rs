@@ -79,6 +79,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .errors(&[
                 Code::TusVersionUnsupported,
                 Code::UploadNotCancellable,
+                Code::MediaInUse,
                 Code::UploadGone,
             ])
             .rules("UP-7"),
