@@ -191,6 +191,9 @@ within_limit() {
 # Fuzz targets are a workspace of their own, which nothing else here builds.
 lints() {
   cargo clippy --locked --workspace --all-targets -- -D warnings &&
+    # What may be left out can be.
+    cargo clippy --locked -p headwater --no-default-features -- -D warnings &&
+    cargo clippy --locked -p origin --no-default-features -- -D warnings &&
     CARGO_TARGET_DIR=$target cargo clippy --locked --manifest-path packager/fuzz/Cargo.toml -- -D warnings
 }
 

@@ -83,7 +83,8 @@ pub enum Command {
     /// Get licences for players from the services that issue them, for holders of a grant.
     #[cfg(feature = "control")]
     Licences(LicencesArguments),
-    /// Check a configuration file and print what is in force.
+    /// Check a configuration file and the files it names, as a start would, and print what is in force. Databases and other
+    /// servers are not asked.
     CheckConfig(CheckConfigArguments),
     /// One job in a process of its own, started by other commands.
     #[command(hide = true)]
@@ -130,7 +131,7 @@ pub struct SourceKeyArguments {
 /// `headwater inspect`
 #[derive(Debug, Args)]
 pub struct InspectArguments {
-    /// Media files, text files or ladder folders.
+    /// Media files, text files or ladder folders. Subtitle files beside a film are taken with it: film.de.srt beside film.mp4.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Keys of encrypted sources.
@@ -144,17 +145,22 @@ pub struct InspectArguments {
 /// `headwater package`
 #[derive(Debug, Args)]
 pub struct PackageArguments {
-    /// Media files or ladder folders.
+    /// Media files or ladder folders. Subtitle files beside a film are taken with it: film.de.srt beside film.mp4.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Folder to write to; each presentation gets a folder named by its media id.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
+    /// The library that the files lie in, at any depth. A media id, and so the keys of protected forms, comes of the path
+    /// below the library [default: [origin] library of --config for files in it, else the folder a file lies in].
+    #[arg(long, value_name = "DIR")]
+    pub library: Option<PathBuf>,
     /// Forms to write, one of CMAF (cmaf, cmaf-cbcs, cmaf-cenc, cmaf-cens, cmaf-cbc1) and one of MPEG-TS (ts, ts-aes128,
     /// ts-sampleaes).
     #[arg(long, value_name = "NAMES", value_parser = form, value_delimiter = ',', default_value = "cmaf,ts")]
     pub form: Vec<Form>,
-    /// Configuration file whose [origin.protection] says where the keys of protected forms are, and of encrypted sources.
+    /// Configuration file whose [origin.protection] says where the keys of protected forms are, and of encrypted sources, and
+    /// whose [origin] library the files may lie in.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Keys of encrypted sources.
@@ -218,7 +224,7 @@ pub enum AddressingName {
 /// `headwater import`
 #[derive(Debug, Args)]
 pub struct ImportArguments {
-    /// Media files or ladder folders.
+    /// Media files or ladder folders. Subtitle files beside a film are taken with it: film.de.srt beside film.mp4.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Library to publish to; each presentation gets a folder there.
@@ -239,7 +245,7 @@ pub struct ImportArguments {
 #[cfg(feature = "transcode")]
 #[derive(Debug, Args)]
 pub struct TranscodeArguments {
-    /// Media files.
+    /// Media files. Subtitle files beside a film are taken with it: film.de.srt beside film.mp4.
     #[arg(required_unless_present = "worker", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Take jobs of the control plane instead, one after the other, until told to stop. Several workers share a queue.
@@ -263,9 +269,9 @@ pub struct TranscodeArguments {
     /// Which devices may encode.
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceName,
-    /// Pieces encoded at once [default: one for four cores, at least 2].
-    #[arg(long, value_name = "COUNT")]
-    pub workers: Option<usize>,
+    /// Pieces encoded at once, 1 to 64 [default: one for four cores, at least 2].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: Option<u16>,
     /// Length of the pieces in seconds [default: 60].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
     pub chunk: Option<u64>,

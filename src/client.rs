@@ -3,6 +3,7 @@
 mod account;
 mod transfer;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::cli::{ClientArguments, ClientCommand};
+use crate::print;
 
 use self::account::Session;
 
@@ -107,13 +109,15 @@ impl Client {
     /// Sends, and once more with new tokens where the old ones do not hold any more.
     pub async fn send(&mut self, ask: &mut Ask) -> anyhow::Result<Reply> {
         self.sign(ask)?;
-        let reply = self.outbound.send(ask).await?;
+        // What goes wrong on the way does not say where to.
+        let base = self.session.url.clone();
+        let reply = self.outbound.send(ask).await.with_context(|| base.clone())?;
         if reply.status != 401 {
             return Ok(reply);
         }
         self.session.refresh(&self.outbound).await?;
         self.sign(ask)?;
-        Ok(self.outbound.send(ask).await?)
+        self.outbound.send(ask).await.context(base)
     }
 
     fn sign(&self, ask: &mut Ask) -> anyhow::Result<()> {
@@ -177,7 +181,7 @@ fn text(body: &Value, name: &str) -> anyhow::Result<String> {
 
 async fn publish(client: &mut Client, movie: &str) -> anyhow::Result<()> {
     let body = client.post(&format!("/admin/movies/{movie}/publish"), None).await?;
-    println!("{:<9} {movie}", text(&body, "status")?);
+    writeln!(print::out(), "{:<9} {movie}", text(&body, "status")?)?;
     Ok(())
 }
 
@@ -192,7 +196,7 @@ async fn watch(client: &mut Client, id: &str) -> anyhow::Result<()> {
         other => other?,
     };
     for (name, member) in [("hls", "hls_url"), ("dash", "dash_url"), ("until", "expires_at")] {
-        println!("{name:<9} {}", text(&body, member)?);
+        writeln!(print::out(), "{name:<9} {}", text(&body, member)?)?;
     }
     Ok(())
 }

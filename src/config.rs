@@ -16,8 +16,8 @@ pub struct File {
     /// The transcoder, which this build has not.
     #[cfg(not(feature = "transcode"))]
     pub transcode: toml::Table,
-    /// The control plane.
-    pub control: Control,
+    /// The control plane; `None` in the file of a node that has another role.
+    pub control: Option<Control>,
 }
 
 /// The control plane: the API's settings, and sections of roles beside it.

@@ -54,6 +54,9 @@ const REFUSED: [libc::c_long; 11] = [
 /// that run already keep what they have: call it while there are none.
 pub fn confine(readable: &[&Path], writable: Option<&Path>) -> anyhow::Result<()> {
     let abi = ABI::V5;
+    // Whoever reads what the worker leaves behind is not confined: no links to elsewhere, nothing that never ends.
+    let not_made =
+        AccessFs::MakeSym | AccessFs::MakeFifo | AccessFs::MakeSock | AccessFs::MakeChar | AccessFs::MakeBlock;
     let read = READABLE.iter().map(Path::new).chain(readable.iter().copied());
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -62,7 +65,7 @@ pub fn confine(readable: &[&Path], writable: Option<&Path>) -> anyhow::Result<()
         .create()?
         .add_rules(path_beneath_rules(read, AccessFs::from_read(abi)))?
         .add_rules(path_beneath_rules(DEVICES, AccessFs::from_all(abi)))?
-        .add_rules(path_beneath_rules(writable, AccessFs::from_all(abi)))?
+        .add_rules(path_beneath_rules(writable, AccessFs::from_all(abi) & !not_made))?
         .restrict_self()
         .context("landlock")?;
     if status.ruleset == RulesetStatus::NotEnforced {

@@ -1,5 +1,6 @@
 //! `headwater control`: the control API until told to stop; `headwater admin`: what is done to it from outside.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,10 +8,12 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use control_api::admin::Fixture;
 use control_api::app::Means;
-use control_api::billing::payment::PaymentProvider;
+use control_api::billing::payment::{Manual, PaymentProvider};
 use control_api::billing::stripe;
 use control_api::config::{Config, StripeSection};
+use control_api::issuer::keys::Issuers;
 use control_api::license::Desk;
+use control_api::secrets::SecretBox;
 use control_api::serve::{self, Opened};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zeroize::Zeroizing;
@@ -19,7 +22,7 @@ use crate::cli::{AdminArguments, AdminCommand, ControlArguments, ControlPlace, C
 use crate::config::Control;
 use crate::keys::credentials::{Secret, read_secret, without_secrets};
 use crate::remote::Remote;
-use crate::{config, grant, licences, service, shutdown};
+use crate::{config, grant, licences, print, service, shutdown};
 
 /// Threads that answer.
 const THREAD_COUNT_MIN: usize = 2;
@@ -79,7 +82,7 @@ pub fn admin(arguments: AdminArguments) -> anyhow::Result<ExitCode> {
                 opened.close().await;
                 done.map_err(said)
             })?;
-            println!("a new key signs from now on");
+            writeln!(print::out(), "a new key signs from now on")?;
         }
         AdminCommand::Load(arguments) => load(&arguments)?,
     }
@@ -97,10 +100,11 @@ fn load(arguments: &LoadArguments) -> anyhow::Result<()> {
         opened.close().await;
         loaded.map_err(said).with_context(named)
     })?;
+    let mut out = print::out();
     for (name, id) in rules {
-        println!("geo_rule  {id}  {name}");
+        writeln!(out, "geo_rule  {id}  {name}")?;
     }
-    println!("genres    {}", fixture.genre.len());
+    writeln!(out, "genres    {}", fixture.genre.len())?;
     Ok(())
 }
 
@@ -110,17 +114,27 @@ fn create(arguments: &CreateAdminArguments) -> anyhow::Result<()> {
         None => (control_api::secrets::new_token("")?, true),
     };
     let config = control(&arguments.place)?.api.check()?;
+    // Nobody could sign in to an account whose password was lost: whether anybody takes what is printed is found out first.
+    // What goes wrong is no cause of the error, for a pipe that broke is no quiet end here either.
+    let mut out = print::out();
+    let printed = writeln!(out, "email     {}", arguments.email).and_then(|()| out.flush());
+    printed.map_err(|error| anyhow::anyhow!("{error}: no account was made"))?;
     let id = runtime()?.block_on(async {
         let opened = open(config, None).await?;
         let created = control_api::admin::create(&opened.app, &arguments.name, &arguments.email, &password).await;
         opened.close().await;
-        created.map_err(said)
+        created.map_err(said).with_context(|| arguments.email.clone())
     })?;
-    println!("admin     {id}\nemail     {}", arguments.email);
+    let mut rest = Zeroizing::new(format!("admin     {id}\n"));
     if made {
-        println!("password  {}", *password);
+        rest.push_str(&format!("password  {}\n", *password));
     }
-    Ok(())
+    let printed = out.write_all(rest.as_bytes()).and_then(|()| out.flush());
+    if let (Err(_), true) = (&printed, made) {
+        // The only copy: better here than lost, for the account is there.
+        print::remark(format_args!("{}", rest.trim_end()));
+    }
+    Ok(printed?)
 }
 
 fn read_password(path: &Path) -> anyhow::Result<Zeroizing<String>> {
@@ -134,17 +148,21 @@ fn read_password(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(line.to_owned()))
 }
 
+/// What went wrong, for people here: they may know the cause, and the message of an answer leaves the fields to its details.
 fn said(error: control_api::error::ApiError) -> anyhow::Error {
-    match error.cause {
-        Some(cause) => anyhow::anyhow!("{cause}"),
-        None => anyhow::anyhow!("{}", error.message),
+    let details = error.details.iter().map(|row| format!("{} {}", row.field, row.message));
+    let details = details.collect::<Vec<_>>().join("; ");
+    match (error.cause, details.is_empty()) {
+        (Some(cause), _) => anyhow::anyhow!("{cause}"),
+        (None, false) => anyhow::anyhow!("{details}"),
+        (None, true) => anyhow::anyhow!("{}", error.message),
     }
 }
 
 /// The sections of the configuration file, with what the arguments say.
 pub fn control(place: &ControlPlace) -> anyhow::Result<Control> {
     let mut control = match &place.config {
-        Some(path) => config::read(path)?.control,
+        Some(path) => config::read(path)?.control.unwrap_or_default(),
         None => Control::default(),
     };
     control.api.data = place.data.clone().unwrap_or(control.api.data);
@@ -161,19 +179,48 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .build()?)
 }
 
-/// Opens the database that DATABASE_URL names, or the embedded one.
-pub async fn open(config: Config, desk: Option<Desk>) -> anyhow::Result<Opened> {
+/// The checks of a start, as far as they need no database. What a start would make stays unmade.
+pub fn check(control: Control) -> anyhow::Result<Config> {
+    let desk = control.licences.as_ref().map(licences::check).transpose()?;
+    let config = control.api.check()?;
+    means(&config, desk)?;
+    let section = &config.section;
+    Issuers::new(&section.settings.auth.trusted_issuers, &section.public_url)?;
+    let secret_key = section.secret_key.clone();
+    let secret_key = secret_key.unwrap_or_else(|| section.data.join("secret.key"));
+    if secret_key.exists() {
+        SecretBox::open_file(&secret_key)?;
+    }
+    Ok(config)
+}
+
+/// What the API has besides its database.
+fn means(config: &Config, desk: Option<Desk>) -> anyhow::Result<Means> {
     let grant_keys = config.section.grant_keys.as_deref().map(grant::read_keys).transpose()?;
     let stripe = config.section.stripe.as_ref();
     let stripe = stripe
         .map(|section| payments(section).context("control.stripe"))
         .transpose()?;
-    let means = Means {
+    let payments: Vec<_> = stripe.into_iter().collect();
+    let mut known: Vec<&str> = payments.iter().map(|provider| provider.name()).collect();
+    known.push(Manual.name());
+    let wanted = config.section.settings.billing.provider.as_str();
+    ensure!(
+        known.contains(&wanted),
+        "control.settings.billing.provider: there is no \"{wanted}\", but {}",
+        known.join(", ")
+    );
+    Ok(Means {
         grant_keys,
         desk,
-        payments: stripe.into_iter().collect(),
+        payments,
         ..Means::default()
-    };
+    })
+}
+
+/// Opens the database that DATABASE_URL names, or the embedded one.
+pub async fn open(config: Config, desk: Option<Desk>) -> anyhow::Result<Opened> {
+    let means = means(&config, desk)?;
     let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
     let opened = serve::open(config, url.as_deref(), means).await?;
     #[cfg(feature = "transcode")]

@@ -1,5 +1,6 @@
 //! `headwater dev`: all roles in one process, on one folder, for one's own machine.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use origin::Origin;
 use origin::protect::Titles;
 
 use crate::cli::DevArguments;
-use crate::{control, grant, keys, licences, shutdown};
+use crate::{control, grant, keys, licences, print, shutdown};
 
 /// Runs the origin and the control API until told to stop.
 pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
@@ -84,11 +85,15 @@ pub fn run(arguments: DevArguments) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "transcode")]
         let stop = after(worker, stop);
         let told = opened.serve(stop, |address| {
-            println!("API       http://{address}/api/v1/docs");
-            println!(
-                "an admin  headwater admin create --data {} --email you@example.org",
-                arguments.data.display()
+            let data = arguments.data.display();
+            let printed = writeln!(
+                print::out(),
+                "API       http://{address}/api/v1/docs\nan admin  headwater admin create --data {data} --email you@example.org"
             );
+            // What serves goes on: the log has the address, too.
+            if let Err(error) = printed {
+                tracing::warn!(%error, %address, "where the API is was not printed");
+            }
         });
         told.await.context("control")
     })?;

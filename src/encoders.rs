@@ -9,11 +9,12 @@ use transcoder::ladder::VideoCodec;
 use transcoder::machine::{self, Found};
 
 use crate::cli::EncodersArguments;
+use crate::print;
 use crate::transcode::program;
 
 /// Prints every encoder known, whether it is here and works, and which is taken for each coding.
 pub fn run(arguments: EncodersArguments) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     let program = program()?;
     let never = AtomicBool::new(false);
     let found = Found::ask(&program, &never)?;

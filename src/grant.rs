@@ -13,6 +13,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli::{GrantArguments, GrantCommand, GrantTerms};
+use crate::print;
 
 /// Longest key file: two keys and some remarks.
 const KEY_FILE_SIZE_BYTES_MAX: u64 = 64 << 10;
@@ -22,7 +23,7 @@ pub fn run(arguments: GrantArguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Some(GrantCommand::NewKey { file }) => {
             let keys = new_key(&file).with_context(|| file.display().to_string())?;
-            println!("{}", String::from_utf8_lossy(keys.current().kid()));
+            writeln!(print::out(), "{}", String::from_utf8_lossy(keys.current().kid()))?;
         }
         None => print_grant(&arguments.terms)?,
     }
@@ -43,7 +44,7 @@ fn print_grant(terms: &GrantTerms) -> anyhow::Result<()> {
     let token = grant.mint(&keys)?;
     let folder = format!("/vod/{id}/{}", token.path_segment());
     let (hls, dash) = (format!("{folder}/master.m3u8"), format!("{folder}/manifest.mpd"));
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     if terms.format.json {
         let row = json!({ "token": token.expose(), "hls": hls, "dash": dash, "expires": grant.expires });
         writeln!(out, "{row}")?;

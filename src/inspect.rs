@@ -12,11 +12,12 @@ use packager::track::{MediaDescription, Track};
 use serde_json::{Map, Value, json};
 
 use crate::cli::InspectArguments;
+use crate::print;
 use crate::sources::{self, Named};
 
 /// Reports on each file; the exit code is 1 when one can not be played.
 pub fn run(arguments: InspectArguments) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     let mut code = ExitCode::SUCCESS;
     let keyring = sources::source_keys(&arguments.keys)?;
     for path in &arguments.files {

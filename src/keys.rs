@@ -40,6 +40,7 @@ use self::kek::Kek;
 use crate::cli::{
     CreateArguments, ImportKeysArguments, KeysArguments, KeysCommand, RotateArguments, StateArguments, VaultArguments,
 };
+use crate::print;
 
 /// Longest file of keys to take in.
 const IMPORT_SIZE_BYTES_MAX: u64 = 1 << 20;
@@ -85,7 +86,7 @@ fn init(arguments: &VaultArguments) -> anyhow::Result<()> {
     let kek = kek_of(arguments);
     let made = make_kek(&kek)?;
     Vault::create(&arguments.vault, &kek)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     writeln!(out, "vault  {}", arguments.vault.display())?;
     writeln!(out, "kek    {} ({})", kek.path().display(), kek.kek_id()?)?;
     if made {
@@ -108,7 +109,7 @@ fn create(arguments: &CreateArguments) -> anyhow::Result<()> {
     let vault = Vault::open(&arguments.vault.vault)?;
     let kek = kek_of(&arguments.vault);
     let tenant_key = vault.tenant_key_or_new(&kek, &arguments.tenant)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     for id in &media_ids {
         let mut title = title_of(&vault, id, &arguments.tenant, &tenant_key)?;
         let (mut created, mut kept) = (0, 0);
@@ -225,7 +226,7 @@ fn import(arguments: &ImportKeysArguments) -> anyhow::Result<()> {
         title.seal_new(&tenant_key, &new)?;
     }
     vault.save_title(&mut title, &tenant_key)?;
-    writeln!(std::io::stdout(), "{}: {} imported", arguments.media_id, keys.len())?;
+    writeln!(print::out(), "{}: {} imported", arguments.media_id, keys.len())?;
     Ok(())
 }
 
@@ -281,7 +282,7 @@ fn rotate_kek(arguments: &RotateArguments) -> anyhow::Result<()> {
         head.finish_rotation();
     }
     vault.save_head(&head)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     writeln!(out, "kek    {} ({kek_id})", new.path().display())?;
     match arguments.keep_old {
         true => writeln!(
@@ -312,7 +313,7 @@ fn set_state(arguments: &StateArguments, state: KeyState) -> anyhow::Result<()> 
     let key_id = KeyId::parse(&arguments.key_id).context("KID is not 32 hexadecimal digits")?;
     let vault = Vault::open(&arguments.vault.vault)?;
     let (head, kek) = (vault.head()?, kek_of(&arguments.vault));
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     let mut found = false;
     for id in vault.titles()? {
         let Some(mut title) = vault.title(&id)?.filter(|title| title.key(key_id).is_some()) else {
@@ -335,7 +336,7 @@ fn set_state(arguments: &StateArguments, state: KeyState) -> anyhow::Result<()> 
 fn upgrade(arguments: &VaultArguments) -> anyhow::Result<()> {
     let vault = Vault::open(&arguments.vault)?;
     let (head, kek) = (vault.head()?, kek_of(arguments));
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     for id in vault.titles()? {
         let Some(mut title) = vault.title(&id)?.filter(TitleKeys::is_old) else {
             continue;

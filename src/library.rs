@@ -10,6 +10,7 @@ use packager::form::Form;
 use serde_json::{Value, json};
 
 use crate::cli::LibraryArguments;
+use crate::print;
 
 /// Lists every entry with its media id, entry URLs and what was left out.
 pub fn run(arguments: LibraryArguments) -> anyhow::Result<ExitCode> {
@@ -20,7 +21,7 @@ pub fn run(arguments: LibraryArguments) -> anyhow::Result<ExitCode> {
     };
     let store = Store::new(section.check()?);
     let entries = store.scan()?;
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     for (id, entry) in entries.iter() {
         let row = match store.open(id) {
             Ok(asset) => playable(&entry.path().to_string_lossy(), &asset),

@@ -25,7 +25,7 @@ pub use self::section::Section;
 pub fn run(arguments: LicencesArguments) -> anyhow::Result<ExitCode> {
     let LicencesCommand::Serve { config: path, listen } = arguments.command;
     let named = || path.display().to_string();
-    let section = config::read(&path)?.control.licences;
+    let section = config::read(&path)?.control.and_then(|control| control.licences);
     let mut section = section.with_context(|| format!("{}: has no [control.licences]", path.display()))?;
     section.listen = listen.unwrap_or(section.listen);
     let licensing = licensing(&section).with_context(named)?;
@@ -58,6 +58,18 @@ fn licensing(section: &Section) -> anyhow::Result<Licensing> {
         gate: Gate::new(keys, move |session| ended.has(session)),
         desk: desk(&section.vault, &section.kek, section.policy()?, issuers)?,
     })
+}
+
+/// The checks of both who make licences by this section: the API, and `licences serve`. What the API makes them with.
+pub fn check(section: &Section) -> anyhow::Result<Desk> {
+    let named = "[control.licences]";
+    grant::read_keys(&section.grant_keys).context(named)?;
+    EndedSessions::open(section.revoked.as_deref()).context(named)?;
+    if !section.clear_key && section.issuers().context(named)?.is_empty() {
+        // The API may add Clear Key by its own settings.
+        tracing::warn!("[control.licences] offers no system: `licences serve` would not start");
+    }
+    api_desk(section).context(named)
 }
 
 /// What the API makes licences with. Whether Clear Key may be had is said by its own settings.

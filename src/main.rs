@@ -1,5 +1,7 @@
 //! The front door: reads arguments and configuration, starts logs, runs one command, ends with its exit code.
 #![forbid(unsafe_code)]
+// They end the process where nobody takes what they print: `print` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod check;
 mod cli;
@@ -24,6 +26,7 @@ mod licences;
 #[cfg(feature = "control")]
 mod listener;
 mod package;
+mod print;
 #[cfg(feature = "control")]
 mod remote;
 mod serve;
@@ -36,6 +39,7 @@ mod thumbnails;
 mod transcode;
 mod worker;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -45,7 +49,7 @@ use crate::cli::{Cli, Command};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = telemetry::start(cli.log_format) {
-        eprintln!("headwater: {error:#}");
+        print::remark(format_args!("headwater: {error:#}"));
         return ExitCode::FAILURE;
     }
     let done = match cli.command {
@@ -73,12 +77,13 @@ fn main() -> ExitCode {
         Command::CheckConfig(arguments) => check::run(arguments),
         Command::Worker(arguments) => worker::run(arguments),
     };
-    match done {
+    // Half a line that is not out yet would be lost silently.
+    let printed = done.and_then(|code| Ok(print::out().flush().map(|()| code)?));
+    match printed {
         Ok(code) => code,
-        // Whoever read our output has seen enough (`headwater inspect … | head`).
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if print::was_seen_enough(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("headwater: {}", with_causes(&error));
+            print::remark(format_args!("headwater: {}", with_causes(&error)));
             ExitCode::FAILURE
         }
     }
@@ -94,9 +99,4 @@ fn with_causes(error: &anyhow::Error) -> String {
         }
     }
     line
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -6,18 +6,21 @@ use std::path::{Component, Path};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use origin::Origin;
+use origin::config::{ProtectionSection, Section};
 use origin::content::{Content, Piece};
+use origin::error::ServeError;
 use origin::protect::Protector;
 use origin::route::{Addressing, VodResource};
 use origin::vod::listing;
+use packager::form::Form;
 use packager::presentation::choice::Choice;
 
 use crate::cli::{AddressingName, ChoiceArguments, PackageArguments};
-use crate::config;
 use crate::keys::kek;
 use crate::sources::{self, Named};
+use crate::{config, print};
 
 /// Bytes of media copied at once.
 const COPY_SIZE_BYTES: u64 = 1 << 20;
@@ -34,11 +37,24 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
             );
         }
     }
-    let protector = match (forms.iter().find(|form| form.is_protected()), &arguments.config) {
-        (None, _) => None,
-        (Some(form), None) => bail!("{} needs keys: name a configuration with --config", form.name()),
-        (Some(_), Some(path)) => Some(protector(path, arguments.clear_lead)?),
+    let section = match &arguments.config {
+        Some(path) => config::read(path)?.origin.unwrap_or_default(),
+        None => Section::default(),
     };
+    let protector = match (section.protection, &arguments.config) {
+        (Some(section), Some(path)) => Some(protector(section, path, arguments.clear_lead)?),
+        _ => None,
+    };
+    if let (Some(form), None) = (forms.iter().find(|form| form.is_protected()), &protector) {
+        match &arguments.config {
+            None => bail!("{} needs keys: name a configuration with --config", form.name()),
+            Some(path) => bail!(
+                "{}: there is no [origin.protection], and {} needs keys",
+                path.display(),
+                form.name()
+            ),
+        }
+    }
     let mut keyring = sources::source_keys(&arguments.keys)?;
     if let Some(protector) = &protector {
         keyring = keyring.and_vault(protector.key_store());
@@ -51,7 +67,11 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
     };
     let choice = choice(&arguments.choice)?;
     for path in &arguments.files {
-        let named = Named::find(path, arguments.segment_duration_ms)?;
+        let of_config = section.library.as_deref().filter(|library| Named::is_in(library, path));
+        let named = match arguments.library.as_deref().or(of_config) {
+            Some(library) => Named::find_in(library, path, arguments.segment_duration_ms)?,
+            None => Named::find(path, arguments.segment_duration_ms)?,
+        };
         let asset = Arc::new(named.open(&keyring)?);
         if asset.variants.is_some() {
             bail!(
@@ -80,7 +100,9 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
                 Some(protector) => protector.protect(&asset, &entry),
                 None => Ok(asset.clone()),
             };
-            let asset = asset.with_context(|| path.display().to_string())?;
+            let asset = asset
+                .map_err(|error| unprotected(error, &named, form))
+                .with_context(|| path.display().to_string())?;
             let chosen = origin.choose_blocking(&asset, &choice, form);
             let (derived, selection) = chosen.with_context(|| path.display().to_string())?;
             let listed = listing::list_chosen(&derived, &[form], addressing, &choice, &selection);
@@ -102,27 +124,42 @@ pub fn run(arguments: PackageArguments) -> anyhow::Result<ExitCode> {
             let target = folder.join(&listed.path);
             write(&target, answer.content).with_context(|| target.display().to_string())?;
         }
-        for refusal in refused {
-            eprintln!("{}: left out {}: {}", path.display(), refusal.what, refusal.why);
+        for refusal in refused.iter().chain(&asset.presentation.refused) {
+            print::remark(format_args!(
+                "{}: left out {}: {}",
+                path.display(),
+                refusal.what,
+                refusal.why
+            ));
         }
-        for refusal in &asset.presentation.refused {
-            eprintln!("{}: left out {}: {}", path.display(), refusal.what, refusal.why);
-        }
-        println!("{}", folder.display());
+        writeln!(print::out(), "{}", folder.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The keys that the configuration at `path` names.
-fn protector(path: &Path, clear_lead_s: Option<u32>) -> anyhow::Result<Protector> {
-    let section = config::read(path)?.origin.unwrap_or_default().protection;
-    let mut section = section.with_context(|| format!("{}: there is no [origin.protection]", path.display()))?;
+/// The keys that `section` of the configuration at `path` names.
+fn protector(mut section: ProtectionSection, path: &Path, clear_lead_s: Option<u32>) -> anyhow::Result<Protector> {
     section.clear_lead_s = clear_lead_s.unwrap_or(section.clear_lead_s);
     let mut config = section
         .check()
-        .map_err(|(key, reason)| anyhow::anyhow!("{}: {key}: {reason}", path.display()))?;
+        .map_err(|(key, reason)| anyhow!("{}: {key}: {reason}", path.display()))?;
     config.open_kek = kek::open;
     Protector::open(config).with_context(|| path.display().to_string())
+}
+
+/// Why `named` has no protected form, and what to do where that is for want of keys.
+fn unprotected(error: ServeError, named: &Named, form: Form) -> anyhow::Error {
+    let (id, form) = (named.entry.media_id(), form.name());
+    let why = match error {
+        // To a viewer that would be all; here it is known what is missing.
+        ServeError::NotFound => format!("the vault has no keys of {id} for {form}"),
+        ServeError::MissingKey { what } => format!("the vault has no key for {form}: {what}"),
+        error => return error.into(),
+    };
+    let library = named.config.library.display();
+    anyhow!(
+        "{why}; if {library} is not the library it lies in, name that with --library, else make keys (headwater keys create)"
+    )
 }
 
 fn choice(arguments: &ChoiceArguments) -> anyhow::Result<Choice> {

@@ -4,6 +4,7 @@ mod bar;
 #[cfg(feature = "control")]
 pub mod queue;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,12 +25,12 @@ use transcoder::input::IndexedTrack;
 use transcoder::ladder::VideoCodec;
 use transcoder::source::Refused;
 use transcoder::staging::{self, Staging};
-use transcoder::vod::{self, JobError, Known, KnownAudio, KnownText, TrackSaid, TranscodeJob};
+use transcoder::vod::{self, JobError, Known, KnownAudio, KnownText, TrackSaid, TranscodeJob, Unfinished};
 
 use crate::cli::{CodecName, DeviceName, TranscodeArguments};
 use crate::sources::Named;
 use crate::thumbnails::{self, Wanted};
-use crate::{config, shutdown};
+use crate::{config, print, shutdown};
 
 /// What a job is ended by Ctrl-C with, as shells expect it.
 const CANCELLED_CODE: u8 = 130;
@@ -69,13 +70,12 @@ pub fn run(arguments: TranscodeArguments) -> anyhow::Result<ExitCode> {
         if !matches!(named.entry, Entry::File { .. }) {
             bail!("{}: only files are transcoded", path.display());
         }
-        let title = named.entry.title();
+        let (title, name) = (named.entry.title(), named.published_name()?);
         let source = path.canonicalize().with_context(|| path.display().to_string())?;
         // What has no index is stored anew where the job is made: there is room, and it goes with the job.
         let fingerprint = staging::fingerprint(&source)?;
         let key = staging::key(&[b"source", fingerprint.as_bytes(), title.as_bytes()]);
         std::fs::create_dir_all(&arguments.output).with_context(|| arguments.output.display().to_string())?;
-        let name = title.replace(['/', ' '], "_");
         let kept = Staging::open(&arguments.output, &key, &name)?;
         named.config.cache = kept.begin("source")?;
         let job = TranscodeJob {
@@ -86,7 +86,7 @@ pub fn run(arguments: TranscodeArguments) -> anyhow::Result<ExitCode> {
             ladder: ladder.clone(),
             preference: preference(arguments.device, &section),
             segment_duration_ms: named.config.target.millis(),
-            worker_count: arguments.workers.or(section.workers),
+            worker_count: arguments.workers.map(usize::from).or(section.workers),
             chunk_duration_ms: arguments.chunk.map(|seconds| seconds * 1_000),
             known: known(&named),
         };
@@ -95,7 +95,7 @@ pub fn run(arguments: TranscodeArguments) -> anyhow::Result<ExitCode> {
             false => Wanted::Yes,
         };
         let mut bar = bar::Bar::new();
-        let done = vod::run_job(
+        let done = vod::run_or_keep(
             &job,
             &mut vod::Context {
                 program: &program,
@@ -108,18 +108,27 @@ pub fn run(arguments: TranscodeArguments) -> anyhow::Result<ExitCode> {
         match done {
             Ok(published) => {
                 for encoder in &published.encoders {
-                    eprintln!("{}: {encoder}", path.display());
+                    print::remark(format_args!("{}: {encoder}", path.display()));
                 }
                 for row in &published.refused {
-                    eprintln!("{}: left out {}: {}", path.display(), row.what, row.why);
+                    print::remark(format_args!("{}: left out {}: {}", path.display(), row.what, row.why));
                 }
-                println!("{}", published.folder.display());
+                writeln!(print::out(), "{}", published.folder.display())?;
             }
-            Err(JobError::Cancelled) => {
-                eprintln!("{}: cancelled; nothing is left of it", path.display());
-                return Ok(ExitCode::from(CANCELLED_CODE));
+            Err(Unfinished { error, kept }) => {
+                if let Some(folder) = kept {
+                    print::remark(format_args!(
+                        "{}: what is done of it is kept in {}; the same command goes on from there",
+                        path.display(),
+                        folder.display()
+                    ));
+                }
+                if matches!(error, JobError::Cancelled) {
+                    print::remark(format_args!("{}: cancelled", path.display()));
+                    return Ok(ExitCode::from(CANCELLED_CODE));
+                }
+                return Err(anyhow::Error::new(error).context(path.display().to_string()));
             }
-            Err(error) => return Err(anyhow::Error::new(error).context(path.display().to_string())),
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -146,7 +155,7 @@ fn work(
         ladder,
         preference: preference(arguments.device, section),
         segment_duration_ms: arguments.segment_duration_ms,
-        worker_count: arguments.workers.or(section.workers),
+        worker_count: arguments.workers.map(usize::from).or(section.workers),
         chunk_duration_ms: arguments.chunk.map(|seconds| seconds * 1_000),
         program,
     };
@@ -191,9 +200,53 @@ fn watch(cancel: Arc<AtomicBool>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the packager's readers know of the source, and of the subtitle files beside it.
+fn known(named: &Named) -> Known {
+    let mut known = known_inside(named);
+    let Entry::File { sidecars, .. } = &named.entry else {
+        return known;
+    };
+    for (path, language) in sidecars {
+        // One that can not be read is left out with its reason, as where the film is served as it is.
+        if let Err(error) = add_sidecar(&mut known, named, path, language.as_deref()) {
+            refuse(&mut known, path.display().to_string(), format!("{error:#}"));
+        }
+    }
+    known
+}
+
+/// Adds what the text file `path` holds, in `language` where its name says one.
+fn add_sidecar(known: &mut Known, named: &Named, path: &Path, language: Option<&str>) -> anyhow::Result<()> {
+    let file = Arc::new(SourceFile::open_beneath(&named.config.library, path)?);
+    let opened = origin::open::open_file(&named.config, path, &file)?;
+    for row in opened.refused {
+        refuse(known, format!("{}: {}", path.display(), row.what), row.why);
+    }
+    for track in opened.tracks {
+        let said = TrackSaid {
+            language: language.map_or(track.language, str::to_owned),
+            label: track.label,
+            roles: track.roles,
+            default: track.default,
+        };
+        match track.content {
+            Content::Cues(text) => known.texts.push(KnownText { text, said }),
+            Content::Samples(_) => refuse(known, path.display().to_string(), "is no text".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+/// Says that a text can not be carried over. Which of the two lists is told depends on how the source is read.
+fn refuse(known: &mut Known, what: String, why: String) {
+    let row = Refused { what, why };
+    known.refused.push(row.clone());
+    known.left_out.push(row);
+}
+
 /// What the packager's readers know of the source: text, what is said of tracks, and where every sample is. They know fewer
 /// containers and codings than GStreamer does: what they can not read, GStreamer takes apart.
-fn known(named: &Named) -> Known {
+fn known_inside(named: &Named) -> Known {
     let path = named.entry.path();
     let unknown = |why: &dyn std::fmt::Display| Known {
         refused: vec![Refused {

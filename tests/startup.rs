@@ -82,3 +82,74 @@ fn each_role_s_file_is_checked_for_that_role() {
     }
     std::fs::remove_dir_all(&folder).expect("removed");
 }
+
+/// What a start reads besides the configuration: without it, or with another, neither starts nor is called good.
+#[test]
+fn what_a_start_would_read_is_read() {
+    let folder = folder("files");
+    let file = folder.join("headwater.toml");
+    let (path, place) = (file.display().to_string(), folder.display().to_string());
+    let done = |line: &str| {
+        let words: Vec<String> = line.split(' ').map(|word| word.replace("DIR", &place)).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let out = headwater(&words, None);
+        assert!(out.status.success(), "{line}: {}", String::from_utf8_lossy(&out.stderr));
+    };
+    for line in ["grant new-key DIR/g.key", "keys init DIR/v", "keys init DIR/w"] {
+        done(line);
+    }
+    for name in ["cert.pem", "key.pem"] {
+        std::fs::write(folder.join(name), "no PEM\n").expect("written");
+    }
+    let written = |text: &str| {
+        std::fs::write(&file, text.replace("DIR", &place)).expect("written");
+    };
+    let origin = "[origin]\nlibrary = \"DIR\"\nlisten = \"127.0.0.1:0\"\n";
+    let access = "[origin.access]\ngrant_keys = \"DIR/g.key\"\n";
+    written(&format!(
+        "{origin}{access}[origin.protection]\nvault = \"DIR/v\"\nkek = \"DIR/v.kek\"\n"
+    ));
+    let out = headwater(&["check-config", &path], None);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success(), "{said}");
+    // What goes to a file or a pipe has no colours.
+    assert!(said.contains("how media is sent") && !said.contains('\x1b'), "{said}");
+    for (text, expected) in [
+        (
+            "[origin.access]\ngrant_keys = \"DIR/none.key\"\n".to_owned(),
+            "none.key",
+        ),
+        (format!("{access}revoked = \"DIR/none\"\n"), "none"),
+        (
+            format!("{access}[origin.protection]\nvault = \"DIR/none\"\nkek = \"DIR/v.kek\"\n"),
+            "none: no vault is here",
+        ),
+        (
+            format!("{access}[origin.protection]\nvault = \"DIR/v\"\nkek = \"DIR/w.kek\"\n"),
+            "vault.json",
+        ),
+        (
+            "[origin.tls]\nlisten = \"127.0.0.1:0\"\ncertificate = \"DIR/cert.pem\"\nkey = \"DIR/key.pem\"\n"
+                .to_owned(),
+            "TLS",
+        ),
+    ] {
+        written(&format!("{origin}{text}"));
+        check(&["origin", "--config", &path], None, &[expected]);
+        check(&["check-config", &path], None, &[&path, expected]);
+    }
+    let data = "[control]\nlisten = \"127.0.0.1:0\"\ndata = \"DIR/data\"\n";
+    for (text, expected) in [
+        ("grant_keys = \"DIR/none.key\"\n", "none.key"),
+        ("[control.settings.billing]\nprovider = \"x\"\n", "provider"),
+        ("[control.stripe]\nsecrets = \"DIR/none.secrets\"\n", "none.secrets"),
+    ] {
+        written(&format!("{data}{text}"));
+        // Before the database is asked, which is not there.
+        let nowhere = Some("postgres://someone:hunter2@127.0.0.1:1/films");
+        check(&["control", "--config", &path], nowhere, &[expected]);
+        check(&["check-config", &path], None, &[&path, expected]);
+    }
+    assert!(!folder.join("data").exists(), "a check makes nothing");
+    std::fs::remove_dir_all(&folder).expect("removed");
+}

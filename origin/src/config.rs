@@ -287,9 +287,6 @@ impl Section {
                 format!("{} is outside 1000 to 20000", self.segment_duration_ms),
             );
         };
-        if self.connection_count_max == 0 {
-            return wrong("connection_count_max", "0 would serve nobody".into());
-        }
         if !(1..=1024).contains(&self.cold_read_count_max) {
             return wrong(
                 "cold_read_count_max",
@@ -314,6 +311,17 @@ impl Section {
             threads if threads <= 1024 => threads,
             threads => return wrong("threads", format!("{threads} is more than 1024")),
         };
+        // Each listening socket of each thread holds a place for whoever comes next.
+        let doors = threads * (1 + usize::from(self.tls.is_some()));
+        if self.connection_count_max < doors {
+            return wrong(
+                "connection_count_max",
+                format!(
+                    "{} for {doors} listening sockets would keep clients waiting for ever",
+                    self.connection_count_max
+                ),
+            );
+        }
         let limits = match self.limits.check() {
             Ok(limits) => limits,
             Err((key, reason)) => return wrong(key, reason),

@@ -4,10 +4,14 @@
 //! no URL ever carries a path.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use packager::presentation::LadderDescription;
+use packager::source::ReadAt;
 use sha2::{Digest, Sha256};
+
+use crate::read::SourceFile;
 
 /// Entries kept of one library.
 const ENTRY_COUNT_MAX: usize = 200_000;
@@ -147,7 +151,16 @@ pub fn scan(root: &Path) -> Result<BTreeMap<String, Entry>, LibraryError> {
             source,
         };
         let mut names: Vec<(PathBuf, bool)> = Vec::new();
-        for item in std::fs::read_dir(&path).map_err(io)? {
+        let items = match std::fs::read_dir(&path) {
+            // One folder that is not ours to read, like `lost+found`, or that has gone meanwhile, does not take the others away.
+            Err(error) if depth > 0 && error.kind() == ErrorKind::NotFound => continue,
+            Err(error) if depth > 0 && error.kind() == ErrorKind::PermissionDenied => {
+                tracing::debug!(path = %path.display(), %error, "a folder of the library is left out");
+                continue;
+            }
+            items => items.map_err(io)?,
+        };
+        for item in items {
             let item = item.map_err(io)?;
             let kind = item.file_type().map_err(io)?;
             if item.file_name().to_string_lossy().starts_with('.') || !(kind.is_dir() || kind.is_file()) {
@@ -232,6 +245,29 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     extension.is_some_and(|extension| extensions.contains(&extension.as_str()))
 }
 
+/// The file at `path` below `root`, with the text files beside it that a library takes with it, whatever it is called itself
+/// and whatever else its folder is.
+pub fn file_entry(root: &Path, path: &Path) -> Result<Entry, LibraryError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let full = root.join(folder);
+    let io = |source| LibraryError::Io {
+        path: full.clone(),
+        source,
+    };
+    let mut files = Vec::new();
+    for item in std::fs::read_dir(&full).map_err(io)? {
+        let item = item.map_err(io)?;
+        if item.file_type().map_err(io)?.is_file() {
+            files.push(folder.join(item.file_name()));
+        }
+    }
+    files.sort();
+    Ok(Entry::File {
+        sidecars: sidecars(path, &files.iter().collect::<Vec<_>>()),
+        path: path.to_owned(),
+    })
+}
+
 /// Text files whose name is the media file's stem, optionally followed by a language tag: `film.vtt`, `film.pt-BR.srt`.
 fn sidecars(media: &Path, files: &[&PathBuf]) -> Vec<(PathBuf, Option<String>)> {
     let Some(stem) = media.file_stem().map(|stem| stem.to_string_lossy().into_owned()) else {
@@ -256,7 +292,6 @@ fn sidecars(media: &Path, files: &[&PathBuf]) -> Vec<(PathBuf, Option<String>)> 
 
 /// Reads and checks a ladder description.
 pub fn read_description(root: &Path, path: &Path) -> Result<LadderDescription, LibraryError> {
-    let full = root.join(path);
     let wrong = |reason: String| LibraryError::Description {
         path: path.to_owned(),
         reason,
@@ -265,13 +300,17 @@ pub fn read_description(root: &Path, path: &Path) -> Result<LadderDescription, L
         path: path.to_owned(),
         source,
     };
-    let size = std::fs::symlink_metadata(&full).map_err(io)?.len();
+    // Through no link: what is wrong with a description is told, and may quote it.
+    let file = SourceFile::open_beneath(root, path).map_err(io)?;
+    let size = file.size();
     if size > DESCRIPTION_SIZE_BYTES_MAX {
         return Err(wrong(format!(
             "{size} bytes, at most {DESCRIPTION_SIZE_BYTES_MAX} are read"
         )));
     }
-    let text = std::fs::read_to_string(&full).map_err(io)?;
+    let mut text = vec![0; size as usize];
+    file.read_exact_at(&mut text, 0).map_err(io)?;
+    let text = String::from_utf8(text).map_err(|_| wrong("not UTF-8".into()))?;
     let description: LadderDescription = match has_extension(path, &["json"]) {
         true => serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?,
         false => toml::from_str(&text).map_err(|error| wrong(error.to_string()))?,
@@ -368,5 +407,17 @@ mod tests {
             path: "film.mp4".into(),
             sidecars
         }));
+    }
+
+    #[test]
+    fn a_description_is_read_through_no_link() {
+        let root = std::env::temp_dir().join(format!("headwater-library-link-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("film")).unwrap();
+        std::fs::write(root.join("secret"), "secret = of-nobody").unwrap();
+        std::os::unix::fs::symlink(root.join("secret"), root.join("film/ladder.toml")).unwrap();
+        let error = read_description(&root, Path::new("film/ladder.toml")).unwrap_err();
+        assert!(!format!("{error:?} {error}").contains("of-nobody"), "{error:?}");
+        assert!(matches!(error, LibraryError::Io { .. }), "{error:?}");
+        std::fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -30,8 +30,10 @@ use crate::route::VodResource;
 
 /// The vault is looked at again after this time, so that a key that was revoked is soon out of use.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// Protected presentations kept; each is a few megabytes of tables at most, and shares its indexes.
-const KEPT_COUNT_MAX: u64 = 1_000;
+/// Memory of protected presentations that are kept, as if each had its indexes for itself: they outlive the clear one's place.
+const KEPT_BYTES_MAX: u64 = 256 << 20;
+/// They hold the title's files open: not for longer than somebody asks.
+const KEPT_IDLE: Duration = Duration::from_secs(300);
 
 /// Which titles are protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -140,7 +142,11 @@ impl Protector {
     pub fn open(config: ProtectConfig) -> Result<Protector, KeyStoreError> {
         Ok(Protector {
             keys: Arc::new(KeyStore::with_provider(&config.vault, (config.open_kek)(&config.kek))?),
-            kept: Cache::builder().max_capacity(KEPT_COUNT_MAX).build(),
+            kept: Cache::builder()
+                .max_capacity(KEPT_BYTES_MAX)
+                .weigher(|_, kept: &Arc<Kept>| u32::try_from(kept.asset.weight_bytes()).unwrap_or(u32::MAX))
+                .time_to_idle(KEPT_IDLE)
+                .build(),
             config,
         })
     }
@@ -379,6 +385,8 @@ pub fn protected(asset: &Asset, form: Form, title: &OpenTitle, config: &ProtectC
     if config.naming == KeyNaming::Fragments {
         hash.update("groups\n");
     }
+    // What playlists and headers say of DRM systems lies under URLs that are kept for ever.
+    hash.update(format!("{:?}\n", config.systems));
     presentation.version = hash
         .finalize()
         .iter()

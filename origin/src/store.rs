@@ -174,7 +174,9 @@ impl Store {
     /// The presentation `media_id` if it is open and its files were looked at lately: an answer without any I/O.
     pub fn opened(&self, media_id: &str) -> Option<Arc<Asset>> {
         let kept = self.kept.get(media_id)?;
-        (kept.checked().elapsed() < CHECK_INTERVAL).then(|| kept.asset.clone())
+        // Somebody who looks at the files now may wait for a disk.
+        let checked = *kept.checked.try_lock().ok()?;
+        (checked.elapsed() < CHECK_INTERVAL).then(|| kept.asset.clone())
     }
 
     /// The presentation `media_id`, opened now if need be. Blocking; one opens, the others wait.

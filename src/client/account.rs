@@ -18,6 +18,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::{Client, answer, outbound, post, refusal, text};
 use crate::cli::LoginArguments;
 use crate::keys::credentials::read_secret;
+use crate::print;
 
 /// A sign-in, and what was begun with it. Several processes may have it: who changes it holds its lock and reads it first.
 #[derive(Serialize, Deserialize)]
@@ -176,7 +177,8 @@ fn typed() -> anyhow::Result<Zeroizing<String>> {
     let stdin = std::io::stdin();
     let shown = stdin.is_terminal().then(|| tcgetattr(&stdin)).transpose()?;
     if let Some(shown) = &shown {
-        eprint!("Password: ");
+        // On a terminal that takes nothing, what is typed is all the same.
+        let _ = write!(std::io::stderr(), "Password: ");
         let mut hidden = shown.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
         tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
@@ -185,7 +187,7 @@ fn typed() -> anyhow::Result<Zeroizing<String>> {
     let read = stdin.lock().read_line(&mut line);
     if let Some(shown) = &shown {
         tcsetattr(&stdin, OptionalActions::Now, shown)?;
-        eprintln!();
+        print::remark(format_args!(""));
     }
     read?;
     Ok(line)
@@ -193,7 +195,7 @@ fn typed() -> anyhow::Result<Zeroizing<String>> {
 
 async fn ask(outbound: &Outbound, url: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
     let ask = post(url, path, Some(body), Repeat::WhenUnsent)?;
-    answer(&outbound.send(&ask).await?)
+    answer(&outbound.send(&ask).await.with_context(|| url.to_owned())?)
 }
 
 /// Names this machine and user alike at every sign-in, so that they are one of the account's devices.
@@ -230,7 +232,7 @@ pub async fn login(path: &Path, arguments: &LoginArguments) -> anyhow::Result<()
     session.take(&body)?;
     session.write()?;
     let text = |name: &str| body["user"][name].as_str().unwrap_or_default();
-    println!("signed in as {} ({})", text("email"), text("role"));
+    writeln!(print::out(), "signed in as {} ({})", text("email"), text("role"))?;
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::account::Begun;
 use super::{Client, answer, api_url, refusal, text};
 use crate::cli::UploadArguments;
+use crate::print;
 
 /// Bytes of the first part; they double while parts are fast.
 const PART_SIZE_BYTES_MIN: u64 = 256 << 10;
@@ -90,7 +91,7 @@ pub async fn upload(client: &mut Client, arguments: &UploadArguments) -> anyhow:
     send(client, &film, &upload).await?;
     let upload = client.post_again(&format!("/uploads/{id}/complete")).await?;
     // Before it is waited for: whoever breaks off here knows what it became.
-    println!("{:<9} {}", "asset", text(&upload, "asset_id")?);
+    writeln!(print::out(), "{:<9} {}", "asset", text(&upload, "asset_id")?)?;
     match arguments.no_wait {
         true => Ok(()),
         false => wait(client, &film.what, upload).await,
@@ -156,7 +157,7 @@ async fn new_movie(client: &mut Client, title: &str, key: &str, arguments: &Uplo
         movie["content_rating"] = json!(rating);
     }
     let made = text(&client.make("/admin/movies", key, &movie).await?, "id")?;
-    println!("{:<9} {made}", "movie");
+    writeln!(print::out(), "{:<9} {made}", "movie")?;
     Ok(made)
 }
 
@@ -285,14 +286,18 @@ impl Bar {
             return;
         }
         let done = "#".repeat((percent.clamp(0.0, 100.0) / 2.5) as usize);
-        eprint!("\r{:<9} [{done:-<40}] {percent:5.1} % {beside}   ", self.what);
-        let _ = std::io::stderr().flush();
+        // Whoever no longer reads it does not miss it.
+        let _ = write!(
+            std::io::stderr(),
+            "\r{:<9} [{done:-<40}] {percent:5.1} % {beside}   ",
+            self.what
+        );
         self.shown = true;
     }
 
     fn end(&mut self) {
         if std::mem::take(&mut self.shown) {
-            eprintln!();
+            print::remark(format_args!(""));
         }
     }
 }

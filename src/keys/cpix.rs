@@ -16,6 +16,7 @@ use super::credentials::{read_delivery_key, read_recipient};
 use super::disk::{Vault, kek_of};
 use super::source::VaultSource;
 use crate::cli::{ExportKeysArguments, ImportCpixArguments};
+use crate::print;
 
 /// Writes a title's active keys, encrypted to the recipients.
 pub fn export(arguments: &ExportKeysArguments) -> anyhow::Result<()> {
@@ -47,7 +48,7 @@ pub fn export(arguments: &ExportKeysArguments) -> anyhow::Result<()> {
     let document = Document::export(version, id, &keys, &recipients)?;
     let text = Zeroizing::new(cpix::write(&document, version));
     let Some(path) = &arguments.output else {
-        std::io::stdout().write_all(text.as_bytes())?;
+        print::out().write_all(text.as_bytes())?;
         return Ok(());
     };
     let named = || path.display().to_string();
@@ -87,6 +88,6 @@ pub fn import(arguments: &ImportCpixArguments) -> anyhow::Result<()> {
     }
     let source = VaultSource::new(&arguments.vault.vault, kek_of(&arguments.vault));
     source.store(&arguments.tenant, id, &keys).with_context(|| id.clone())?;
-    writeln!(std::io::stdout(), "{id}: {} imported", keys.keys.len())?;
+    writeln!(print::out(), "{id}: {} imported", keys.keys.len())?;
     Ok(())
 }

@@ -17,6 +17,7 @@ use super::credentials::{Secret, read_delivery_key, read_recipient, read_secret,
 use super::disk::{Vault, kek_of, random};
 use super::{check_scheme, check_tenant, now, random_key_id, starts_ms, title_of};
 use crate::cli::FetchKeysArguments;
+use crate::print;
 use crate::remote::Remote;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -151,7 +152,7 @@ pub fn run(arguments: &FetchKeysArguments) -> anyhow::Result<()> {
     if !fetched.keys.is_empty() {
         vault.save_title(&mut title, &tenant_key)?;
     }
-    writeln!(std::io::stdout(), "{id}: {} fetched, {kept} kept", fetched.keys.len())?;
+    writeln!(print::out(), "{id}: {} fetched, {kept} kept", fetched.keys.len())?;
     Ok(())
 }
 
@@ -181,12 +182,14 @@ impl ServerFile {
             },
             _ => bail!("has either api_key or user and password"),
         };
+        // What goes wrong on the way says neither where to nor what; of a URL, the rest may be a secret.
+        let place = url.authority().map(ToString::to_string).unwrap_or_default();
         let server = KeyServer { url, proof, outbound };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let version = match self.protocol {
             Protocol::GetContentKey => {
                 let (request, signer) = self.content_key_request(order)?;
-                return Ok(runtime.block_on(server.content_keys(&request, &signer))?);
+                return runtime.block_on(server.content_keys(&request, &signer)).context(place);
             }
             Protocol::Speke1 => SpekeVersion::V1,
             Protocol::Speke2_0 => SpekeVersion::V2_0,
@@ -218,7 +221,8 @@ impl ServerFile {
             systems: self.systems.iter().map(|system| system.id()).collect(),
             recipient,
         };
-        Ok(runtime.block_on(server.speke(&order, delivery_key.as_ref()))?.keys)
+        let answer = runtime.block_on(server.speke(&order, delivery_key.as_ref()));
+        Ok(answer.context(place)?.keys)
     }
 
     fn content_key_request(&self, order: &Order<'_>) -> anyhow::Result<(ContentKeyRequest, Signer)> {

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::disk::{Vault, kek_of};
 use crate::cli::ListArguments;
+use crate::print;
 
 /// One key as it is printed.
 #[derive(Serialize)]
@@ -38,7 +39,7 @@ pub fn run(arguments: &ListArguments) -> anyhow::Result<()> {
         }
         None => vault.titles()?,
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     for id in &ids {
         let title = vault.title(id)?.with_context(|| format!("{id}: is gone"))?;
         let opened = match arguments.show_secrets {

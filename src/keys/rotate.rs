@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::disk::{Vault, kek_of, random};
 use super::{check_scheme, now, random_key_id};
 use crate::cli::RotateKeysArguments;
+use crate::print;
 
 /// Draws the keys of periods that are not there yet; those that are there stay.
 pub fn run(arguments: &RotateKeysArguments) -> anyhow::Result<()> {
@@ -29,7 +30,7 @@ pub fn run(arguments: &RotateKeysArguments) -> anyhow::Result<()> {
     let vault = Vault::open(&arguments.vault.vault)?;
     let kek = kek_of(&arguments.vault);
     let head = vault.head()?;
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     for id in &arguments.media_ids {
         let mut title = vault
             .title(id)?

@@ -14,7 +14,7 @@ use crate::graph::Element;
 use crate::input::{IndexedTrack, TOGETHER_NS, beginning_ns, silence_end_ns};
 use crate::loudness::Meter;
 use crate::order::{AudioRendition, AudioWork, Coded, Progress};
-use crate::pipeline::{Decoding, PipelineError, Running, Take, Watched, append, lock, stream_time, take};
+use crate::pipeline::{DROPPED, Decoding, PipelineError, Running, Take, Watched, append, lock, stream_time, take};
 use crate::sink::TrackSink;
 use crate::video_work::hexadecimal;
 use crate::worker::Source;
@@ -294,7 +294,7 @@ fn trim(pad: &gst::Pad, shown: Shown, sample_rate: u64, frame_size_bytes: u64) {
             let first = samples(start_ns.saturating_neg());
             let end = shown.end_ns.map_or(count, |end| samples(end.saturating_sub(start_ns)));
             if first >= end {
-                return gst::PadProbeReturn::Drop;
+                return DROPPED;
             }
             if (first, end) == (0, count) {
                 return gst::PadProbeReturn::Ok;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::input::{IndexedTrack, write_order};
-use crate::order::{Order, Said};
+use crate::order::{Fault, Order, Said};
 use crate::patience::Patience;
 
 /// What is started: the program and its first arguments, which make a worker of it.
@@ -37,6 +37,8 @@ pub enum ChildError {
         status: ExitStatus,
         /// Its last words.
         complaint: String,
+        /// Whose fault it is, where it said so.
+        fault: Option<Fault>,
     },
     /// It said nothing new for so long, and was ended.
     #[error("the worker has not moved for {} s", .0.as_secs())]
@@ -168,7 +170,15 @@ pub fn run(
     }
     let complaint = complaint.and_then(|thread| thread.join().ok()).unwrap_or_default();
     if !status.success() {
-        return Err(ChildError::Failed { status, complaint });
+        let fault = match last {
+            Some(Said::Failed(fault)) => Some(fault),
+            _ => None,
+        };
+        return Err(ChildError::Failed {
+            status,
+            complaint,
+            fault,
+        });
     }
     // Whoever knew what to say without having heard all of the order is taken at its word.
     drop(sent);
@@ -233,6 +243,14 @@ mod tests {
         };
         check("echo 'it is broken' >&2; exit 1", "it is broken");
         check("kill -9 $$", "signal: 9");
+        let full = r#"echo '{"Failed":"Machine"}'; echo 'No space left' >&2; exit 1"#;
+        let error = play(full, false).0.unwrap_err();
+        let fault = Some(Fault::Machine);
+        assert!(
+            matches!(&error, ChildError::Failed { fault: said, .. } if *said == fault),
+            "{error:?}"
+        );
+        assert_eq!(error.to_string(), "No space left");
         check("exit 3", "the worker ended with exit status: 3");
         check("echo hello", "not understood: hello");
         check("true", "not understood: nothing");

@@ -165,6 +165,11 @@ pub fn choose(codec: VideoCodec, bit_depth: u32, preference: Preference, registr
 /// Far beyond any film: key frames come where they are asked for, and nowhere else.
 const FRAME_COUNT_NEVER: u32 = 1 << 30;
 
+/// libaom's encoder, and what of it says how many pictures later the next key frame is at most (see `key_distance`).
+pub(crate) const AOM_FACTORY: &str = "av1enc";
+pub(crate) const AOM_KEY_DISTANCE: &str = "keyframe-max-dist";
+pub(crate) const AOM_KEY_DISTANCE_MAX: i32 = 9_999;
+
 /// The elements that make coded samples of scaled pictures: encoder, parser, what the packager wants to have.
 ///
 /// Key frames are asked for from outside, at the same picture in every rendition. Scene cuts get pictures without
@@ -206,7 +211,9 @@ pub fn chain(encoder: &Encoder, rendition: &Rendition, gop_frame_count: u32, hdr
             .with("buf-sz", rendition.buffer_ms)
             .with("cpu-used", aom_speed(rendition.preset))
             .with("keyframe-mode", "disabled")
-            .with("keyframe-max-dist", 9_999)
+            .with(AOM_KEY_DISTANCE, AOM_KEY_DISTANCE_MAX)
+            // What is said at one picture holds for the next one then.
+            .with("lag-in-frames", 0)
             .with("threads", 0)
             .with("row-mt", "true"),
         "nvh264enc" | "nvh265enc" => element

@@ -10,7 +10,7 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 
 use crate::captions;
-use crate::pipeline::{lock, stream_time};
+use crate::pipeline::{DROPPED, lock, stream_time};
 
 /// Behind the gate, zero of the source is here, and nothing else is said of time. Encoders whose decode times precede
 /// presentation times move everything by 1000 hours, but tell key frames apart by times from before they did: what is that
@@ -92,17 +92,17 @@ impl Gate {
                 return gst::PadProbeReturn::Ok;
             };
             let Some(time) = buffer.pts() else {
-                return gst::PadProbeReturn::Drop;
+                return DROPPED;
             };
             let duration = buffer.duration().unwrap_or(gst::ClockTime::ZERO);
             // Events are sent without the lock: they come back through the gate.
             let (time_ns, is_key) = match lock(&buffers).judge(time, duration) {
-                Verdict::Drop => return gst::PadProbeReturn::Drop,
+                Verdict::Drop => return DROPPED,
                 Verdict::Keep(time_ns) => (time_ns, false),
                 Verdict::KeepAsKey(time_ns) => (time_ns, true),
             };
             let Some(time) = time_ns.checked_add(ORIGIN_NS).and_then(|time| u64::try_from(time).ok()) else {
-                return gst::PadProbeReturn::Drop;
+                return DROPPED;
             };
             note_captions(&buffers, buffer, time_ns);
             let time = gst::ClockTime::from_nseconds(time);

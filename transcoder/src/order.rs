@@ -94,6 +94,17 @@ pub enum Said {
     Tested(u32, u64),
     /// Factories that are installed, each with why it does not open.
     Encoders(Vec<(String, Option<String>)>),
+    /// It failed, and whose fault that is; the reason is on standard error.
+    Failed(Fault),
+}
+
+/// Whose fault it is that a worker failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// The machine's: a file could not be read or written, as on a full disk. Later it may be.
+    Machine,
+    /// The work's: it fails each time, as far as the worker can tell.
+    Work,
 }
 
 /// How far a worker is.

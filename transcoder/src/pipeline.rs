@@ -11,6 +11,7 @@ use gstreamer::{self as gst, ClockTime, glib};
 use crate::feed;
 use crate::graph::Element;
 use crate::input::IndexedTrack;
+use crate::order::Fault;
 use crate::patience::Patience;
 
 /// Why a pipeline failed.
@@ -31,6 +32,19 @@ pub enum PipelineError {
     /// What came out is not what was asked for.
     #[error("{0}")]
     Unexpected(String),
+}
+
+impl PipelineError {
+    /// Whose fault it is.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            PipelineError::Io(_) => Fault::Machine,
+            PipelineError::Element(_)
+            | PipelineError::Stuck(_)
+            | PipelineError::GivenUp
+            | PipelineError::Unexpected(_) => Fault::Work,
+        }
+    }
 }
 
 impl From<glib::BoolError> for PipelineError {
@@ -58,6 +72,10 @@ pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(120);
 const POLL: ClockTime = ClockTime::from_mseconds(100);
 /// Damage that decoders complain of is counted; so many complaints are kept.
 const WARNING_COUNT_MAX: usize = 20;
+
+/// What a probe answers that keeps a buffer from going on. The buffer is dropped with what the probe was given: of `Drop`,
+/// GStreamer 1.22 releases it once more and complains.
+pub(crate) const DROPPED: gst::PadProbeReturn = gst::PadProbeReturn::Handled;
 
 /// A value shared with streaming threads, which never panic while they hold it.
 pub(crate) fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use packager::isobmff::sample_entry::{self, TrackFacts, VideoFacts};
+use packager::isobmff::sample_entry::{self, SampleEntryError, TrackFacts, VideoFacts};
 use packager::presentation::stored::{FILE_NAME, FORMAT, Manifest, ManifestRefusal, ManifestTrack};
 use packager::presentation::{HlsDescription, Role};
 use packager::text::webvtt;
@@ -377,12 +377,22 @@ fn describe(
         color: joined.passed.as_ref().and_then(|source| source.video()?.color),
         ..VideoFacts::default()
     };
-    let described = match rendition.codec {
-        VideoCodec::Avc => sample_entry::avc(&facts, &joined.codec_data, &shown),
-        VideoCodec::Hevc => sample_entry::hevc(&facts, &joined.codec_data, &shown),
-        VideoCodec::Av1 => sample_entry::av1(&facts, &joined.codec_data, &shown),
-    };
-    described.map_err(|error| JobError::Mismatch(format!("{}: {error}", rendition.name)))
+    describe_video(rendition.codec, &facts, &joined.codec_data, &shown)
+        .map_err(|error| JobError::Mismatch(format!("{}: {error}", rendition.name)))
+}
+
+/// What is said of pictures whose decoder is set up with `configuration`.
+pub(crate) fn describe_video(
+    codec: VideoCodec,
+    facts: &TrackFacts,
+    configuration: &[u8],
+    shown: &VideoFacts,
+) -> Result<TrackDescription, SampleEntryError> {
+    match codec {
+        VideoCodec::Avc => sample_entry::avc(facts, configuration, shown),
+        VideoCodec::Hevc => sample_entry::hevc(facts, configuration, shown),
+        VideoCodec::Av1 => sample_entry::av1(facts, configuration, shown),
+    }
 }
 
 fn sounds(

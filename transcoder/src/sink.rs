@@ -17,7 +17,34 @@ use crate::table::CodedSample;
 const WRITE_SIZE_BYTES: usize = 1 << 20;
 
 /// What becomes of a sample's bytes before they are written.
-pub(crate) type Shape = fn(&[u8]) -> Result<Vec<u8>, String>;
+pub(crate) type Shape = fn(&[u8]) -> Result<Shaped, String>;
+
+/// A sample as it is written.
+pub(crate) struct Shaped {
+    pub(crate) bytes: Vec<u8>,
+    /// What decoders are set up with, where the sample says so.
+    pub(crate) configuration: Option<Vec<u8>>,
+}
+
+/// What an encoder gave, as it is written. Without a shape caps say how decoders are set up.
+pub(crate) fn shaped(sample: &gst::Sample, shape: Option<Shape>) -> Result<Shaped, PipelineError> {
+    let buffer = sample
+        .buffer()
+        .ok_or_else(|| PipelineError::Unexpected("the encoder gave a sample without data".into()))?;
+    let map = buffer.map_readable()?;
+    if let Some(shape) = shape {
+        return shape(map.as_slice()).map_err(PipelineError::Unexpected);
+    }
+    let configuration = sample
+        .caps()
+        .and_then(|caps| caps.structure(0))
+        .and_then(|first| first.get::<gst::Buffer>("codec_data").ok())
+        .and_then(|data| data.map_readable().ok().map(|map| map.to_vec()));
+    Ok(Shaped {
+        bytes: map.to_vec(),
+        configuration,
+    })
+}
 
 /// One rendition's samples.
 #[derive(Clone)]
@@ -112,27 +139,14 @@ impl Inner {
         if buffer.flags().contains(gst::BufferFlags::HEADER) && buffer.pts().is_none() {
             return Ok(());
         }
-        let codec_data = sample
-            .caps()
-            .and_then(|caps| caps.structure(0))
-            .and_then(|first| first.get::<gst::Buffer>("codec_data").ok())
-            .and_then(|data| data.map_readable().ok().map(|map| map.to_vec()));
-        match (&self.codec_data, codec_data) {
+        let Shaped { bytes, configuration } = shaped(sample, self.shape)?;
+        match (&self.codec_data, configuration) {
             (None, Some(new)) => self.codec_data = Some(new),
             (Some(old), Some(new)) if *old != new => {
                 return Err(unexpected("with another configuration than the first"));
             }
             _ => {}
         }
-        let map = buffer.map_readable()?;
-        let shaped;
-        let bytes = match self.shape {
-            None => map.as_slice(),
-            Some(shape) => {
-                shaped = shape(map.as_slice()).map_err(PipelineError::Unexpected)?;
-                &shaped
-            }
-        };
         let size = u32::try_from(bytes.len())
             .ok()
             .filter(|size| (1..=SAMPLE_SIZE_BYTES_MAX).contains(size))
@@ -150,7 +164,7 @@ impl Inner {
             size,
             sync: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
         };
-        self.samples.write_all(bytes)?;
+        self.samples.write_all(&bytes)?;
         self.table.write_all(&row.to_row())?;
         self.count += 1;
         self.time_ns = self.time_ns.max(presentation_ns);

@@ -16,6 +16,8 @@ use crate::track_file::{TrackError, io, sync_folder};
 pub const FOLDER_NAME: &str = ".headwater-transcode";
 /// Beside a job's pieces: the name in the library under which it will be published.
 const TARGET_NAME: &str = "target";
+/// What the name of a piece's folder ends in while it is made.
+const PARTIAL_SUFFIX: &str = ".partial";
 /// What the name of a folder ends in that nobody needs any more.
 const GONE_SUFFIX: &str = ".gone";
 /// Parts of a source that are looked at for its fingerprint, and how large they are.
@@ -41,7 +43,15 @@ pub enum StagingError {
 pub struct Staging {
     folder: PathBuf,
     library: PathBuf,
+    leaving: Leaving,
     _lock: File,
+}
+
+/// What becomes of a job's folder when nobody works in it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    Removed,
+    Kept,
 }
 
 impl Staging {
@@ -62,6 +72,7 @@ impl Staging {
         Ok(Staging {
             folder,
             library: library.to_owned(),
+            leaving: Leaving::Removed,
             _lock: lock,
         })
     }
@@ -71,9 +82,14 @@ impl Staging {
         self.folder.join(name)
     }
 
+    /// Where the piece `name` lies until then.
+    fn partial(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}{PARTIAL_SUFFIX}"))
+    }
+
     /// An empty folder in which the piece `name` is made.
     pub fn begin(&self, name: &str) -> Result<PathBuf, StagingError> {
-        let folder = self.folder.join(format!("{name}.partial"));
+        let folder = self.partial(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(io(&folder))?;
         }
@@ -83,7 +99,7 @@ impl Staging {
 
     /// The piece `name` is finished: from now on it is found again.
     pub fn finish(&self, name: &str) -> Result<(), StagingError> {
-        let partial = self.folder.join(format!("{name}.partial"));
+        let partial = self.partial(name);
         sync_folder(&partial)?;
         std::fs::rename(&partial, self.piece(name)).map_err(io(&partial))?;
         Ok(sync_folder(&self.folder)?)
@@ -91,7 +107,7 @@ impl Staging {
 
     /// Moves the piece `name` to its final place in the library: from one instant to the next all of it is there.
     pub fn publish(self, name: &str, target: &Path) -> Result<(), StagingError> {
-        let from = self.folder.join(format!("{name}.partial"));
+        let from = self.partial(name);
         sync_folder(&from)?;
         // A rename would replace an empty folder.
         if target.exists() {
@@ -104,10 +120,34 @@ impl Staging {
         }
         Ok(sync_folder(&self.library)?)
     }
+
+    /// Leaves finished pieces to a run that goes on with them and gives their folder; without any all of it goes.
+    pub fn keep(mut self) -> Option<PathBuf> {
+        let mut kept = None;
+        for path in std::fs::read_dir(&self.folder)
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path())
+        {
+            match path.to_string_lossy().ends_with(PARTIAL_SUFFIX) {
+                // What is half made only takes room; it is made from its beginning again.
+                true => drop(std::fs::remove_dir_all(&path)),
+                false if path.is_dir() => {
+                    self.leaving = Leaving::Kept;
+                    kept = Some(self.folder.clone());
+                }
+                false => {}
+            }
+        }
+        kept
+    }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        if self.leaving == Leaving::Kept {
+            return;
+        }
         // What can not be removed is removed by the next job; the parent goes when it is empty.
         remove(&self.folder);
         let _ = std::fs::remove_dir(self.library.join(FOLDER_NAME));
@@ -177,9 +217,18 @@ fn is_name(target: &str) -> bool {
     !target.is_empty() && Path::new(target).file_name() == Some(target.as_ref())
 }
 
+/// Refuses what is not a file: whoever opens a pipe waits until somebody writes into it.
+pub(crate) fn check_regular(source: &Path) -> Result<(), TrackError> {
+    match std::fs::metadata(source).map_err(io(source))?.is_file() {
+        true => Ok(()),
+        false => Err(io(source)(std::io::Error::other("not a regular file"))),
+    }
+}
+
 /// What tells a source from another of the same name: size, time of change, and a hash of parts spread over all of it.
 /// Reading all of a film would take as long as decoding some of it.
 pub fn fingerprint(source: &Path) -> Result<String, TrackError> {
+    check_regular(source)?;
     let mut file = File::open(source).map_err(io(source))?;
     let metadata = file.metadata().map_err(io(source))?;
     let size = metadata.len();
@@ -243,6 +292,13 @@ mod tests {
         std::mem::forget(staging);
         let again = Staging::open(&library, "job", "film").unwrap();
         assert!(again.piece("c1").join("r0").exists());
+        // Broken off on purpose: what is finished is kept, what is not goes.
+        again.begin("c2").unwrap();
+        let kept = again.keep().unwrap();
+        assert_eq!(kept, library.join(FOLDER_NAME).join("job"));
+        assert!(!kept.join("c2.partial").exists());
+        let again = Staging::open(&library, "job", "film").unwrap();
+        assert!(again.piece("c1").join("r0").exists());
         std::fs::write(again.begin("film").unwrap().join("v1.mp4"), b"film").unwrap();
         let target = library.join("film");
         again.publish("film", &target).unwrap();
@@ -251,6 +307,10 @@ mod tests {
         assert!(!taken.piece("c1").exists());
         taken.begin("film").unwrap();
         assert!(matches!(taken.publish("film", &target), Err(StagingError::Exists(_))));
+        // Nothing is finished, so nothing is kept.
+        let begun = Staging::open(&library, "job", "film").unwrap();
+        begun.begin("c1").unwrap();
+        assert_eq!(begun.keep(), None);
         let left: Vec<_> = std::fs::read_dir(&library)
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
@@ -308,6 +368,14 @@ mod tests {
         let one = fingerprint(&path).unwrap();
         std::fs::write(&path, vec![2; 10_000_000]).unwrap();
         assert_ne!(one, fingerprint(&path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        // One that waits for whoever writes into the pipe hangs here.
+        for other in [path.as_path(), &std::env::temp_dir(), Path::new("/dev/zero")] {
+            let error = fingerprint(other).unwrap_err().to_string();
+            assert!(error.ends_with(": not a regular file"), "{error}");
+        }
         std::fs::remove_file(&path).unwrap();
     }
 }

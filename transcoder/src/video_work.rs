@@ -6,18 +6,25 @@ use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
+use gstreamer_app::{AppSink, AppSinkCallbacks};
 use gstreamer_video::{VideoFormat, VideoFrameRef, VideoInfo};
-use packager::codec::{VideoRange, av1};
+use packager::codec::VideoRange;
+use packager::codec::av1::{self, Av1Config, ObuType};
+use packager::isobmff::sample_entry::{TrackFacts, VideoFacts};
+use packager::time::Timescale;
 
 use crate::captions;
 use crate::encoder::{self, HdrSignal};
+use crate::fields;
 use crate::gate::{Entry, Gate, ORIGIN_NS};
 use crate::graph::Element;
 use crate::input::IndexedTrack;
+use crate::key_distance;
 use crate::ladder::{Rendition, VideoCodec};
 use crate::order::{Coded, Progress, VideoWork};
-use crate::pipeline::{Decoding, PipelineError, Running, STUCK_AFTER, Take, Watched, append, lock, take};
-use crate::sink::{Shape, TrackSink};
+use crate::pipeline::{DROPPED, Decoding, PipelineError, Running, STUCK_AFTER, Take, Watched, append, lock, take};
+use crate::publish::describe_video;
+use crate::sink::{Shape, Shaped, TrackSink, shaped};
 use crate::source::VideoSource;
 use crate::tone::{self, ToneMap};
 use crate::worker::Source;
@@ -30,21 +37,15 @@ const FRAME_RATE_DEFAULT: (u32, u32) = (30, 1);
 const ENTRY_EARLY_NS: i64 = 20_000_000;
 
 /// What all pictures pass before they are scaled.
-pub fn common_chain(video: &VideoSource) -> Vec<Element> {
+pub fn common_chain(video: &VideoSource) -> Result<Vec<Element>, PipelineError> {
     let mut chain = Vec::new();
     if video.interlaced {
-        // One picture of every two fields: as many as the source has.
-        chain.push(
-            Element::new("deinterlace")
-                .with("mode", "auto")
-                .with("fields", "top")
-                .with("method", "greedyh"),
-        );
+        chain.push(fields::element()?);
     }
     if let Some(direction) = video.orientation.direction() {
         chain.push(Element::new("videoflip").with("video-direction", direction));
     }
-    chain
+    Ok(chain)
 }
 
 /// What makes one rendition of pictures: a queue, a scaler, an encoder.
@@ -129,10 +130,10 @@ fn map_tones(element: &gst::Element, map: Arc<ToneMap>) -> Result<(), PipelineEr
         };
         let info = pad.current_caps().and_then(|caps| VideoInfo::from_caps(&caps).ok());
         let Some(info) = info.filter(|info| info.format() == VideoFormat::Gbr10le) else {
-            return gst::PadProbeReturn::Drop;
+            return DROPPED;
         };
         let Ok(mut frame) = VideoFrameRef::from_buffer_ref_writable(buffer.make_mut(), &info) else {
-            return gst::PadProbeReturn::Drop;
+            return DROPPED;
         };
         match frame.planes_data_mut() {
             [green, blue, red, _] => map.map_rows(green, blue, red),
@@ -153,11 +154,7 @@ pub(crate) fn run(
     let shift_ns = track.map_or(0, IndexedTrack::shift_ns);
     let mut sinks = Vec::with_capacity(work.renditions.len());
     for (number, (rendition, _)) in work.renditions.iter().enumerate() {
-        let shape: Option<Shape> = match rendition.codec {
-            VideoCodec::Av1 => Some(without_delimiters),
-            VideoCodec::Avc | VideoCodec::Hevc => None,
-        };
-        sinks.push(TrackSink::create(folder, number, shape, ORIGIN_NS)?);
+        sinks.push(TrackSink::create(folder, number, shape(rendition.codec), ORIGIN_NS)?);
     }
     let ns = |ms: u64| {
         i64::try_from(ms)
@@ -251,6 +248,12 @@ pub(crate) fn run(
                 rendition.name
             )));
         }
+        if codec_data.is_empty() && sample_count > 0 {
+            return Err(PipelineError::Unexpected(format!(
+                "{}: the encoder does not say how decoders are set up",
+                rendition.name
+            )));
+        }
         coded.push(Coded {
             codec_data: hexadecimal(&codec_data),
             start_ns: None,
@@ -279,7 +282,8 @@ fn attach(
         .property("max-size-time", 0u64)
         .build()?;
     pipeline.add(&head)?;
-    let last = append(pipeline, &head, &common_chain(&work.video))?;
+    let last = append(pipeline, &head, &common_chain(&work.video)?)?;
+    fields::keep_times(&pipeline.children())?;
     let tee = gst::ElementFactory::make("tee").build()?;
     pipeline.add(&tee)?;
     last.link(&tee)?;
@@ -298,16 +302,19 @@ fn attach(
         let chain = rendition_chain(&work.video, rendition, factory, work.gop_duration_ms)?;
         let there = pipeline.children();
         let last = append(pipeline, &tee, &chain)?;
+        let added = |name: &str| {
+            let is_it = |element: &gst::Element| element.factory().is_some_and(|made| made.name() == name);
+            let mut children = pipeline.children().into_iter();
+            children
+                .find(|element| is_it(element) && !there.contains(element))
+                .ok_or_else(|| PipelineError::Element(format!("no {name}")))
+        };
         if rendition.maps_tones {
-            let is_setter = |element: &&gst::Element| element.factory().is_some_and(|made| made.name() == TONE_FACTORY);
-            let added = pipeline
-                .children()
-                .into_iter()
-                .filter(|element| !there.contains(element));
-            let added: Vec<gst::Element> = added.collect();
-            let setter = added.iter().find(is_setter);
-            let setter = setter.ok_or_else(|| PipelineError::Element(format!("no {TONE_FACTORY}")))?;
-            map_tones(setter, tones.clone())?;
+            map_tones(&added(TONE_FACTORY)?, tones.clone())?;
+        }
+        if factory == encoder::AOM_FACTORY {
+            let frame_rate = work.video.frame_rate.unwrap_or(FRAME_RATE_DEFAULT);
+            key_distance::tell(&added(factory)?, frame_rate, work.gop_duration_ms, ORIGIN_NS)?;
         }
         pipeline.add(&sink.element)?;
         last.link(&sink.element)?;
@@ -350,21 +357,39 @@ fn enter(running: &mut Running<'_>, gate: &Arc<Mutex<Gate>>, start_ns: i64) -> R
     Ok(())
 }
 
-/// A temporal unit as ISO BMFF stores it (AV1-ISOBMFF 2.4): without temporal delimiters.
-fn without_delimiters(unit: &[u8]) -> Result<Vec<u8>, String> {
-    let ranges = av1::sample_ranges(unit).map_err(|error| error.to_string())?;
-    let mut sample = Vec::with_capacity(unit.len());
-    for range in ranges {
-        sample.extend_from_slice(unit.get(range).ok_or("an OBU outside of its unit")?);
+/// What becomes of samples of `codec` before they are stored.
+fn shape(codec: VideoCodec) -> Option<Shape> {
+    match codec {
+        VideoCodec::Av1 => Some(av1_sample),
+        VideoCodec::Avc | VideoCodec::Hevc => None,
     }
-    Ok(sample)
+}
+
+/// A temporal unit as ISO BMFF stores it (AV1-ISOBMFF 2.4): without temporal delimiters. The configuration is made of its
+/// sequence header, for `av1parse` puts none into the caps of `obu-stream` (GStreamer 1.22).
+fn av1_sample(unit: &[u8]) -> Result<Shaped, String> {
+    let ranges = av1::sample_ranges(unit).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::with_capacity(unit.len());
+    for range in ranges {
+        bytes.extend_from_slice(unit.get(range).ok_or("an OBU outside of its unit")?);
+    }
+    let mut obus = av1::obus(&bytes).map_while(Result::ok);
+    let header = obus.find(|obu| obu.obu_type == ObuType::SEQUENCE_HEADER);
+    let header = header.and_then(|obu| bytes.get(obu.range));
+    let configuration = match header.map(Av1Config::build) {
+        None => None,
+        Some(Ok(config)) => Some(config.serialise()),
+        Some(Err(error)) => return Err(error.to_string()),
+    };
+    Ok(Shaped { bytes, configuration })
 }
 
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Encodes a second of test pictures; gives how many there were and how many milliseconds it took.
+/// Encodes a second of test pictures and describes them as they would be published; gives how many there were and how many
+/// milliseconds it took.
 pub(crate) fn self_test(rendition: &Rendition, factory: &str) -> Result<(u32, u64), PipelineError> {
     const FRAME_COUNT: u32 = 30;
     let encoder = encoder::by_factory(factory)
@@ -389,27 +414,64 @@ pub(crate) fn self_test(rendition: &Rendition, factory: &str) -> Result<(u32, u6
     ];
     chain.extend(encoder::chain(&encoder, rendition, FRAME_COUNT, None));
     let last = append(&pipeline, &source, &chain)?;
-    let sink = gst::ElementFactory::make("fakesink").property("sync", false).build()?;
+    let sink = AppSink::builder().sync(false).build();
     pipeline.add(&sink)?;
     last.link(&sink)?;
-    let counted = Arc::new(Mutex::new(0u32));
-    let counting = counted.clone();
-    let pad = sink
-        .static_pad("sink")
-        .ok_or_else(|| PipelineError::Element("fakesink has no pad".into()))?;
-    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        *lock(&counting) += 1;
-        gst::PadProbeReturn::Ok
-    });
+    let taken = Arc::new(Mutex::new(Tested::default()));
+    let taking = taken.clone();
+    let shape = shape(encoder.codec);
+    sink.set_callbacks(
+        AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                let mut taken = lock(&taking);
+                match shaped(&sample, shape) {
+                    Ok(shaped) => {
+                        taken.count += 1;
+                        taken.configuration = taken.configuration.take().or(shaped.configuration);
+                    }
+                    Err(error) => taken.failed = Some(error),
+                }
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build(),
+    );
     let begun = Instant::now();
     let mut running = Running::start(&pipeline, gst::State::Playing)?;
-    running.wait(|| Watched::Moving(u64::from(*lock(&counted))))?;
+    running.wait(|| Watched::Moving(u64::from(lock(&taken).count)))?;
     let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let count = *lock(&counted);
-    match count == FRAME_COUNT {
-        true => Ok((count, took)),
-        false => Err(PipelineError::Unexpected(format!(
-            "{FRAME_COUNT} pictures went in and {count} came out"
-        ))),
+    let Tested {
+        count,
+        configuration,
+        failed,
+    } = std::mem::take(&mut *lock(&taken));
+    if let Some(error) = failed {
+        return Err(error);
     }
+    if count != FRAME_COUNT {
+        return Err(PipelineError::Unexpected(format!(
+            "{FRAME_COUNT} pictures went in and {count} came out"
+        )));
+    }
+    let facts = TrackFacts {
+        source_track_id: 1,
+        timescale: Timescale::MILLIS,
+        language: "und".into(),
+        label: None,
+    };
+    let shown = VideoFacts {
+        size: Some((rendition.width, rendition.height)),
+        ..VideoFacts::default()
+    };
+    describe_video(encoder.codec, &facts, &configuration.unwrap_or_default(), &shown)
+        .map_err(|error| PipelineError::Unexpected(format!("what it makes can not be published: {error}")))?;
+    Ok((count, took))
+}
+
+/// What came of a test.
+#[derive(Default)]
+struct Tested {
+    count: u32,
+    configuration: Option<Vec<u8>>,
+    failed: Option<PipelineError>,
 }

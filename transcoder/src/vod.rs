@@ -14,15 +14,16 @@ use crate::child::{self, ChildError, Program};
 use crate::encoder::Preference;
 use crate::input::{IndexedTrack, Input};
 use crate::ladder::{Ladder, LadderError};
-use crate::order::{Limits, Order, Said, Work};
+use crate::order::{Fault, Limits, Order, Said, Work};
 use crate::publish;
 use crate::source::{Refused, SourceInfo};
 use crate::staging::{self, Staging, StagingError};
 use crate::timing::TimingError;
 use crate::track_file::TrackError;
+use plan::Plan;
 
 /// Changes whenever pieces of an older version must not be used.
-const PIECES_VERSION: &[u8] = b"headwater-pieces-3";
+const PIECES_VERSION: &[u8] = b"headwater-pieces-4";
 /// Name of what is published, while it is put together.
 const RESULT_NAME: &str = "result";
 
@@ -101,7 +102,7 @@ pub struct TrackSaid {
     pub default: bool,
 }
 
-/// Why a job failed. Nothing is left in the library.
+/// Why a job failed. Nothing of it is seen in the library.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
     /// The source could not be looked into.
@@ -194,31 +195,101 @@ pub struct Context<'a> {
     pub add: &'a mut dyn FnMut(&Path) -> Result<(), String>,
 }
 
-/// Runs a job to its end. Blocking.
+/// A job that did not come to its end.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// Why.
+    pub error: JobError,
+    /// Where what is done of it lies, for the next run of it to go on with; `None` where nothing is, or it is of no use.
+    pub kept: Option<PathBuf>,
+}
+
+impl From<JobError> for Unfinished {
+    fn from(error: JobError) -> Unfinished {
+        Unfinished { error, kept: None }
+    }
+}
+
+impl JobError {
+    /// Whether running the job again as it is can not go better: what is done of it is of no use then.
+    fn is_final(&self) -> bool {
+        match self {
+            JobError::Probe(_)
+            | JobError::Empty(_)
+            | JobError::Ladder(_)
+            | JobError::NoEncoder(_)
+            | JobError::Mismatch(_)
+            | JobError::Timing(_)
+            | JobError::Staging(StagingError::Exists(_))
+            | JobError::Track(TrackError::Table { .. } | TrackError::Index(_)) => true,
+            // Who died can not say whose fault it was.
+            JobError::Piece { why, .. } => match why {
+                ChildError::Failed { status, fault, .. } => status.code().is_some() && *fault != Some(Fault::Machine),
+                _ => false,
+            },
+            // Thumbnails find a disk full as others do, and do not say it apart.
+            JobError::Extra(_) => false,
+            JobError::Staging(_) | JobError::Track(TrackError::Io { .. }) | JobError::Cancelled => false,
+        }
+    }
+}
+
+/// Runs a job to its end; what is not published goes, whatever the reason. Blocking.
 pub fn run_job(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Published, JobError> {
+    let (plan, staging) = begin(job, context)?;
+    make(job, &plan, &staging, context)?;
+    publish(job, plan, staging)
+}
+
+/// Runs a job to its end, or to where it is broken off: then what is done stays for the next run. Blocking.
+pub fn run_or_keep(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Published, Unfinished> {
+    let (plan, staging) = begin(job, context)?;
+    if let Err(error) = make(job, &plan, &staging, context) {
+        let kept = match error.is_final() {
+            true => None,
+            false => staging.keep(),
+        };
+        return Err(Unfinished { error, kept });
+    }
+    Ok(publish(job, plan, staging)?)
+}
+
+/// Decides what is made, and opens the folder in which it is.
+fn begin(job: &TranscodeJob, context: &mut Context<'_>) -> Result<(Plan, Staging), JobError> {
     let target = job.library.join(&job.name);
     staging::sweep(&job.library);
     if target.exists() {
         return Err(StagingError::Exists(target).into());
     }
+    let fingerprint = staging::fingerprint(&job.source)?;
     let plan = plan::plan(job, context)?;
     let key = staging::key(&[
         PIECES_VERSION,
-        staging::fingerprint(&job.source)?.as_bytes(),
+        fingerprint.as_bytes(),
         format!("{:?} {:?} {:?}", plan.renditions, plan.audio, plan.chunks).as_bytes(),
         format!("{:?}", plan.passed).as_bytes(),
         format!("{} {}", job.ladder.gop_duration_ms, job.name).as_bytes(),
     ]);
     std::fs::create_dir_all(&job.library).map_err(crate::track_file::io(&job.library))?;
     let staging = Staging::open(&job.library, &key, &job.name)?;
-    plan::take_over(job, &plan, &staging)?;
-    pieces::encode(job, &plan, &staging, context)?;
+    Ok((plan, staging))
+}
+
+/// Makes all that will be published, piece by piece, and puts it together.
+fn make(job: &TranscodeJob, plan: &Plan, staging: &Staging, context: &mut Context<'_>) -> Result<(), JobError> {
+    plan::take_over(job, plan, staging)?;
+    pieces::encode(job, plan, staging, context)?;
     let folder = staging.begin(RESULT_NAME)?;
-    publish::assemble(job, &plan, &staging, &folder)?;
+    publish::assemble(job, plan, staging, &folder)?;
     (context.add)(&folder).map_err(JobError::Extra)?;
-    if context.cancel.load(Ordering::Relaxed) {
-        return Err(JobError::Cancelled);
+    match context.cancel.load(Ordering::Relaxed) {
+        true => Err(JobError::Cancelled),
+        false => Ok(()),
     }
+}
+
+fn publish(job: &TranscodeJob, plan: Plan, staging: Staging) -> Result<Published, JobError> {
+    let target = job.library.join(&job.name);
     staging.publish(RESULT_NAME, &target)?;
     Ok(Published {
         folder: target,
@@ -229,6 +300,7 @@ pub fn run_job(job: &TranscodeJob, context: &mut Context<'_>) -> Result<Publishe
 
 /// What a file holds as GStreamer reads it, looked at by a worker.
 pub fn probe_file(source: &Path, program: &Program, cancel: &AtomicBool) -> Result<SourceInfo, JobError> {
+    staging::check_regular(source)?;
     probe(&Input::File(source.to_owned()), &[], program, cancel)
 }
 

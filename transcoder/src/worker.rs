@@ -36,6 +36,22 @@ impl Source<'_> {
 /// Does what `order` says with the `tracks` that came with it; every line goes to `out`. Blocking, and only for a process
 /// of its own.
 pub fn run(order: &Order, tracks: &[IndexedTrack], out: &mut dyn Write) -> Result<(), PipelineError> {
+    let done = work(order, tracks, out);
+    if let Err(error) = &done {
+        // Whoever does not hear it sees how the process ends.
+        let _ = say(out, &Said::Failed(error.fault()));
+    }
+    done
+}
+
+fn say(out: &mut dyn Write, said: &Said) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(said)?;
+    line.push(b'\n');
+    out.write_all(&line)?;
+    out.flush()
+}
+
+fn work(order: &Order, tracks: &[IndexedTrack], out: &mut dyn Write) -> Result<(), PipelineError> {
     prepare()?;
     let missing = |what: &str| PipelineError::Unexpected(format!("the order names no {what}"));
     let source = || match &order.input {
@@ -44,16 +60,10 @@ pub fn run(order: &Order, tracks: &[IndexedTrack], out: &mut dyn Write) -> Resul
         None => Err(missing("source")),
     };
     let folder = || order.folder.as_deref().ok_or_else(|| missing("folder"));
-    let mut write = |said: &Said| -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(said)?;
-        line.push(b'\n');
-        out.write_all(&line)?;
-        out.flush()
-    };
     let last = {
         // Whoever no longer listens has ended the work: the next line fails too, and the last one is checked.
         let mut progress = |progress| {
-            let _ = write(&Said::Progress(progress));
+            let _ = say(out, &Said::Progress(progress));
         };
         match &order.work {
             Work::Probe => Said::Source(Box::new(probe::run(&source()?)?)),
@@ -66,7 +76,7 @@ pub fn run(order: &Order, tracks: &[IndexedTrack], out: &mut dyn Write) -> Resul
             Work::Encoders => Said::Encoders(installed()),
         }
     };
-    Ok(write(&last)?)
+    Ok(say(out, &last)?)
 }
 
 /// What GStreamer has here.

@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use transcoder::child::Program;
-use transcoder::encoder::Preference;
-use transcoder::ladder::{Ladder, Preset, Step};
-use transcoder::vod::{self, Context, JobError, Known, Published, TranscodeJob};
+use transcoder::encoder::{ENCODERS, Preference, Registry};
+use transcoder::ladder::{Ladder, Preset, Step, VideoCodec};
+use transcoder::machine::{self, Found};
+use transcoder::vod::{self, Context, JobError, Known, Published, TranscodeJob, Unfinished};
 
 /// A folder of this test alone, which goes when it is dropped.
 struct Scratch(PathBuf);
@@ -113,6 +114,30 @@ fn run(job: &TranscodeJob, program: &Program) -> Result<Published, JobError> {
         .collect();
     assert!(left.is_empty(), "{left:?}");
     done
+}
+
+/// How near the pictures of `made` are to those of the ffmpeg filter `source`, in decibels (PSNR of luma and chroma).
+fn nearness(made: &Path, source: &str) -> f64 {
+    let said = Command::new("ffmpeg")
+        .args(["-v", "info", "-nostdin", "-i"])
+        .arg(made)
+        .args(["-f", "lavfi", "-i", source])
+        .args([
+            "-lavfi",
+            "[0]settb=1/25,setpts=N[a];[1]settb=1/25,setpts=N[b];[a][b]psnr",
+            "-f",
+            "null",
+            "-",
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&said.stderr);
+    let average = text
+        .rsplit_once("average:")
+        .and_then(|(_, rest)| rest.split_whitespace().next());
+    average
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("{text}"))
 }
 
 /// What ffprobe says of one file, one line a frame or stream.
@@ -303,4 +328,178 @@ fn what_can_not_be_made_says_why_and_leaves_nothing() {
     let made = run(&job(&scratch, film, &[90]), &killed(&once)).unwrap();
     assert!(scratch.path("killed").exists());
     assert_eq!(frame_times(&made.folder.join("v1.mp4")).len(), 200);
+}
+
+#[test]
+fn fields_become_the_pictures_they_were_taken_from() {
+    let Some(scratch) = Scratch::new("interlaced") else {
+        return;
+    };
+    let check = |width: u32, height: u32, (interleave, first): (&str, &str), seconds: u32| {
+        let pictures = format!("testsrc2=s={width}x{height}:r=50:d={seconds},format=yuv420p");
+        let source = scratch.film(
+            "film.mp4",
+            &format!(
+                "-f lavfi -i {pictures} -vf tinterlace={interleave},setfield={first} -c:v libx264 -preset ultrafast -qp 10 -g 25 \
+                 -flags +ildct+ilme -x264opts {first}=1"
+            ),
+        );
+        let mut job = job(&scratch, source, &[height]);
+        job.chunk_duration_ms = Some(2_000);
+        for step in &mut job.ladder.steps {
+            (step.bitrate_kbps, step.quality) = (20_000, Some(10));
+        }
+        let made = run(&job, &worker()).unwrap().folder.join("v1.mp4");
+        let expected: Vec<f64> = (0..seconds * 25).map(|frame| f64::from(frame * 4) / 100.0).collect();
+        assert_eq!(frame_times(&made), expected, "{width}x{height} {first}");
+        let nearness = nearness(&made, &format!("{pictures},select=not(mod(n\\,2))"));
+        // Lines between those of a field are guessed; noise has less than 10.
+        assert!(nearness > 25.0, "{width}x{height} {first}: {nearness} dB");
+        eprintln!("{width}x{height} {first}: {nearness} dB");
+        std::fs::remove_dir_all(job.library).unwrap();
+    };
+    let (top, bottom) = (("interleave_top", "tff"), ("interleave_bottom", "bff"));
+    // Rows that decoders make longer than pictures are wide, and one that they do not.
+    check(720, 576, top, 1);
+    check(720, 576, bottom, 1);
+    check(360, 288, top, 5);
+    check(360, 288, bottom, 5);
+    check(640, 480, top, 1);
+}
+
+#[test]
+fn av1_is_published_and_decoded_by_others() {
+    let Some(scratch) = Scratch::new("av1") else { return };
+    let pictures = "testsrc2=s=128x72:r=25:d=5,format=yuv420p";
+    let source = scratch.film(
+        "film.mp4",
+        &format!("-f lavfi -i {pictures} -c:v libx264 -preset ultrafast -qp 10"),
+    );
+    let mut job = job(&scratch, source, &[72]);
+    job.ladder.steps[0].codec = Some(VideoCodec::Av1);
+    job.chunk_duration_ms = Some(2_000);
+    let made = run(&job, &worker()).unwrap().folder.join("v1.mp4");
+    assert_eq!(
+        ffprobe(&made, "-show_entries stream=codec_name,codec_tag_string,width,height"),
+        ["av1,av01,128,72"]
+    );
+    assert_eq!(frame_times(&made).len(), 125);
+    // What ffprobe has for AV1 decodes all frames, asked for key frames or not.
+    let packets = ffprobe(&made, "-show_entries packet=pts_time,flags");
+    let keys: Vec<&String> = packets.iter().filter(|packet| packet.contains(",K")).collect();
+    assert_eq!(keys, ["0.000000,K_", "2.000000,K_", "4.000000,K_"]);
+    let nearness = nearness(&made, pictures);
+    assert!(nearness > 25.0, "{nearness} dB");
+}
+
+#[test]
+fn what_the_processor_encodes_can_be_published() {
+    let never = AtomicBool::new(false);
+    let found = Found::ask(&worker(), &never).unwrap();
+    assert!(found.has("x264enc") && found.has("av1enc"), "{found:?}");
+    for encoder in ENCODERS.iter().filter(|encoder| found.open(encoder.factory).is_ok()) {
+        let (count, _) =
+            machine::self_test(encoder, &worker(), &never).unwrap_or_else(|error| panic!("{encoder:?}: {error}"));
+        assert_eq!(count, 30, "{encoder:?}");
+    }
+}
+
+#[test]
+fn what_is_broken_off_goes_on_and_what_is_of_no_use_goes() {
+    let Some(scratch) = Scratch::new("broken-off") else {
+        return;
+    };
+    let film = scratch.film(
+        "film.mp4",
+        "-f lavfi -i testsrc2=s=320x180:r=25:d=8 -c:v libx264 -preset ultrafast -g 25",
+    );
+    let mut job = job(&scratch, film, &[90]);
+    (job.chunk_duration_ms, job.worker_count) = (Some(2_000), Some(1));
+    // Writes down which chunks are begun, and does `then` instead of the third.
+    let (begun, said) = (scratch.path("begun"), scratch.path("said"));
+    let program = |then: &str| {
+        Program {
+        path: "/bin/sh".into(),
+        arguments: vec![
+            "-c".into(),
+            format!(
+                r#"order=$(cat); case $order in *Video*) echo x >>{begun}; [ $(wc -l <{begun}) != 3 ] || {{ {then}; }};; esac
+                   printf '%s\n' "$order" | {worker} 2>>{said}"#,
+                begun = begun.display(),
+                said = said.display(),
+                worker = worker().path.display(),
+            )
+            .into(),
+        ],
+    }
+    };
+    let cancel = AtomicBool::new(false);
+    let run = |job: &TranscodeJob, program: &Program| {
+        let _ = std::fs::remove_file(&begun);
+        cancel.store(false, Ordering::Relaxed);
+        vod::run_or_keep(
+            job,
+            &mut Context {
+                program,
+                cancel: &cancel,
+                progress: &mut |progress| {
+                    let waits = std::fs::read_to_string(scratch.path("waits")).is_ok();
+                    cancel.fetch_or(waits && progress.pieces.0 == 2, Ordering::Relaxed);
+                },
+                add: &mut |_| Ok(()),
+            },
+        )
+    };
+    let begun_count = || std::fs::read_to_string(&begun).unwrap().lines().count();
+    let staging = scratch.path("library/.headwater-transcode");
+    let kept = |done: Result<Published, Unfinished>, expected: &str| {
+        let Unfinished { error, kept } = done.unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        let folder = kept.unwrap_or_else(|| panic!("nothing is kept: {error}"));
+        assert_eq!(folder.parent().unwrap(), staging);
+        let mut names: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["c00000", "c00001", "lock", "target"]);
+    };
+    let full = "echo '{\"Failed\":\"Machine\"}'; echo 'No space left on device' >&2; exit 1";
+    kept(run(&job, &program(full)), "No space left");
+    assert_eq!(begun_count(), 3);
+    let made = run(&job, &program("true")).unwrap();
+    assert_eq!(begun_count(), 2, "finished chunks are not made again");
+    assert_eq!(frame_times(&made.folder.join("v1.mp4")).len(), 200);
+    assert!(!staging.exists());
+    // Pictures before and after a chunk are dropped, and nobody complains of that.
+    assert_eq!(std::fs::read_to_string(&said).unwrap(), "");
+    std::fs::remove_dir_all(&job.library).unwrap();
+
+    kept(
+        run(
+            &job,
+            &program(&format!("touch {}; sleep 100", scratch.path("waits").display())),
+        ),
+        "cancelled",
+    );
+    std::fs::remove_file(scratch.path("waits")).unwrap();
+    // The same chunks are at hand, and one is found to be damaged for good.
+    let Unfinished { error, kept } = run(
+        &job,
+        &Program {
+            path: "/bin/sh".into(),
+            arguments: vec![
+                "-c".into(),
+                format!(
+                    r#"order=$(cat); case $order in *Video*) echo 'it is damaged' >&2; exit 1;; esac; printf '%s\n' "$order" | {}"#,
+                    worker().path.display()
+                )
+                .into(),
+            ],
+        },
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains("it is damaged"), "{error}");
+    assert_eq!(kept, None);
+    assert!(!staging.exists());
 }

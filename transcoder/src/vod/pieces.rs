@@ -307,7 +307,7 @@ fn make(
             }
             Ok(_) => ChildError::Garbled("another answer".into()),
             Err(ChildError::Cancelled) => return Err(JobError::Cancelled),
-            Err(ChildError::Failed { status, complaint }) if status.code().is_none() && again => {
+            Err(ChildError::Failed { status, complaint, .. }) if status.code().is_none() && again => {
                 tracing::warn!(piece = piece.name, %status, complaint, "a worker crashed; its piece is made again");
                 again = false;
                 continue;
