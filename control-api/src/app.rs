@@ -16,6 +16,7 @@ use crate::config::{Config, Settings};
 use crate::db;
 use crate::db::licences::{NewLicence, Playing, Sought};
 use crate::db::streams::{Facts, Question, Start, Started};
+use crate::device_log::DeviceLog;
 use crate::error::ApiError;
 use crate::issuer::keys::Issuers;
 use crate::key_log::KeyLog;
@@ -71,6 +72,8 @@ pub struct App {
     pub passwords: Passwords,
     /// What keys asked for, on its way to the database.
     pub key_log: KeyLog,
+    /// Devices that were heard of, on their way to the database.
+    pub device_log: DeviceLog,
     /// Sessions that beat here.
     pub live: LiveSessions,
     /// Accounts whose starts wait for one another here.
@@ -161,6 +164,7 @@ impl App {
             limits: RateLimiter::default(),
             logins: LoginGuard::default(),
             key_log: KeyLog::default(),
+            device_log: DeviceLog::default(),
             live: LiveSessions::default(),
             lanes: Lanes::default(),
             together: Together::default(),

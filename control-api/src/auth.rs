@@ -200,12 +200,13 @@ async fn by_token(app: &Arc<App>, token: &str, now: DateTime<Utc>) -> Result<Pri
     if claims.exp <= now.timestamp() {
         return Err(ApiError::with(Code::TokenExpired, TokenError::Expired.to_string()));
     }
-    if app.caches.is_revoked(claims.sid) {
-        return Err(ApiError::with(Code::Unauthorized, "this sign-in has ended"));
-    }
+    // First: suspension ended the sign-in, and is what must be told (AU-7).
     let account = account(app, claims.sub).await?;
     if account.tenant.0 != claims.tid {
         return Err(Code::Unauthorized.into());
+    }
+    if app.caches.is_revoked(claims.sid) {
+        return Err(ApiError::with(Code::Unauthorized, "this sign-in has ended"));
     }
     Ok(Principal {
         user_id: account.user_id,

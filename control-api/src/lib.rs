@@ -42,6 +42,7 @@ pub mod catalog;
 pub mod config;
 pub mod connection;
 pub mod db;
+pub mod device_log;
 pub mod encoding;
 pub mod entitlement;
 pub mod error;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::error::{ApiError, Code};
 use crate::operation::Answer;
+use crate::pipeline::escape_query;
 use crate::reply::Reply;
 
 /// Rows a page unless asked otherwise.
@@ -69,6 +70,8 @@ pub struct PageRequest {
     pub include_total: bool,
     /// What a cursor is bound to.
     scope: [u8; 8],
+    /// All else that was asked for, as it stands in the links to other pages.
+    rest: String,
 }
 
 impl PageQuery {
@@ -106,6 +109,7 @@ impl PageQuery {
             offset,
             include_total: query.get("include_total").and_then(Value::as_bool).unwrap_or(false),
             scope,
+            rest: rest(query),
         })
     }
 }
@@ -152,7 +156,7 @@ impl PageRequest {
         let mut links = Vec::new();
         match self.offset {
             Some(offset) => {
-                let page = |offset: i64| format!("<{target}?offset={offset}&limit={}>", self.limit);
+                let page = |offset: i64| format!("<{target}?offset={offset}&limit={}{}>", self.limit, self.rest);
                 if has_more && offset + self.limit <= 10_000 {
                     links.push(format!("{}; rel=\"next\"", page(offset + self.limit)));
                 }
@@ -160,15 +164,39 @@ impl PageRequest {
                     links.push(format!("{}; rel=\"prev\"", page((offset - self.limit).max(0))));
                 }
             }
-            None => {
-                links.extend(next.map(|next| format!("<{target}?cursor={next}&limit={}>; rel=\"next\"", self.limit)))
-            }
+            None => links.extend(next.map(|next| {
+                let (limit, rest) = (self.limit, &self.rest);
+                format!("<{target}?cursor={next}&limit={limit}{rest}>; rel=\"next\"")
+            })),
         }
         match links.is_empty() {
             true => Ok(reply),
             false => reply.with(LINK, &links.join(", ")),
         }
     }
+}
+
+/// The parameters of a query that do not say which page, each after an `&`.
+fn rest(query: &Map<String, Value>) -> String {
+    let others = query
+        .iter()
+        .filter(|(name, _)| !["cursor", "offset", "limit"].contains(&name.as_str()));
+    let mut text = String::new();
+    for (name, value) in others {
+        // Lists are read back from their items with commas between.
+        let value = match value {
+            Value::String(text) => escape_query(text),
+            Value::Array(items) => items
+                .iter()
+                .filter_map(Value::as_str)
+                .map(escape_query)
+                .collect::<Vec<_>>()
+                .join(","),
+            other => other.to_string(),
+        };
+        text += &format!("&{name}={value}");
+    }
+    text
 }
 
 fn binding(scope: &str) -> [u8; 8] {
@@ -239,6 +267,33 @@ mod tests {
         }
         let sorted = NEWEST.read(&query(json!({ "cursor": cursor, "sort": "created_at" })), "movies");
         assert_eq!(sorted.unwrap_err().code, Code::InvalidCursor);
+    }
+
+    #[test]
+    fn links_ask_for_all_else_again() {
+        let check = |asked: Value, expected: &str| {
+            let request = NEWEST.read(&query(asked), "").unwrap();
+            let rows = (0..2).map(|row| (row, "2026-11-22 06:30:25+00".to_owned(), Uuid::nil()));
+            let reply = request.answer(rows.collect(), None, "/list").unwrap();
+            let links = reply.headers[LINK].to_str().unwrap().to_owned();
+            let cursor = request.after.is_none() && request.offset.is_none();
+            match cursor {
+                true => {
+                    let (before, after) = links.split_once("&limit").unwrap();
+                    assert!(before.starts_with("</list?cursor="), "{links}");
+                    assert_eq!(format!("&limit{after}"), expected);
+                }
+                false => assert_eq!(links, expected),
+            }
+        };
+        check(
+            json!({ "include_total": true, "limit": 1, "q": "a&b +ä%", "sort": "-created_at", "tag": ["x", "y,"] }),
+            "&limit=1&include_total=true&q=a%26b%20%2B%C3%A4%25&sort=-created_at&tag=x,y%2C>; rel=\"next\"",
+        );
+        check(
+            json!({ "limit": 1, "offset": 1, "status": "draft" }),
+            "</list?offset=2&limit=1&status=draft>; rel=\"next\", </list?offset=0&limit=1&status=draft>; rel=\"prev\"",
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::auth::{self, Principal, Role, Via};
 use crate::call::{Call, Content, Peer, TenantId};
 use crate::db;
 use crate::db::keys::KeyRequest;
+use crate::device_log;
 use crate::error::{ApiError, Code};
 use crate::idempotency::{self, Begun, Ticket};
 use crate::operation::{Answer, Caller, Endpoint, Operation, Payload, Place};
@@ -140,8 +141,9 @@ fn preflight(allowed: &[Method], origin: Option<HeaderValue>) -> Response {
     response
 }
 
-const CORS_HEADERS: &str = "authorization, content-type, idempotency-key, if-match, if-none-match, x-device-id, x-profile-id, \
-    x-captcha-token, x-session-transport, tus-resumable, upload-length, upload-metadata, upload-offset, upload-checksum";
+const CORS_HEADERS: &str = "authorization, content-range, content-type, idempotency-key, if-match, if-none-match, x-device-id, \
+    x-profile-id, x-request-id, x-captcha-token, x-session-transport, tus-resumable, upload-length, upload-metadata, \
+    upload-offset, upload-checksum";
 
 const EXPOSED_HEADERS: &str = "etag, link, location, range, retry-after, x-request-id, x-ratelimit-limit, \
     x-ratelimit-remaining, x-ratelimit-reset, idempotency-replayed, tus-resumable, tus-version, tus-extension, tus-max-size, \
@@ -186,6 +188,9 @@ async fn walk(app: &Arc<App>, endpoint: &Endpoint, request: Request, journey: &m
     let writes = !matches!(operation.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let public_catalogue = app.settings().catalogue.public_read;
     auth::authorise(journey.principal.as_ref(), operation.caller, writes, public_catalogue)?;
+    if let Some(principal) = &journey.principal {
+        device_log::hear(app, principal.user_id, &parts.headers, journey.now);
+    }
     let tenant = match &journey.principal {
         Some(principal) => principal.tenant,
         None => app.pulse.unless_away(tenant_of(app, &parts.headers, operation)).await?,
@@ -233,8 +238,10 @@ async fn handle(app: &Arc<App>, endpoint: &Endpoint, mut call: Call, body_sha256
     let Some(ticket) = ticket(operation, &call)? else {
         return (endpoint.handler)(Arc::clone(app), call).await;
     };
+    // Bodies may hold passwords: what is stored of them must not be a digest that anybody could try them against.
+    let body_sha256 = app.secrets.keyed_hash("idempotency body", &body_sha256);
     let (method, request_id) = (operation.method.as_str(), call.request_id);
-    match idempotency::begin(app, ticket, method, &call.target, body_sha256, call.now).await? {
+    match idempotency::begin(app, ticket, method, &call.target, sha256(&body_sha256), call.now).await? {
         Begun::Replay(reply) => Ok(reply),
         Begun::Run(ticket) => {
             call.idempotency = Some(ticket.clone());
@@ -441,6 +448,18 @@ fn unescape(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// Text as it stands in a query, so that it is read back as it was.
+pub fn escape_query(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
 fn check_headers(operation: &Operation, headers: &HeaderMap) -> Result<(), ApiError> {
     for parameter in operation
         .parameters
@@ -504,12 +523,7 @@ async fn read_body(operation: &Operation, headers: &HeaderMap, body: Body) -> Re
         Payload::Form(_) => {
             let pairs = std::str::from_utf8(&bytes).ok().and_then(form_pairs);
             let pairs = pairs.ok_or_else(|| ApiError::with(Code::BadRequest, "the form can not be read"))?;
-            Value::Object(
-                pairs
-                    .into_iter()
-                    .map(|(name, value)| (name, Value::String(value)))
-                    .collect(),
-            )
+            form_object(schema, &pairs)
         }
         _ => serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::with(Code::BadRequest, format!("not JSON: {error}")))?,
@@ -522,6 +536,22 @@ async fn read_body(operation: &Operation, headers: &HeaderMap, body: Body) -> Re
             ..ApiError::new(Code::ValidationError)
         }),
     }
+}
+
+/// The members of a form that `schema` knows. What it does not know or has no value is as if it were not there (RFC 6749 3.1,
+/// 3.2); neither is what is there twice, which must not be.
+fn form_object(schema: &Schema, pairs: &[(String, String)]) -> Value {
+    let value = |wanted: &str| {
+        let mut values = pairs.iter().filter(|(name, _)| name == wanted);
+        match (values.next(), values.next()) {
+            (Some((_, value)), None) if !value.is_empty() => Some(Value::String(value.clone())),
+            _ => None,
+        }
+    };
+    let members = schema.fields().iter();
+    members
+        .filter_map(|field| Some((field.name.to_owned(), value(field.name)?)))
+        .collect()
 }
 
 async fn read_all(body: Body, size_max: usize) -> Result<Bytes, ApiError> {
@@ -709,6 +739,31 @@ pub fn has_credentials(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn forms_hold_what_is_known_once() {
+        use crate::schema::{absent, object, required, text};
+        let schema = object([
+            required("a", text(1, 9)),
+            absent("b", text(1, 9)),
+            absent("c", text(1, 9)),
+        ]);
+        let check = |form: &str, expected: Value| {
+            let found = form_object(&schema, &form_pairs(form).unwrap());
+            assert_eq!(found, expected, "{form}");
+        };
+        check("a=1&x=2&b=", serde_json::json!({ "a": "1" }));
+        check("a=1&b=2&b=2&c=3", serde_json::json!({ "a": "1", "c": "3" }));
+        check("b=2&b=2&b=2", serde_json::json!({}));
+    }
+
+    #[test]
+    fn queries_are_read_back_as_they_were() {
+        for text in ["", "a", "a b+c&d=e%", "ä€\u{1f3ac}", "/?#[]~"] {
+            let pairs = form_pairs(&format!("a={}", escape_query(text)));
+            assert_eq!(pairs, Some(vec![("a".to_owned(), text.to_owned())]));
+        }
+    }
 
     #[test]
     fn forms_are_unescaped() {

@@ -252,6 +252,14 @@ impl Schema {
         }))
     }
 
+    /// An object's members besides those `written`, as ones that the server sets: clients send back what they read.
+    pub fn besides(&self, written: &[&str]) -> Vec<Field> {
+        let others = self.fields().iter().filter(|field| !written.contains(&field.name));
+        others
+            .map(|field| read_only(field.name, field.schema.clone()))
+            .collect()
+    }
+
     /// What is wrong with `value`, with the path of each place.
     pub fn check(&self, value: &Value) -> Vec<Detail> {
         let mut details = Vec::new();

@@ -1,7 +1,7 @@
 //! Rows of devices.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::call::TenantId;
@@ -115,6 +115,27 @@ pub async fn insert(
     .bind(fingerprint)
     .bind(device.created_at)
     .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes when devices were last heard of: of each its user, itself, and when. Those of others are left alone, and so are
+/// those that somebody else is writing.
+pub async fn seen(pool: &PgPool, devices: &[((Uuid, Uuid), DateTime<Utc>)]) -> Result<(), sqlx::Error> {
+    let (who, at): (Vec<(Uuid, Uuid)>, Vec<DateTime<Utc>>) = devices.iter().copied().unzip();
+    let (users, ids): (Vec<Uuid>, Vec<Uuid>) = who.into_iter().unzip();
+    sqlx::query(
+        "with mine as (
+           select d.id, s.at from devices d join unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) as s (user_id, id, at)
+             on s.id = d.id and s.user_id = d.user_id
+           where d.removed_at is null and (d.last_active_at is null or d.last_active_at < s.at)
+           for no key update of d skip locked)
+         update devices d set last_active_at = mine.at from mine where d.id = mine.id",
+    )
+    .bind(users)
+    .bind(ids)
+    .bind(at)
+    .execute(pool)
     .await?;
     Ok(())
 }

@@ -113,6 +113,11 @@ fn columns() -> String {
     )
 }
 
+/// What e-mails are compared by: one account has one. Made here alone, since databases have other small letters.
+pub fn email_key(email: &str) -> String {
+    email.to_lowercase()
+}
+
 /// The user with this e-mail, in any case.
 pub async fn by_email(
     connection: &mut PgConnection,
@@ -121,7 +126,7 @@ pub async fn by_email(
 ) -> Result<Option<UserRow>, sqlx::Error> {
     sqlx::query_as(select("where t.tenant_id = $1 and t.email_lower = $2"))
         .bind(tenant.0)
-        .bind(email.to_lowercase())
+        .bind(email_key(email))
         .fetch_optional(connection)
         .await
 }
@@ -174,7 +179,7 @@ pub async fn insert(connection: &mut PgConnection, tenant: TenantId, user: &NewU
     .bind(tenant.0)
     .bind(&user.name)
     .bind(&user.email)
-    .bind(user.email.to_lowercase())
+    .bind(email_key(&user.email))
     .bind(&user.password_hash)
     .bind(user.role.name())
     .bind(user.email_verified_at)
@@ -257,8 +262,8 @@ pub async fn update(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update users set name = coalesce($3, name), email = coalesce($4, email),
-           email_lower = coalesce(lower($4), email_lower),
-           email_verified_at = case when $4 is null or lower($4) = email_lower then email_verified_at end,
+           email_lower = coalesce($11, email_lower),
+           email_verified_at = case when $11 is null or $11 = email_lower then email_verified_at end,
            role = coalesce($5, role), status = coalesce($6, status), can_upload = coalesce($7, can_upload),
            remote_download_enabled = coalesce($8, remote_download_enabled),
            storage_quota_bytes = case when $9 then $10 else storage_quota_bytes end
@@ -274,6 +279,7 @@ pub async fn update(
     .bind(change.remote_download_enabled)
     .bind(change.storage_quota_bytes.is_some())
     .bind(change.storage_quota_bytes.flatten())
+    .bind(change.email.as_deref().map(email_key))
     .execute(connection)
     .await?;
     Ok(())

@@ -12,7 +12,7 @@ use crate::auth::Role;
 use crate::call::Call;
 use crate::db;
 use crate::db::sessions::{Purpose, Which};
-use crate::db::users::{self, UserChange, UserRow};
+use crate::db::users::{self, UserChange, UserRow, email_key};
 use crate::db::{profiles, streams};
 use crate::error::{ApiError, Code, breaks};
 use crate::operation::{Answer, Caller, Endpoint, delete, get, patch, post};
@@ -32,11 +32,13 @@ pub fn endpoints() -> Vec<Endpoint> {
             .etag(),
         patch("account.update", "/account", Caller::Any, update)
             .summary("Change name or e-mail")
-            .json(object([
-                absent("name", text(1, 200)),
-                absent("email", formatted(Format::Email, 3, 254)),
-                absent("current_password", secret()),
-            ]))
+            .json(object(account_schema().besides(&["name", "email"]).into_iter().chain(
+                [
+                    absent("name", text(1, 200)),
+                    absent("email", formatted(Format::Email, 3, 254)),
+                    absent("current_password", secret()),
+                ],
+            )))
             .reply(200, user_schema())
             .errors(&[Code::EmailTaken, Code::InvalidCredentials])
             .rules("AU-8, AK-2"),
@@ -62,6 +64,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             ]))
             .empty(204)
             .errors(&[Code::InvalidCredentials])
+            .idempotent()
             .rules("AU-13, AK-2"),
     ]
 }
@@ -137,23 +140,30 @@ async fn check_password(app: &App, user: &UserRow, password: &str) -> Result<(),
 
 async fn update(app: Arc<App>, call: Call) -> Answer {
     let wanted: Change = call.body()?;
-    if wanted.email.is_some() {
+    let user = own(&mut *app.db.acquire().await?, &call).await?;
+    // Sent back as they were read, they change nothing; changing them is for admins (AU-8).
+    let members = call.members();
+    let changes = |name: &str, now: &str| members.get(name).is_some_and(|wanted| *wanted != json!(now));
+    if changes("role", &user.role) || changes("status", &user.status) {
+        return Err(ApiError::with(Code::Forbidden, "role and status are set by admins"));
+    }
+    let email = wanted.email.filter(|email| *email != user.email);
+    if email.is_some() {
         call.refuse_key()?;
         let password = wanted.current_password.as_deref();
         let password = password.ok_or_else(|| ApiError::invalid("current_password", "is missing"))?;
-        let user = own(&mut *app.db.acquire().await?, &call).await?;
         check_password(&app, &user, password).await?;
     }
     let mut work = Work::begin(&app, &call).await?;
     let before = own(work.connection(), &call).await?;
     let change = UserChange {
         name: wanted.name,
-        email: wanted.email,
+        email,
         ..UserChange::default()
     };
     change_user(&mut work, before.id, &change).await?;
     let after = own(work.connection(), &call).await?;
-    if !after.email.eq_ignore_ascii_case(&before.email) {
+    if email_key(&after.email) != email_key(&before.email) {
         let ttl = chrono::TimeDelta::days(2);
         send_action_token(&app, &mut work, after.id, &after.email, Purpose::VerifyEmail, ttl).await?;
         work.audit("account.email_changed", "user", Some(after.id), json!({}))

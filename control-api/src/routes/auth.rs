@@ -8,6 +8,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use self::sign_in::{Transport, begin_family, check_login, token_reply, tokens};
@@ -28,6 +29,8 @@ use crate::work::Work;
 const VERIFY_TTL: TimeDelta = TimeDelta::days(2);
 /// Life of a token that resets a password.
 const RESET_TTL: TimeDelta = TimeDelta::hours(1);
+/// Mails that are looked into at once after their requests were answered; more wait with their answer.
+static MAILING: Semaphore = Semaphore::const_new(32);
 
 /// Its operations.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -69,7 +72,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         post("auth.logout", "/auth/logout", Caller::Jwt, logout)
             .summary("End this sign-in, or all")
             .optional_json(object([absent("all", Schema::Bool)]))
-            .empty(204),
+            .empty(204)
+            .idempotent(),
         get("auth.check", "/auth/check", Caller::Public, check)
             .summary("Who the caller is taken for")
             .reply(
@@ -287,31 +291,52 @@ async fn verify_email(app: Arc<App>, call: Call) -> Answer {
     work.finish(Reply::empty(204)).await
 }
 
-/// Sends a token by mail if there is such an account, and answers the same if there is none.
-async fn send_if_known(app: &Arc<App>, call: &Call, purpose: Purpose, ttl: TimeDelta) -> Answer {
-    let email = text_of(call, "email");
-    let ip = call.peer.ip.to_string();
+/// Sends a token by mail if there is such an account. Whether there is one is looked up once this is answered: neither the
+/// answer nor how long it takes says so.
+async fn send_if_known(app: Arc<App>, call: Call, purpose: Purpose, ttl: TimeDelta) -> Answer {
+    let email = text_of(&call, "email");
     let bucket = format!("mail:{}:{email}", purpose.name());
-    if let Some(seconds) = app.logins.pause_s(&bucket, &ip) {
-        return Err(ApiError::new(Code::TooManyAttempts).retry_after(seconds));
+    // Never given back: each counts.
+    let counted = app.logins.attempt(&bucket, call.peer.ip).map(drop);
+    counted.map_err(|seconds| ApiError::new(Code::TooManyAttempts).retry_after(seconds))?;
+    if app.pulse.is_away() {
+        return Err(ApiError::unavailable("the database does not answer"));
     }
-    app.logins.failed(&bucket, &ip);
+    let place = MAILING.acquire().await.map_err(ApiError::internal)?;
+    tokio::spawn(async move {
+        let queued = app.pulse.unless_away(queue_if_known(&app, &call, &email, purpose, ttl));
+        if let Err(error) = queued.await {
+            tracing::warn!(request.id = %call.request_id, cause = ?error.cause, "a mail was not queued");
+        }
+        drop(place);
+    });
+    Ok(Reply::empty(202))
+}
+
+async fn queue_if_known(
+    app: &Arc<App>,
+    call: &Call,
+    email: &str,
+    purpose: Purpose,
+    ttl: TimeDelta,
+) -> Result<(), ApiError> {
     let mut work = Work::begin(app, call).await?;
-    let user = users::by_email(work.connection(), call.tenant, &email).await?;
+    let user = users::by_email(work.connection(), call.tenant, email).await?;
     let wanted = user.filter(|user| purpose == Purpose::ResetPassword || user.email_verified_at.is_none());
-    if let Some(user) = wanted.filter(|user| check_status(&user.status).is_ok()) {
-        work.actor.id = Some(user.id);
-        send_action_token(app, &mut work, user.id, &user.email, purpose, ttl).await?;
-    }
-    work.finish(Reply::empty(202)).await
+    let Some(user) = wanted.filter(|user| check_status(&user.status).is_ok()) else {
+        return Ok(());
+    };
+    work.actor.id = Some(user.id);
+    send_action_token(app, &mut work, user.id, &user.email, purpose, ttl).await?;
+    work.commit().await
 }
 
 async fn resend_verification(app: Arc<App>, call: Call) -> Answer {
-    send_if_known(&app, &call, Purpose::VerifyEmail, VERIFY_TTL).await
+    send_if_known(app, call, Purpose::VerifyEmail, VERIFY_TTL).await
 }
 
 async fn forgot(app: Arc<App>, call: Call) -> Answer {
-    send_if_known(&app, &call, Purpose::ResetPassword, RESET_TTL).await
+    send_if_known(app, call, Purpose::ResetPassword, RESET_TTL).await
 }
 
 async fn reset(app: Arc<App>, call: Call) -> Answer {

@@ -54,7 +54,12 @@ pub fn endpoints() -> Vec<Endpoint> {
             .etag(),
         patch("devices.update", "/devices/{device_id}", Caller::Any, rename)
             .summary("Rename a device")
-            .json(object([required("name", text(1, 100))]))
+            .json(object(
+                schema()
+                    .besides(&["name"])
+                    .into_iter()
+                    .chain([required("name", text(1, 100))]),
+            ))
             .reply(200, schema()),
         delete("devices.delete", "/devices/{device_id}", Caller::Any, remove)
             .summary("Remove a device and end what plays on it")

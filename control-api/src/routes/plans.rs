@@ -31,8 +31,8 @@ const QUALITIES: &[&str] = &["SD", "HD", "FHD", "UHD"];
 /// Their operations.
 pub fn endpoints() -> Vec<Endpoint> {
     let currency = || formatted(Format::Currency, 3, 3);
-    let mut counted = plan_fields();
-    counted.push(required("subscriber_count", integer(0, i64::MAX)));
+    let counted = |count: Field| object(plan_fields().into_iter().chain([count]));
+    let subscribers = || integer(0, i64::MAX);
     vec![
         get("plans.list", "/plans", Caller::Public, list)
             .summary("Plans on offer")
@@ -49,7 +49,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         get("plans.admin_list", "/admin/plans", Caller::Admin, list_all)
             .summary("All plans, and how many have each")
             .list()
-            .reply(200, page(object(counted).named("CountedPlan"))),
+            .reply(
+                200,
+                page(counted(required("subscriber_count", subscribers())).named("CountedPlan")),
+            ),
         post("plans.create", "/admin/plans", Caller::Admin, create)
             .summary("Make a plan")
             .json(plan_schema())
@@ -58,7 +61,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .idempotent(),
         put("plans.update", "/admin/plans/{plan_id}", Caller::Admin, replace)
             .summary("Replace a plan. What it costs is fixed once somebody has it")
-            .json(plan_schema())
+            .json(counted(read_only("subscriber_count", subscribers())).named("PlanReplacement"))
             .reply(200, plan_schema())
             .errors(&[Code::NameTaken, Code::PlanInUse])
             .if_match()
@@ -97,7 +100,8 @@ pub fn endpoints() -> Vec<Endpoint> {
             remove_coupon,
         )
         .summary("Delete a coupon; redeemed ones stay in force")
-        .empty(204),
+        .empty(204)
+        .if_match(),
     ]
 }
 
@@ -416,10 +420,14 @@ async fn create_coupon(app: Arc<App>, call: Call) -> Answer {
     work.finish(reply).await
 }
 
+/// The coupon in the path, locked, as the caller thinks it is.
 async fn locked_coupon(connection: &mut PgConnection, call: &Call) -> Result<Coupon, ApiError> {
     let id = call.path_id("coupon_id")?;
     match coupons::lock(connection, call.tenant, id).await? {
-        Some(coupon) => Ok(coupon),
+        Some(coupon) => {
+            call.check_version(coupon.row_version)?;
+            Ok(coupon)
+        }
         None => Err(db::missing(connection, "coupons", id, call).await),
     }
 }
@@ -428,7 +436,6 @@ async fn replace_coupon(app: Arc<App>, call: Call) -> Answer {
     let wanted: CouponBody = call.body()?;
     let mut work = Work::begin(&app, &call).await?;
     let before = locked_coupon(work.connection(), &call).await?;
-    call.check_version(before.row_version)?;
     let coupon = store_coupon(&mut work, &wanted.check(before.id)?).await?;
     work.audit(
         "coupon.updated",

@@ -92,6 +92,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("transfer_to", uuid())
             .empty(204)
             .errors(&[Code::LastAdmin, Code::MediaInUse])
+            .if_match()
             .rules("AU-10"),
         post(
             "users.password",
@@ -102,6 +103,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         .summary("Set a password, or mail a link to choose one")
         .optional_json(object([absent("password", password_schema())]))
         .empty(204)
+        .idempotent()
         .rules("AU-13"),
         get("audit.list", "/admin/audit-logs", Caller::Admin, audit_list)
             .summary("What was done, newest first")
@@ -256,15 +258,21 @@ async fn one(app: Arc<App>, call: Call) -> Answer {
     Reply::json(200, &user.to_json())?.version(user.row_version, Some(&view))
 }
 
+/// The user in the path, locked, as the caller thinks they are.
+async fn locked(connection: &mut sqlx::PgConnection, call: &Call) -> Result<UserRow, ApiError> {
+    let id = call.path_id("user_id")?;
+    let Some(user) = users::lock(connection, call.tenant, id).await? else {
+        return Err(db::missing(connection, "users", id, call).await);
+    };
+    call.check_version(user.row_version)?;
+    Ok(user)
+}
+
 async fn update(app: Arc<App>, call: Call) -> Answer {
     let change = change_of(&call.members());
     let mut work = Work::begin(&app, &call).await?;
-    let id = call.path_id("user_id")?;
-    let before = match users::lock(work.connection(), call.tenant, id).await? {
-        Some(user) => user,
-        None => return Err(db::missing(work.connection(), "users", id, &call).await),
-    };
-    call.check_version(before.row_version)?;
+    let before = locked(work.connection(), &call).await?;
+    let id = before.id;
     let demoted = change.role.as_deref().is_some_and(|role| role != "admin");
     let stopped = change.status.as_deref().is_some_and(|status| status != "active");
     if demoted || stopped {
@@ -290,7 +298,7 @@ async fn update(app: Arc<App>, call: Call) -> Answer {
 
 async fn remove(app: Arc<App>, call: Call) -> Answer {
     let mut work = Work::begin(&app, &call).await?;
-    let user = find(work.connection(), &call).await?;
+    let user = locked(work.connection(), &call).await?;
     let heir = match call.query_id("transfer_to") {
         None => None,
         Some(id) => match users::get(work.connection(), call.tenant, id).await? {

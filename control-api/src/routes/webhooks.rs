@@ -30,6 +30,8 @@ const REDELIVERY_COUNT_MAX: i64 = 10;
 const SCOPES: &[&str] = &["own", "tenant"];
 const STATUSES: &[&str] = &["active", "disabled"];
 const DELIVERY_STATUSES: &[&str] = &["pending", "delivered", "failed", "retrying"];
+/// What a change may write.
+const WRITTEN: [&str; 4] = ["url", "description", "events", "status"];
 const URL_ERRORS: &[Code] = &[Code::WebhookUrlNotHttps, Code::UrlNotAllowed];
 
 /// Their operations.
@@ -65,12 +67,12 @@ pub fn endpoints() -> Vec<Endpoint> {
             .rules("WH-2"),
         patch("webhooks.update", "/webhooks/{webhook_id}", Caller::Any, update)
             .summary("Change a webhook, or take it up again")
-            .json(object([
+            .json(object(schema().besides(&WRITTEN).into_iter().chain([
                 absent("url", uri()),
                 optional("description", text(0, 255)),
                 absent("events", events()),
                 absent("status", Schema::Enum(STATUSES)),
-            ]))
+            ])))
             .reply(200, schema())
             .errors(URL_ERRORS)
             .rules("WH-1, WH-5, WH-9"),
@@ -275,7 +277,8 @@ async fn update(app: Arc<App>, call: Call) -> Answer {
         webhook.events = sorted(events);
     }
     if let Some(status) = text("status") {
-        if status == "active" {
+        // Sent back as it was read, it takes nothing up again.
+        if status == "active" && webhook.status != "active" {
             webhook.failure_count = 0;
         }
         webhook.status = status;

@@ -23,9 +23,23 @@ async fn au_8_people_change_what_is_theirs() {
         user.patch("/account").json(json!({ "name": "New" })).expect(200).await["name"],
         "New"
     );
-    user.patch("/account")
-        .json(json!({ "role": "admin" }))
-        .refused("VALIDATION_ERROR")
+    for change in [json!({ "role": "admin" }), json!({ "status": "banned" })] {
+        user.patch("/account").json(change).refused("FORBIDDEN").await;
+    }
+    // What was read may be sent back.
+    let mut whole = got.json();
+    whole["name"] = json!("Newer");
+    whole["storage_quota_bytes"] = json!(1);
+    let after = user.patch("/account").json(whole.clone()).expect(200).await;
+    assert_eq!(
+        (after["name"].as_str(), &after["storage_quota_bytes"]),
+        (Some("Newer"), &Value::Null)
+    );
+    key_of(&user, json!({ "name": "k" }))
+        .await
+        .patch("/account")
+        .json(whole)
+        .expect(200)
         .await;
     user.patch("/account")
         .json(json!({ "email": "n@example.org" }))
@@ -363,6 +377,73 @@ async fn pd_1_and_5_profiles_are_limited_and_the_default_stays() {
 
 pub fn device(number: u32) -> Value {
     json!({ "name": format!("TV {number}"), "device_type": "smart_tv", "fingerprint": format!("{number:064x}") })
+}
+
+#[tokio::test]
+async fn devices_that_are_heard_of_are_active() {
+    let api = Api::start().await;
+    let (user, other) = (api.user().await, api.user().await);
+    let made = user.post("/devices").json(device(1)).expect(201).await;
+    let id = made["id"].as_str().unwrap();
+    let path = format!("/devices/{id}");
+    let active = async || user.get(&path).expect(200).await["last_active_at"].clone();
+    for client in [&user, &other] {
+        api.app.advance(TimeDelta::minutes(1));
+        let client = client.with_header("x-device-id", id);
+        client.get("/account").expect(200).await;
+        client.get("/account").expect(200).await;
+        client
+            .with_header("x-device-id", "no id")
+            .get("/account")
+            .expect(200)
+            .await;
+    }
+    assert_eq!(active().await, made["last_active_at"], "not written with each request");
+    control_api::device_log::flush(&api.app).await.unwrap();
+    let at = |text: &Value| chrono::DateTime::parse_from_rfc3339(text.as_str().unwrap()).unwrap();
+    let after = at(&active().await) - at(&made["last_active_at"]);
+    // By its owner, a minute after; what others say of it does not count.
+    assert!((60..110).contains(&after.num_seconds()), "{after}");
+    let version: i64 = api.value("select row_version from devices").await;
+    control_api::device_log::flush(&api.app).await.unwrap();
+    assert_eq!(api.value::<i64>("select row_version from devices").await, version);
+}
+
+#[tokio::test]
+async fn what_was_read_may_be_sent_back() {
+    let api = Api::start().await;
+    let (user, admin) = (api.user().await, api.admin().await);
+    let mut read = user.post("/devices").json(device(1)).expect(201).await;
+    let path = format!("/devices/{}", read["id"].as_str().unwrap());
+    read["name"] = json!("Renamed");
+    read["is_trusted"] = json!(true);
+    let after = user.patch(&path).json(read).expect(200).await;
+    assert_eq!(
+        (after["name"].as_str(), after["is_trusted"].as_bool()),
+        (Some("Renamed"), Some(false))
+    );
+    let webhook = json!({ "url": "https://8.8.8.8/x", "events": ["device.registered"] });
+    let made = user.post("/webhooks").json(webhook).expect(201).await;
+    let path = format!("/webhooks/{}", made["id"].as_str().unwrap());
+    api.sql("update webhooks set failure_count = 7").await;
+    let mut read = user.get(&path).expect(200).await;
+    read["description"] = json!("Mine");
+    read["owner_id"] = json!(admin.user_id);
+    read["failure_count"] = json!(0);
+    let after = user.patch(&path).json(read).expect(200).await;
+    assert_eq!(
+        (after["description"].as_str(), after["failure_count"].as_i64()),
+        (Some("Mine"), Some(7))
+    );
+    let plan = json!({
+        "name": "Plan", "price": 1.0, "currency": "EUR", "billing_cycle": "monthly", "max_profiles": 1,
+        "max_concurrent_streams": 1, "max_devices": 1, "max_quality": "HD", "has_downloads": false, "tier": 1,
+    });
+    admin.post("/admin/plans").json(plan).expect(201).await;
+    let mut read = admin.get("/admin/plans").expect(200).await["data"][0].clone();
+    read["name"] = json!("Renamed");
+    let path = format!("/admin/plans/{}", read["id"].as_str().unwrap());
+    assert_eq!(admin.put(&path).json(read).expect(200).await["name"], "Renamed");
 }
 
 #[tokio::test]

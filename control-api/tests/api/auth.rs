@@ -5,9 +5,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
 use control_api::auth::Role;
 use control_api::config::OauthClient;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, PASSWORD, settings};
+use crate::harness::{Api, Got, PASSWORD, settings};
 
 fn registration(email: &str) -> Value {
     json!({ "name": "Ada", "email": email, "password": "long enough" })
@@ -276,6 +277,72 @@ async fn au_6_ten_failures_pause() {
 }
 
 #[tokio::test]
+async fn au_6_many_at_once_are_no_more_than_ten() {
+    let api = Api::start().await;
+    let user = api.user().await;
+    let login = |password: &str| {
+        let body = json!({ "email": user.email, "password": password });
+        api.stranger().post("/auth/login").json(body).send()
+    };
+    // Right ones at once are nobody's failures, whoever of them has to wait.
+    let right = join_all((0..12).map(|_| login(PASSWORD))).await;
+    let (good, waiting): (Vec<Got>, Vec<Got>) = right.into_iter().partition(|got| got.status == 200);
+    assert!(good.len() >= 10, "{}", good.len());
+    assert!(waiting.iter().all(|got| got.header("retry-after") == "1"));
+    let wrong = join_all((0..60).map(|_| login("wrong password"))).await;
+    let of = |code: &str| wrong.iter().filter(|got| got.json()["code"] == code).count();
+    let (evaluated, paused) = (of("INVALID_CREDENTIALS"), of("TOO_MANY_ATTEMPTS"));
+    assert_eq!((evaluated, paused), (10, 50));
+    let wait_s: u32 = login(PASSWORD).await.is(429).header("retry-after").parse().unwrap();
+    assert!(wait_s > 800, "{wait_s}");
+}
+
+#[tokio::test]
+async fn emails_are_told_apart_one_way() {
+    let api = Api::start().await;
+    let user = api.user().await;
+    // Postgres and Rust have other small letters for this one.
+    let mail = |local: &str| format!("{local}@example.org");
+    let change = json!({ "email": mail("\u{130}rem"), "current_password": PASSWORD });
+    user.patch("/account").json(change).expect(200).await;
+    let login = json!({ "email": mail("\u{130}REM"), "password": PASSWORD });
+    api.stranger().post("/auth/login").json(login).expect(200).await;
+    api.stranger()
+        .post("/auth/register")
+        .json(registration(&mail("\u{130}Rem")))
+        .refused("EMAIL_TAKEN")
+        .await;
+    // Another case of one's own is no other address.
+    api.sql("update users set email_verified_at = now()").await;
+    let mails = api.value::<i64>("select count(*) from mail_queue").await;
+    let change = json!({ "email": mail("\u{130}REM"), "current_password": PASSWORD });
+    let changed = user.patch("/account").json(change).expect(200).await;
+    assert_eq!(changed["email_verified"], true);
+    assert_eq!(api.value::<i64>("select count(*) from mail_queue").await, mails);
+}
+
+/// An answer that came before anybody looked for the account can not tell of it, nor can the time that it took.
+#[tokio::test]
+async fn mails_are_looked_into_after_the_answer() {
+    let api = Api::start().await;
+    let user = api.user().await;
+    let mut locked = api.app.db.begin().await.unwrap();
+    sqlx::query("lock table users, action_tokens in access exclusive mode")
+        .execute(&mut *locked)
+        .await
+        .unwrap();
+    for path in ["/auth/password/forgot", "/auth/email/resend"] {
+        for email in [user.email.as_str(), "nobody@example.org"] {
+            let asked = api.stranger().post(path).json(json!({ "email": email })).send();
+            let got = tokio::time::timeout(std::time::Duration::from_secs(20), asked).await;
+            got.unwrap_or_else(|_| panic!("{path} waits for the database")).is(202);
+        }
+    }
+    locked.rollback().await.unwrap();
+    api.mail(1).await;
+}
+
+#[tokio::test]
 async fn au_7_suspended_and_banned_accounts_are_refused() {
     for (status, code) in [("suspended", "ACCOUNT_SUSPENDED"), ("banned", "ACCOUNT_BANNED")] {
         let api = Api::start().await;
@@ -347,12 +414,12 @@ async fn emails_are_verified_by_a_token_once() {
         .json(json!({ "email": "nobody@example.org" }))
         .expect(202)
         .await;
+    let token = api.mail(2).await;
     stranger
         .post("/auth/email/verify")
         .json(json!({ "token": first }))
         .refused("ACTION_TOKEN_INVALID")
         .await;
-    let token = api.mailed().await;
     stranger
         .post("/auth/password/reset")
         .json(json!({ "token": token, "password": "long enough" }))
@@ -404,7 +471,7 @@ async fn au_13_a_new_password_ends_all_sign_ins() {
         .json(json!({ "email": "nobody@example.org" }))
         .expect(202)
         .await;
-    let token = api.mailed().await;
+    let token = api.mail(1).await;
     let reset = json!({ "token": token, "password": "another password" });
     stranger
         .post("/auth/password/reset")
@@ -438,8 +505,9 @@ async fn au_13_a_new_password_ends_all_sign_ins() {
         .json(json!({ "email": user.email }))
         .expect(202)
         .await;
+    let late = api.mail(2).await;
     api.app.advance(TimeDelta::minutes(61));
-    let late = json!({ "token": api.mailed().await, "password": "another password" });
+    let late = json!({ "token": late, "password": "another password" });
     stranger
         .post("/auth/password/reset")
         .json(late)
@@ -629,6 +697,33 @@ async fn au_11_plain_challenges_and_unknown_places_are_refused() {
             .refused("INVALID_PARAMETER")
             .await;
     }
+}
+
+#[tokio::test]
+async fn au_11_token_requests_are_read_as_rfc_6749_says() {
+    let api = with_client().await;
+    let user = api.user().await;
+    let ask = |form: &[(&str, &str)]| api.stranger().post("/oauth/token").form(form).send();
+    let refused = async |form: &[(&str, &str)], error: &str| {
+        let got = ask(form).await.is(400);
+        assert_eq!(got.json()["error"], error, "{form:?}: {}", got.json());
+    };
+    let first = code(&api, &user.email).await;
+    let good = exchange(&first, VERIFIER);
+    refused(&[], "invalid_request").await;
+    refused(&[("grant_type", "")], "invalid_request").await;
+    refused(&good[1..], "invalid_request").await;
+    refused(&[&good[..], &good[..1]].concat(), "invalid_request").await;
+    refused(&[&good[..], &[("code", "twice")]].concat(), "invalid_request").await;
+    let long = "x".repeat(10_000);
+    refused(&[("grant_type", long.as_str())], "unsupported_grant_type").await;
+    // What is known and what is not beside what is needed.
+    let more = [("scope", "openid"), ("resource", "https://api.example"), ("empty", "")];
+    ask(&[&good[..], &more[..]].concat()).await.is(200);
+    let got = api.stranger().post("/oauth/revoke").form(&[]).expect(400).await;
+    assert_eq!(got["error"], "invalid_request");
+    let unknown = [("token", "unknown"), ("client_secret", "none")];
+    api.stranger().post("/oauth/revoke").form(&unknown).expect(200).await;
 }
 
 #[tokio::test]

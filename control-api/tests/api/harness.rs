@@ -440,6 +440,18 @@ impl Api {
         String::from_utf8(plain.to_vec()).expect("text")
     }
 
+    /// The token in the mail that is queued as this one, counted from one. Some are queued after their answer.
+    pub async fn mail(&self, number: i64) -> String {
+        let queued = async {
+            while self.value::<i64>("select count(*) from mail_queue").await < number {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        let queued = tokio::time::timeout(std::time::Duration::from_secs(30), queued);
+        queued.await.unwrap_or_else(|_| panic!("there is no mail {number}"));
+        self.mailed().await
+    }
+
     fn operation(&self, method: &Method, path: &str) -> Option<Arc<Operation>> {
         let matches = |operation: &Operation| {
             let (mut wanted, mut found) = (operation.path.split('/'), path.split('/'));

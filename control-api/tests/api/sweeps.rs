@@ -457,6 +457,77 @@ async fn sweep_parameters() {
     }
 }
 
+/// Whoever changes what admins and moderators change may say what they take it for, and is refused where it is not (1.4).
+#[tokio::test]
+async fn sweep_changes_of_what_is_another_by_now() {
+    let api = Api::start().await;
+    let (house, admin) = (house(&api).await, api.admin().await);
+    let before = rows(&api).await;
+    let mut asked = 0;
+    for endpoint in &api.app.endpoints {
+        let operation = &endpoint.operation;
+        let changes = [Method::PUT, Method::PATCH, Method::DELETE].contains(&operation.method);
+        if changes && operation.caller >= Caller::Moderator && operation.caller != Caller::Signed {
+            assert!(operation.if_match, "{} hears no If-Match", operation.id);
+        }
+        if !operation.if_match {
+            continue;
+        }
+        asked += 1;
+        let owned = operation.caller < Caller::Moderator;
+        let client = if owned { &house.owner } else { &admin };
+        let got = house
+            .ask(&client.with_header("if-match", "\"987654\""), operation)
+            .await;
+        let code = got.json()["code"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(code, "PRECONDITION_FAILED", "{}: {}", operation.id, got.json());
+    }
+    assert!(asked > 15, "{asked}");
+    assert_eq!(rows(&api).await, before);
+}
+
+/// What is asked for with POST by somebody known may be asked for again under its key, save what 1.5 exempts: beats, OAuth,
+/// and transfers of bytes.
+#[tokio::test]
+async fn sweep_posts_hear_keys() {
+    let api = Api::start().await;
+    let mut found = 0;
+    for endpoint in &api.app.endpoints {
+        let operation = &endpoint.operation;
+        let is_bytes = matches!(operation.payload, Payload::Stream | Payload::Bytes(_)) || operation.id.contains("tus");
+        let is_exempt = is_bytes || operation.id.starts_with("oauth.") || operation.id == "playback.heartbeat";
+        let is_known = operation.caller > Caller::Public && operation.caller != Caller::Signed;
+        if operation.method == Method::POST && is_known && !is_exempt {
+            found += 1;
+            assert!(operation.idempotent, "{} hears no Idempotency-Key", operation.id);
+        }
+    }
+    assert!(found > 20, "{found}");
+}
+
+/// What GET shows, PUT and PATCH at the same place take back (2.1).
+#[tokio::test]
+async fn sweep_changes_take_what_is_shown() {
+    let api = Api::start().await;
+    let operations: Vec<_> = api.app.endpoints.iter().map(|endpoint| &endpoint.operation).collect();
+    let mut compared = 0;
+    for change in &operations {
+        let Payload::Json(body) = &change.payload else { continue };
+        let is_change = [Method::PUT, Method::PATCH].contains(&change.method);
+        let same = |shown: &&&std::sync::Arc<Operation>| shown.method == Method::GET && shown.path == change.path;
+        let Some(shown) = operations.iter().find(same).filter(|_| is_change) else {
+            continue;
+        };
+        let (_, schema) = &shown.replies[0];
+        compared += 1;
+        for field in schema.as_ref().unwrap().fields() {
+            let is_taken = body.fields().iter().any(|taken| taken.name == field.name);
+            assert!(is_taken, "{} refuses {} of {}", change.id, field.name, shown.id);
+        }
+    }
+    assert!(compared > 5, "{compared}");
+}
+
 /// Headers that are too long or not what they must be.
 #[tokio::test]
 async fn sweep_headers() {

@@ -269,7 +269,9 @@ async fn pages_of_listed_sites_read_replies() {
     };
     let got = preflight("https://app.example").send().await.is(204);
     assert!(got.header("access-control-allow-methods").contains("POST"));
-    assert!(got.header("access-control-allow-headers").contains("upload-metadata"));
+    for name in ["upload-metadata", "content-range", "x-request-id"] {
+        assert!(got.header("access-control-allow-headers").contains(name), "{name}");
+    }
     assert_eq!(got.header("access-control-max-age"), "600");
     assert_eq!(
         preflight("https://evil.example")

@@ -4,7 +4,7 @@ use control_api::auth::Role;
 use control_api::db::DEFAULT_TENANT;
 use serde_json::json;
 
-use crate::harness::{Api, PASSWORD};
+use crate::harness::{Api, Client, PASSWORD};
 
 #[tokio::test]
 async fn au_9_the_record_counts_not_the_claim() {
@@ -21,6 +21,8 @@ async fn au_7_suspension_ends_everything() {
     let api = Api::start().await;
     let (admin, user) = (api.admin().await, api.user().await);
     let path = format!("/admin/users/{}", user.user_id);
+    let login = json!({ "email": user.email, "password": PASSWORD });
+    let body = api.stranger().post("/auth/login").json(login.clone()).expect(200).await;
     let got = admin.get(&path).send().await.is(200);
     let etag = got.header("etag").to_owned();
     admin
@@ -35,16 +37,67 @@ async fn au_7_suspension_ends_everything() {
         .json(json!({ "status": "suspended" }))
         .expect(200)
         .await;
-    assert_eq!(user.get("/account").send().await.status, 401);
-    let login = json!({ "email": user.email, "password": PASSWORD });
+    // What the change ended says why, on every way in; a sign-in that ended for another reason says nothing else, either.
+    user.get("/account").refused("ACCOUNT_SUSPENDED").await;
+    user.post("/auth/logout").refused("ACCOUNT_SUSPENDED").await;
+    let refresh = json!({ "refresh_token": body["refresh_token"] });
+    let ask = || api.stranger().post("/auth/refresh").json(refresh.clone());
+    ask().refused("ACCOUNT_SUSPENDED").await;
     api.stranger()
         .post("/auth/login")
         .json(login.clone())
         .refused("ACCOUNT_SUSPENDED")
         .await;
+    admin.patch(&path).json(json!({ "status": "banned" })).expect(200).await;
+    user.get("/account").refused("ACCOUNT_BANNED").await;
+    ask().refused("ACCOUNT_BANNED").await;
     assert!(api.events().await.contains(&"user.suspended".to_owned()));
     admin.patch(&path).json(json!({ "status": "active" })).expect(200).await;
+    // It stays ended.
+    user.get("/account").refused("UNAUTHORIZED").await;
+    ask().refused("REFRESH_TOKEN_INVALID").await;
     api.stranger().post("/auth/login").json(login).expect(200).await;
+}
+
+/// Follows `Link` from page to page; what `member` each row has.
+async fn walk(client: &Client<'_>, path: &str, relation: &str, member: &str) -> Vec<String> {
+    let (mut path, mut found) = (path.to_owned(), Vec::new());
+    loop {
+        let got = client.get(&path).send().await.is(200);
+        let body = got.json();
+        let rows = body["data"].as_array().unwrap();
+        found.extend(rows.iter().map(|row| row[member].as_str().unwrap().to_owned()));
+        let links = got.header("link").to_owned();
+        let wanted = format!("; rel=\"{relation}\"");
+        let Some(link) = links.split(", ").find_map(|link| link.strip_suffix(wanted.as_str())) else {
+            return found;
+        };
+        let target = link.trim_start_matches('<').trim_end_matches('>');
+        path = target.strip_prefix("/api/v1").unwrap().to_owned();
+        assert!(found.len() < 20, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn links_lead_on_in_the_same_list() {
+    let api = Api::start().await;
+    let admin = api.admin().await;
+    for name in ["c d", "a&b", "b+c", "e"] {
+        let body = json!({ "name": name, "email": format!("{}@x.org", &name[..1]), "invite": true });
+        admin.post("/admin/users").json(body).expect(201).await;
+    }
+    let expected = ["e@x.org", "c@x.org", "b@x.org", "a@x.org"];
+    let query = "limit=1&sort=-email&search=%40x.org&role=user&include_total=true";
+    assert_eq!(
+        walk(&admin, &format!("/admin/users?{query}"), "next", "email").await,
+        expected
+    );
+    let by_offset = walk(&admin, &format!("/admin/users?offset=0&{query}"), "next", "email").await;
+    assert_eq!(by_offset, expected);
+    let back = walk(&admin, &format!("/admin/users?offset=3&{query}"), "prev", "email").await;
+    assert_eq!(back, ["a@x.org", "b@x.org", "c@x.org", "e@x.org"]);
+    let since = "/admin/audit-logs?limit=1&action=user.&from=2020-01-01T00%3A00%3A00%2B01%3A00";
+    assert_eq!(walk(&admin, since, "next", "action").await, ["user.created"; 4]);
 }
 
 #[tokio::test]
@@ -168,6 +221,44 @@ async fn au_13_admins_set_passwords_or_send_a_link() {
 }
 
 #[tokio::test]
+async fn passwords_are_set_once_under_a_key() {
+    let api = Api::start().await;
+    let (admin, user) = (api.admin().await, api.user().await);
+    let path = format!("/admin/users/{}/password", user.user_id);
+    let link = || admin.post(&path).header("idempotency-key", "link").send();
+    link().await.is(204);
+    assert_eq!(link().await.is(204).header("idempotency-replayed"), "true");
+    assert_eq!(api.value::<i64>("select count(*) from mail_queue").await, 1);
+    // Setting one ends the sign-in; the retry comes with another.
+    let change = async |user: &Client<'_>| {
+        let body = json!({ "current_password": PASSWORD, "new_password": "another one" });
+        user.post("/account/password")
+            .header("idempotency-key", "change")
+            .json(body)
+            .send()
+            .await
+    };
+    change(&user).await.is(204);
+    let again = change(&user.again().await).await.is(204);
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    let other = json!({ "current_password": "another one", "new_password": "a third one" });
+    user.again()
+        .await
+        .post("/account/password")
+        .header("idempotency-key", "change")
+        .json(other)
+        .refused("IDEMPOTENCY_KEY_REUSED")
+        .await;
+    // What is stored of the body is nothing to try passwords against.
+    let body = json!({ "current_password": PASSWORD, "new_password": "another one" }).to_string();
+    let digest = control_api::secrets::hex(&control_api::secrets::sha256(body.as_bytes()));
+    let stored: String = api
+        .value("select encode(body_sha256, 'hex') from idempotency_keys where key = 'change'")
+        .await;
+    assert_ne!(stored, digest);
+}
+
+#[tokio::test]
 async fn users_are_deleted_with_or_without_an_heir() {
     let api = Api::start().await;
     let (admin, user) = (api.admin().await, api.user().await);
@@ -176,10 +267,13 @@ async fn users_are_deleted_with_or_without_an_heir() {
         .delete(&format!("{path}?transfer_to={}", user.user_id))
         .refused("INVALID_PARAMETER")
         .await;
-    admin
-        .delete(&format!("{path}?transfer_to={}", admin.user_id))
-        .expect(204)
-        .await;
+    let heir = format!("{path}?transfer_to={}", admin.user_id);
+    let etag = admin.get(&path).send().await.is(200).header("etag").to_owned();
+    admin.patch(&path).json(json!({ "name": "Anew" })).expect(200).await;
+    let stale = admin.delete(&heir).header("if-match", &etag);
+    stale.refused("PRECONDITION_FAILED").await;
+    let etag = admin.get(&path).send().await.is(200).header("etag").to_owned();
+    admin.delete(&heir).header("if-match", &etag).expect(204).await;
     admin.get(&path).refused("NOT_FOUND").await;
     user.get("/account").refused("UNAUTHORIZED").await;
 }

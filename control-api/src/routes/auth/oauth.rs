@@ -19,6 +19,7 @@ use crate::db::users::{self, UserRow};
 use crate::error::{ApiError, Code};
 use crate::openapi::escape;
 use crate::operation::{Answer, Caller, Endpoint, get, post};
+use crate::pipeline::{BODY_SIZE_BYTES_MAX, escape_query};
 use crate::reply::Reply;
 use crate::schema::{Format, Schema, absent, formatted, list, object, required, text, uri};
 use crate::secrets::{new_token, sha256};
@@ -74,35 +75,25 @@ pub fn endpoints() -> Vec<Endpoint> {
         absent("scope", text(0, 500)),
         absent("id_token", text(1, 4096)),
     ]);
-    let oauth_error = object([
-        required("error", text(1, 50)),
-        absent("error_description", text(0, 500)),
-    ]);
     vec![
         authorize,
         submit,
         post("oauth.token", "/oauth/token", Caller::Public, token)
             .summary("Exchange a code or a refresh token")
-            .form(object([
-                required("grant_type", text(1, 50)),
-                absent("code", text(1, 200)),
-                absent("code_verifier", text(1, 200)),
-                absent("redirect_uri", text(1, 2048)),
-                absent("client_id", text(1, 200)),
-                absent("refresh_token", text(1, 200)),
-            ]))
+            .form(object(
+                TOKEN_REQUEST.map(|name| absent(name, text(0, BODY_SIZE_BYTES_MAX))),
+            ))
             .reply(200, token_body)
-            .reply(400, oauth_error.named("OauthError"))
+            .reply(400, oauth_error())
             .cache_control("no-store")
             .rules("AU-5, AU-11"),
         post("oauth.revoke", "/oauth/revoke", Caller::Public, revoke)
             .summary("End a sign-in by one of its tokens")
-            .form(object([
-                required("token", text(1, 4096)),
-                absent("token_type_hint", text(0, 50)),
-                absent("client_id", text(0, 200)),
-            ]))
+            .form(object(
+                REVOCATION_REQUEST.map(|name| absent(name, text(0, BODY_SIZE_BYTES_MAX))),
+            ))
             .empty(200)
+            .reply(400, oauth_error())
             .cache_control("no-store"),
         get("oauth.jwks", "//.well-known/jwks.json", Caller::Public, jwks)
             .summary("Keys that access tokens are verified with")
@@ -141,6 +132,28 @@ const METADATA: [&str; 11] = [
     "id_token_signing_alg_values_supported",
     "scopes_supported",
 ];
+
+/// What is heard of a token request. What is wrong with it is told as RFC 6749 5.2 has it, so the schema lets all of it in.
+const TOKEN_REQUEST: [&str; 7] = [
+    "grant_type",
+    "code",
+    "code_verifier",
+    "redirect_uri",
+    "client_id",
+    "refresh_token",
+    "scope",
+];
+
+/// What is heard of a revocation (RFC 7009 2.1).
+const REVOCATION_REQUEST: [&str; 3] = ["token", "token_type_hint", "client_id"];
+
+fn oauth_error() -> Schema {
+    let fields = [
+        required("error", text(1, 50)),
+        absent("error_description", text(0, 500)),
+    ];
+    object(fields).named("OauthError")
+}
 
 /// What an application asks for.
 struct Wish<'a> {
@@ -209,14 +222,7 @@ fn with_query(uri: &str, pairs: &[(&str, &str)]) -> String {
     let mut out = uri.to_owned();
     for (at, (name, value)) in pairs.iter().enumerate() {
         out.push(if at == 0 && !uri.contains('?') { '?' } else { '&' });
-        out.push_str(name);
-        out.push('=');
-        for byte in value.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-                byte => out.push_str(&format!("%{byte:02X}")),
-            }
-        }
+        out.push_str(&format!("{name}={}", escape_query(value)));
     }
     out
 }
@@ -326,7 +332,7 @@ async fn submit(app: Arc<App>, call: Call) -> Answer {
     work.finish(reply).await
 }
 
-fn oauth_error(error: &str, description: &str) -> Answer {
+fn refusal(error: &str, description: &str) -> Answer {
     Reply::json(400, &json!({ "error": error, "error_description": description }))
 }
 
@@ -334,6 +340,7 @@ async fn token(app: Arc<App>, call: Call) -> Answer {
     let values = call.members();
     let text = |name: &str| values.get(name).and_then(Value::as_str);
     match text("grant_type") {
+        None => refusal("invalid_request", "grant_type must be there, once"),
         Some("authorization_code") => {
             let parts = (
                 text("code"),
@@ -342,7 +349,7 @@ async fn token(app: Arc<App>, call: Call) -> Answer {
                 text("client_id"),
             );
             let (Some(code), Some(verifier), Some(redirect_uri), Some(client_id)) = parts else {
-                return oauth_error(
+                return refusal(
                     "invalid_request",
                     "code, code_verifier, redirect_uri and client_id must be there",
                 );
@@ -351,17 +358,15 @@ async fn token(app: Arc<App>, call: Call) -> Answer {
         }
         Some("refresh_token") => {
             let (Some(token), Some(client)) = (text("refresh_token"), text("client_id")) else {
-                return oauth_error("invalid_request", "refresh_token and client_id must be there");
+                return refusal("invalid_request", "refresh_token and client_id must be there");
             };
             match tokens(&app, &call, token, Some(client)).await {
                 Ok((user, tokens)) => token_body(&app, &call, &user, &tokens, client, None),
-                Err(error) if error.code.status() < 500 => {
-                    oauth_error("invalid_grant", "the refresh token holds no more")
-                }
+                Err(error) if error.code.status() < 500 => refusal("invalid_grant", "the refresh token holds no more"),
                 Err(error) => Err(error),
             }
         }
-        _ => oauth_error("unsupported_grant_type", "authorization_code or refresh_token"),
+        _ => refusal("unsupported_grant_type", "authorization_code or refresh_token"),
     }
 }
 
@@ -374,7 +379,7 @@ async fn exchange(
     client_id: &str,
 ) -> Answer {
     let invalid = || {
-        oauth_error(
+        refusal(
             "invalid_grant",
             "the code holds no more, or was given for something else",
         )
@@ -444,7 +449,9 @@ fn token_body(app: &App, call: &Call, user: &UserRow, tokens: &Tokens, client_id
 
 async fn revoke(app: Arc<App>, call: Call) -> Answer {
     let members = call.members();
-    let token = members.get("token").and_then(Value::as_str).unwrap_or_default();
+    let Some(token) = members.get("token").and_then(Value::as_str) else {
+        return refusal("invalid_request", "token must be there, once");
+    };
     let mut work = Work::begin(&app, &call).await?;
     let by_refresh = sessions::lock_token(work.connection(), sha256(token.as_bytes())).await?;
     let found = by_refresh

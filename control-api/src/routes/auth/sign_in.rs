@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::auth::check_status;
 use crate::call::{Call, TenantId};
 use crate::db::sessions::{self, NewMail, NewSession, Purpose, RefreshRow, Which};
-use crate::db::users::{self, UserRow};
+use crate::db::users::{self, UserRow, email_key};
 use crate::error::{ApiError, Code};
 use crate::password::Verdict;
 use crate::reply::Reply;
@@ -78,26 +78,27 @@ fn cookie(token: &str, seconds: i64) -> String {
 
 /// Checks an e-mail and a password. One answer for both being wrong, in the same time.
 pub async fn check_login(app: &Arc<App>, call: &Call, email: &str, password: &str) -> Result<UserRow, ApiError> {
-    let ip = call.peer.ip.to_string();
-    if let Some(seconds) = app.logins.pause_s(email, &ip) {
-        return Err(ApiError::new(Code::TooManyAttempts).retry_after(seconds));
-    }
-    // Given back before the password is hashed: that takes long.
-    let user = {
-        let mut connection = app.db.acquire().await?;
-        users::by_email(&mut connection, call.tenant, email).await?
+    // Counted before the password is hashed: meanwhile, others of this name must not get in.
+    let attempt = app
+        .logins
+        .attempt(email, call.peer.ip)
+        .map_err(|seconds| ApiError::new(Code::TooManyAttempts).retry_after(seconds))?;
+    let (user, verdict) = match verify(app, call.tenant, email, password).await {
+        Ok(found) => found,
+        Err(error) => {
+            attempt.give_back();
+            return Err(error);
+        }
     };
-    let stored = user.as_ref().and_then(|user| user.password_hash.as_deref());
-    let verdict = app.passwords.verify(password, stored).await?;
     let Some(user) = user.filter(|_| verdict != Verdict::Wrong) else {
-        app.logins.failed(email, &ip);
+        drop(attempt);
         let mut work = Work::begin(app, call).await?;
-        let metadata = json!({ "email_sha256": crate::secrets::hex(&sha256(email.to_lowercase().as_bytes())) });
+        let metadata = json!({ "email_sha256": crate::secrets::hex(&sha256(email_key(email).as_bytes())) });
         work.audit("auth.login_failed", "user", None, metadata).await?;
         work.commit().await?;
         return Err(Code::InvalidCredentials.into());
     };
-    app.logins.succeeded(email, &ip);
+    attempt.succeeded();
     check_status(&user.status)?;
     if app.settings().registration.require_verified_email && user.email_verified_at.is_none() {
         return Err(Code::EmailNotVerified.into());
@@ -108,6 +109,23 @@ pub async fn check_login(app: &Arc<App>, call: &Call, email: &str, password: &st
         users::set_password(&mut connection, user.id, &hash).await?;
     }
     Ok(user)
+}
+
+/// The user of an e-mail, and whether the password is theirs; as long for nobody's.
+async fn verify(
+    app: &App,
+    tenant: TenantId,
+    email: &str,
+    password: &str,
+) -> Result<(Option<UserRow>, Verdict), ApiError> {
+    // The connection is given back before the password is hashed: that takes long.
+    let user = {
+        let mut connection = app.db.acquire().await?;
+        users::by_email(&mut connection, tenant, email).await?
+    };
+    let stored = user.as_ref().and_then(|user| user.password_hash.as_deref());
+    let verdict = app.passwords.verify(password, stored).await?;
+    Ok((user, verdict))
 }
 
 /// Begins a family of refresh tokens.
@@ -194,13 +212,14 @@ pub async fn tokens(
         work.commit().await?;
         return Err(Code::RefreshTokenReused.into());
     }
+    let user = users::get(work.connection(), TenantId(row.tenant_id), row.user_id).await?;
+    let user = user.ok_or(Code::RefreshTokenInvalid)?;
+    // First: suspension ended the family, and is what must be told.
+    check_status(&user.status)?;
     let too_old = row.expires_at <= call.now || row.family_started_at + FAMILY_TTL <= call.now;
     if row.revoked_at.is_some() || row.rotated_at.is_some() || too_old {
         return Err(Code::RefreshTokenInvalid.into());
     }
-    let user = users::get(work.connection(), TenantId(row.tenant_id), row.user_id).await?;
-    let user = user.ok_or(Code::RefreshTokenInvalid)?;
-    check_status(&user.status)?;
     sessions::rotate(work.connection(), row.id, call.now).await?;
     let tokens = next(
         app,
