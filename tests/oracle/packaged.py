@@ -22,11 +22,12 @@ def check(run, row):
         if clear is None:
             run.count("titles without a CMAF form")
             return
-        # Its name hangs on the folder it is in: here it has another than in the library.
+        # Its name hangs on the library it is in: that of its folder alone is another.
         run.site.run("keys", "create", run.site.vault, clear.name, "--kek", run.site.kek, "--scheme", ",".join(SCHEMES))
         keys = run.site.list_keys(clear.name)
         for scheme in SCHEMES:
-            protected = package(run, source, out / scheme, f"cmaf-{scheme}", "--config", run.site.scratch / "protected.toml")
+            protected = package(run, source, out / scheme, f"cmaf-{scheme}", "--config", run.site.scratch / "protected.toml",
+                                "--library", source.parent)
             if protected is None:
                 run.count(f"titles that {scheme} has no mapping for")
                 continue

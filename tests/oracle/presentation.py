@@ -433,8 +433,9 @@ class Check:
         self.ok(subject, "sidx starts where the track starts", index.earliest_presentation_time == starts[0],
                 lambda: f"{index.earliest_presentation_time}, not {starts[0]}")
         self.ok(subject, "sidx has the timescale of mdhd", index.timescale == header.timescale)
-        self.ok(subject, "each reference starts with SAP 1 or 2",
-                all(r.starts_with_sap and r.sap_type in (1, 2) for r in index.references),
+        # 3 where pictures are shown before the key frame, and may need what came before it.
+        self.ok(subject, "each reference starts with SAP 1 or 3",
+                all(r.starts_with_sap and r.sap_type in (1, 3) for r in index.references),
                 lambda: str({(r.starts_with_sap, r.sap_type) for r in index.references}))
         found = [representation for representation in addressing_mpd[1] if representation.id == track]
         if self.ok(subject, "is in the MPD once", len(found) == 1, str(len(found))):
